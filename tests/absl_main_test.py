@@ -1,0 +1,230 @@
+"""The command line: what reaches `zoo.commands.run`, and how bad input is answered."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import absl_main
+from tfp_bayesrnn.errors import InputError
+from zoo import config as configs
+from zoo import presets
+from zoo.workdir import Workdir
+
+ROOT = Path(absl_main.__file__).parent
+TRAIN = ("--mode=train", "--preset=demo_bbb", "--workdir=w")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir)."""
+    received = []
+
+    def run(mode, config, workdir, data_dir):
+        received.append(types.SimpleNamespace(mode=mode, config=config, workdir=workdir, data_dir=data_dir))
+
+    monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run))
+    return received
+
+
+def main(*arguments):
+    return absl_main.main(["absl_main.py", *arguments])
+
+
+def test_train(calls, tmp_path):
+    arguments = ["--mode=train", "--preset=ptb_small_bbb", f"--workdir={tmp_path}", "--data_dir=d"]
+    assert main(*arguments) == 0
+    (call,) = calls
+    assert (call.mode, call.workdir, call.data_dir) == ("train", str(tmp_path), "d")
+    assert call.config == presets.get_preset("ptb_small_bbb")
+    assert call.config.is_locked
+
+
+def test_list(calls):
+    assert main("--mode=list") == 0
+    assert (calls[0].mode, calls[0].config) == ("list", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--config.train.batch=3"], "train.batch", 3),
+        (["--config.train.batch", "3"], "train.batch", 3),
+        (["-config.train.batch=3"], "train.batch", 3),
+        (["--config.train.learning_rate=2"], "train.learning_rate", 2.0),
+        (["--config.model.tied"], "model.tied", True),
+        (["--config.model.tied", "--noconfig.model.tied"], "model.tied", False),
+        (["--config.prior.granularity=weight"], "prior.granularity", "weight"),
+        (["--config.posterior.other_scale_range=(0.1, 0.2)"], "posterior.other_scale_range", (0.1, 0.2)),
+        (["--seed=7"], "seed", 7),
+        (["--seed", "7"], "seed", 7),
+        (["--mixed_precision"], "compute_dtype", "bfloat16"),
+        (["--jit_compile"], "jit_compile", "on"),
+        (["--nojit_compile"], "jit_compile", "off"),
+        (["--jit_compile=auto", "--config.jit_compile=on"], "jit_compile", "auto"),
+        (["--strategy=default"], "seed", 0),
+    ],
+)
+def test_overrides(calls, arguments, field, value):
+    assert main(*TRAIN, *arguments) == 0
+    found = configs.flatten(calls[0].config)[field]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    config = configs.with_overrides(presets.get_preset("demo_bbb"), {"train.batch": 3})
+    Workdir(tmp_path).claim(config)
+    return tmp_path
+
+
+def test_evaluate_takes_the_runs_configuration(calls, trained):
+    workdir = f"--workdir={trained}"
+    assert main("--mode=evaluate", workdir, "--config.evaluate.final_rows=4") == 0
+    assert main("--mode=evaluate", workdir, "--preset=demo_bbb") == 0
+    assert [call.config.train.batch for call in calls] == [3, 3]
+    assert [call.config.evaluate.final_rows for call in calls] == [4, 1]
+
+
+def test_evaluate_refuses_another_model(calls, trained, capsys):
+    assert main("--mode=evaluate", f"--workdir={trained}", "--config.model.units=3") == 2
+    assert "model.units=3 cannot be set when evaluating" in capsys.readouterr().err
+    assert main("--mode=evaluate", f"--workdir={trained}", "--preset=ptb_small_bbb") == 2
+    assert "'ptb_small_bbb' does not match the run's, 'demo_bbb'" in capsys.readouterr().err
+    assert not calls
+
+
+BAD = {
+    "no mode": ([], "--mode is needed: one of list, train, evaluate"),
+    "mode": (["--mode=trian"], "unknown mode 'trian': did you mean train"),
+    "no preset": (["--mode=train", "--workdir=w"], "--mode=train needs --preset=NAME"),
+    "no workdir": (["--mode=train", "--preset=demo_bbb"], "--mode=train needs --workdir=DIR"),
+    "no workdir to evaluate": (["--mode=evaluate"], "--mode=evaluate needs --workdir=DIR"),
+    "workdir missing": (["--mode=evaluate", "--workdir=/nowhere/w"], "/nowhere/w does not exist"),
+    "preset": (["--mode=train", "--workdir=w", "--preset=demo_bb"], "did you mean demo_bbb"),
+    "flag": ([*TRAIN, "--work_dir=w"], "unknown flag '--work_dir': did you mean --workdir"),
+    "flag of list": (["--mode=list", "--prset=x"], "did you mean --preset"),
+    "strategy": ([*TRAIN, "--strategy=mirored"], "unknown strategy 'mirored': Accepted: auto, default"),
+    "field": ([*TRAIN, "--config.train.epoch=3"], "field 'train.epoch': did you mean train.epochs"),
+    "table": ([*TRAIN, "--config.prior={}"], "Accepted: prior.granularity"),
+    "whole config": ([*TRAIN, "--config=x"], "--config needs a field"),
+    "whole number": (
+        [*TRAIN, "--config.train.epochs=3.5"],
+        "--config.train.epochs=3.5 is not accepted: it must",
+    ),
+    "number": (
+        [*TRAIN, "--config.train.decay=x"],
+        "--config.train.decay=x is not accepted: it must be a number",
+    ),
+    "bool": ([*TRAIN, "--config.model.tied=x"], "it must be true or false"),
+    "range": (
+        [*TRAIN, "--config.model.dropout=1"],
+        "model.dropout=1.0 is not accepted: it must be a number in",
+    ),
+    "nan": ([*TRAIN, "--config.train.clip_norm=nan"], "train.clip_norm=nan is not accepted"),
+    "name": ([*TRAIN, "--config.data.name=pbt"], "data.name='pbt' is not accepted"),
+    "seed": ([*TRAIN, "--seed=x"], "--seed=x is not accepted: it must be a whole number"),
+    "switch": ([*TRAIN, "--jit_compile=x"], "--jit_compile=x: accepted: on, off or auto"),
+    "argument": ([*TRAIN, "extra"], "unexpected argument 'extra'"),
+    "no value": ([*TRAIN, "--seed"], "Missing value for flag --seed"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_status_2(calls, capsys, arguments, said):
+    assert main(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert said in err
+    assert not calls
+
+
+def raising(error):
+    def run(*_, **__):
+        raise error
+
+    return types.SimpleNamespace(run=run)
+
+
+def test_input_errors_of_a_command(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "zoo.commands", raising(InputError("no file\nx.txt")))
+    assert main(*TRAIN) == 2
+    assert capsys.readouterr().err == "error: no file x.txt\n"
+
+
+def test_mistakes_of_ours_keep_their_traceback(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zoo.commands", raising(ValueError("a bug")))
+    with pytest.raises(ValueError, match="a bug"):
+        main(*TRAIN)
+
+
+def test_interrupt(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "zoo.commands", raising(KeyboardInterrupt()))
+    assert main(*TRAIN) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_help(capsys):
+    assert main("--help") == 0
+    out = capsys.readouterr().out
+    assert "--mode=train --preset=demo_bbb" in out and "--data_dir" in out
+    assert len(out.splitlines()) < 40
+
+
+def in_a_process(script, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**{k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}, **environment},
+    )
+
+
+STAND_IN = """
+import sys, types, json
+import absl_main
+from zoo import presets
+def run(mode, config, workdir, data_dir):
+    print(presets.table() if mode == "list" else json.dumps(config.to_dict()["train"]))
+sys.modules["zoo.commands"] = types.SimpleNamespace(run=run)
+"""
+
+
+def test_listing_does_not_import_tensorflow():
+    done = in_a_process(
+        STAND_IN
+        + 'status = absl_main.main(["m", "--mode=list"])\n'
+        + 'print(status, "tensorflow" in sys.modules)'
+    )
+    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+    assert "ptb_large_bbb" in done.stdout
+    assert done.stderr == ""
+
+
+def test_tensorflow_is_imported_in_silence():
+    done = in_a_process(
+        STAND_IN
+        + 'status = absl_main.main(["m", "--mode=train", "--preset=demo_bbb", "--workdir=w"])\n'
+        + 'import tensorflow, os; os.write(2, b"heard"); sys.exit(status)'
+    )
+    assert (done.returncode, done.stderr) == (0, "heard")
+    assert json.loads(done.stdout)["batch"] == 20
+
+
+def test_exit_status_of_the_script():
+    done = subprocess.run(
+        [sys.executable, "absl_main.py", "--mode=nothing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.startswith("error: unknown mode 'nothing'")

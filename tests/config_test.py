@@ -1,0 +1,142 @@
+"""Configurations: JSON and back, what a resumed run may change, what is valid."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn.errors import InputError
+from zoo import config, presets
+
+
+def preset(**overrides):
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    return config.with_overrides(presets.get_preset("ptb_small_bbb"), dotted)
+
+
+def test_json_round_trip():
+    text = config.to_json(preset())
+    assert json.loads(text)["posterior"]["other_scale_range"] == [0.5, 1.0]
+    back = config.from_json(text)
+    assert back == preset()
+    assert back.is_locked
+    assert isinstance(back.posterior.other_scale_range, tuple)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "not valid JSON"), ('{"a": ', "not valid JSON"), ("[1]", "must hold a JSON object, got list")],
+)
+def test_json_that_is_no_configuration(text, said):
+    with pytest.raises(InputError, match=f"w/config.json.*{said}") as caught:
+        config.from_json(text, "w/config.json")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train__epochs": 200},
+        {"jit_compile": "off"},
+        {"description": "other words"},
+        {"evaluate__rows": 1},
+        {"evaluate__final_unroll": 5},
+    ],
+)
+def test_what_a_resumed_run_may_change(change):
+    assert config.differences(preset(), preset(**change)) == []
+    assert config.describe_differences(preset(), preset(**change)) == ""
+
+
+def test_what_it_may_not_is_named_with_both_values():
+    new = preset(train__batch=32, prior__pi=0.5, train__epochs=3, seed=1)
+    assert sorted(config.differences(preset(), new)) == ["prior.pi", "seed", "train.batch"]
+    said = config.describe_differences(preset(), new)
+    assert "train.batch is 20 there and 32 here" in said
+    assert "epochs" not in said
+
+
+def test_a_field_on_one_side_only_is_a_difference():
+    older = preset().to_dict()
+    del older["train"]["tail"]
+    assert config.differences(ConfigDict(older), preset()) == ["train.tail"]
+    assert "train.tail is absent there and 'drop' here" in config.describe_differences(
+        ConfigDict(older), preset()
+    )
+    assert config.differences(preset(), ConfigDict(older)) == ["train.tail"]
+
+
+def test_evaluation_takes_only_what_does_not_change_the_model():
+    changed = config.for_evaluation(preset(), "ptb_small_bbb", {"evaluate.rows": 3, "jit_compile": "on"})
+    assert (changed.evaluate.rows, changed.jit_compile) == (3, "on")
+    assert config.for_evaluation(preset(), None, {"train.batch": 20}) == preset()
+    with pytest.raises(InputError, match=r"train.batch=21 cannot be set when evaluating.*trained with 20"):
+        config.for_evaluation(preset(), None, {"train.batch": 21})
+    with pytest.raises(InputError, match="preset 'demo_bbb' does not match the run's, 'ptb_small_bbb'"):
+        config.for_evaluation(preset(), "demo_bbb", {})
+    with pytest.raises(InputError, match="unknown configuration field 'evaluate.row'"):
+        config.for_evaluation(preset(), None, {"evaluate.row": 1})
+
+
+def test_overrides_leave_the_base_alone():
+    base = preset()
+    assert config.with_overrides(base, {"train.batch": 7}).train.batch == 7
+    assert base == preset()
+    with pytest.raises(InputError, match="did you mean train.batch"):
+        config.with_overrides(base, {"train.bacth": 7})
+
+
+def test_a_tables_name_is_answered_with_its_fields():
+    error = config.unknown_field("prior", config.flatten(preset()))
+    assert "Accepted: prior.granularity, prior.log_sigma1, prior.log_sigma2, prior.pi" in str(error)
+
+
+BAD = [
+    ("task", "captions", "one of language_model"),
+    ("method", "bayes", "one of deterministic, dropout, variational_dropout, bbb"),
+    ("data.name", "ptbb", "one of builtin, ptb, text, wikitext2"),
+    ("model.dropout", 1.0, r"a number in \[0, 1\)"),
+    ("model.word_dropout", -0.1, r"a number in \[0, 1\)"),
+    ("model.units", 0, "a whole number of at least 1"),
+    ("model.layers", -1, "a whole number of at least 1"),
+    ("model.init_range", 0.0, "a number above 0"),
+    ("prior.pi", 0.0, "strictly between 0 and 1"),
+    ("prior.pi", 1.0, "strictly between 0 and 1"),
+    ("prior.log_sigma1", float("nan"), "a finite number"),
+    ("prior.granularity", "layer", "one of row, weight, tensor"),
+    ("posterior.other_scale_range", (1.0, 0.5), "two numbers"),
+    ("posterior.other_scale_range", (0.5,), "two numbers"),
+    ("train.epochs", 0, "at least 1"),
+    ("train.decay", 1.5, "at most 1"),
+    ("train.learning_rate", float("inf"), "a number above 0"),
+    ("train.tail", "keep", "one of drop, pad"),
+    ("train.kl_weight", -1.0, "at least 0"),
+    ("seed", -1, "at least 0"),
+    ("compute_dtype", "float16", "one of float32, bfloat16"),
+    ("jit_compile", "yes", "one of auto, on, off"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "accepted"), BAD)
+def test_invalid_values_are_named(field, value, accepted):
+    with pytest.raises(InputError, match=accepted) as caught:
+        config.validate(config.with_overrides(preset(), {field: value}))
+    assert str(caught.value).startswith(f"{field}={value!r} is not accepted")
+
+
+def test_missing_and_unknown_fields():
+    lacking, extra = preset().to_dict(), preset().to_dict()
+    del lacking["train"]["batch"]
+    extra["train"]["batches"] = 1
+    with pytest.raises(InputError, match="field train.batch is missing"):
+        config.validate(ConfigDict(lacking))
+    with pytest.raises(
+        InputError, match="unknown configuration field 'train.batches': did you mean train.batch"
+    ):
+        config.validate(ConfigDict(extra))
+
+
+def test_a_tied_softmax_needs_equal_sizes():
+    config.validate(preset(model__tied=True))
+    with pytest.raises(InputError, match="model.embedding_units=100 to equal model.units=200"):
+        config.validate(preset(model__tied=True, model__embedding_units=100))

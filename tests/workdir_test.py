@@ -1,0 +1,175 @@
+"""The working directory: claiming it, and files that stay whole."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tfp_bayesrnn.errors import InputError
+from zoo import config as configs
+from zoo import presets, workdir
+from zoo.workdir import Workdir
+
+
+@pytest.fixture
+def config():
+    return presets.get_preset("demo_bbb")
+
+
+def test_layout(tmp_path, config):
+    run = Workdir(tmp_path / "a" / "b")
+    assert run.claim(config) is False
+    assert run.claim(config) is True
+    assert [path.name for path in run.path.iterdir()] == ["config.json"]
+    assert run.read_config() == config
+    names = (run.checkpoints_dir, run.tensorboard_dir, run.export_dir, run.vocabulary_path)
+    assert [path.name for path in names] == ["checkpoints", "tensorboard", "export", "vocabulary.txt"]
+    assert (run.path / "config.json").stat().st_mode & 0o777 == 0o666 & ~workdir._umask()
+
+
+def test_another_configuration_is_refused_by_field(tmp_path, config):
+    run = Workdir(tmp_path)
+    run.claim(config)
+    other = configs.with_overrides(config, {"train.batch": 3, "prior.pi": 0.5, "train.epochs": 99})
+    with pytest.raises(InputError, match="another configuration") as caught:
+        run.claim(other)
+    said = str(caught.value)
+    assert "train.batch is 20 there and 3 here" in said
+    assert "prior.pi is 0.25 there and 0.5 here" in said
+    assert "epochs" not in said and "\n" not in said
+    assert run.read_config() == config
+
+
+def test_more_epochs_are_taken_over(tmp_path, config):
+    run = Workdir(tmp_path)
+    run.claim(config)
+    more = configs.with_overrides(config, {"train.epochs": 99})
+    assert run.claim(more) is True
+    assert run.read_config().train.epochs == 99
+
+
+def test_checkpoints_of_nobody_knows_what_are_refused(tmp_path, config):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match=r"holds checkpoints but no config.json"):
+        Workdir(tmp_path).claim(config)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00\xff"])
+def test_damaged_config(tmp_path, config, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config.json"):
+        Workdir(tmp_path).claim(config)
+
+
+def test_paths_that_cannot_be_a_workdir(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(InputError, match="file is a file; a directory is needed"):
+        Workdir(file)
+    with pytest.raises(InputError, match="cannot create .*: Not a directory"):
+        Workdir(file / "below")
+    with pytest.raises(InputError, match="does not exist"):
+        Workdir(tmp_path / "none", create=False)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match=r"holds no config.json"):
+        Workdir(tmp_path, create=False).read_config()
+
+
+def test_metrics_are_a_json_object_a_line(tmp_path):
+    run = Workdir(tmp_path)
+    run.append_metrics({"step": 1, "loss": float("nan"), "up": float("inf"), "where": tmp_path})
+    run.append_metrics({"step": np.int64(2), "loss": np.float32(0.5), "all": np.array([1.0, np.nan])})
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    assert lines[0] == {"step": 1, "loss": None, "up": None, "where": str(tmp_path)}
+    assert lines[1] == {"step": 2, "loss": 0.5, "all": [1.0, None]}
+    assert run.read_metrics() == lines
+
+
+def test_tensors_are_numbers(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    run = Workdir(tmp_path)
+    run.write_results({"a": tf.constant(1.5), "b": tf.constant(2.5, tf.bfloat16), "c": tf.constant(3)})
+    assert run.read_results() == {"a": 1.5, "b": 2.5, "c": 3}
+
+
+def test_what_has_no_json_form_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="has no JSON form"):
+        Workdir(tmp_path).write_results({"a": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncating_drops_later_and_torn_lines(tmp_path):
+    run = Workdir(tmp_path)
+    run.truncate_metrics(5)
+    assert not run.metrics_path.exists()
+    for step in (1, 2, 3):
+        run.append_metrics({"step": step})
+    with open(run.metrics_path, "a") as file:
+        file.write('{"step": 2, "lo')
+    run.truncate_metrics(2)
+    run.append_metrics({"step": 4})
+    assert run.metrics_path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 4}\n'
+
+
+def test_a_torn_line_is_left_out_with_a_warning(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(workdir.logging, "warning", lambda text, *args: said.append(text % args))
+    run = Workdir(tmp_path)
+    run.append_metrics({"step": 1})
+    with open(run.metrics_path, "a") as file:
+        file.write('{"st')
+    assert run.read_metrics() == [{"step": 1}]
+    assert "line 2" in said[0]
+
+
+def test_results_are_replaced_whole(tmp_path):
+    run = Workdir(tmp_path)
+    assert run.read_results() is None
+    run.write_results({"test": {"perplexity": 2.0}})
+    run.write_results({"test": {"perplexity": 1.0}})
+    assert run.read_results() == {"test": {"perplexity": 1.0}}
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, call):
+    run = Workdir(tmp_path)
+    run.write_results({"a": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(workdir.os, call, full)
+    with pytest.raises(InputError, match=r"cannot write .*results.json: No space left on device"):
+        run.write_results({"a": 2})
+    assert run.read_results() == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_a_full_disk_while_appending(tmp_path):
+    run = Workdir(tmp_path)
+    run.metrics_path.symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"cannot write .*metrics.jsonl: No space left on device"):
+        run.append_metrics({"step": 1})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_no_permission(tmp_path, config):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="Permission denied"):
+        Workdir(tmp_path).claim(config)
+    with pytest.raises(InputError, match="Permission denied"):
+        Workdir(tmp_path / "below")
+
+
+def test_no_permission_as_any_user(tmp_path, monkeypatch, config):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    run = Workdir(tmp_path)
+    monkeypatch.setattr(workdir.tempfile, "mkstemp", denied)
+    with pytest.raises(InputError, match=r"cannot write .*config.json: Permission denied"):
+        run.claim(config)

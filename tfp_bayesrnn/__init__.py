@@ -1,0 +1,64 @@
+"""Bayesian recurrent networks for Keras 3 and TensorFlow Probability.
+
+After Fortunato, Blundell and Vinyals, "Bayesian Recurrent Neural Networks" (arXiv 1704.02798).
+"""
+
+import keras as _keras
+
+if _keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "tfp_bayesrnn runs on Keras's TensorFlow backend: set KERAS_BACKEND=tensorflow. "
+        f"Received: backend={_keras.backend.backend()!r}"
+    )
+
+from tfp_bayesrnn.distributions import (
+    DistributionPrior,
+    MeanFieldNormal,
+    NormalPrior,
+    PointMass,
+    Prior,
+    ScaleMixtureNormal,
+    ScaleMixturePrior,
+)
+from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.layers import (
+    Dropout,
+    VariationalDense,
+    VariationalEmbedding,
+    VariationalGRU,
+    VariationalGRUCell,
+    VariationalLSTM,
+    VariationalLSTMCell,
+)
+from tfp_bayesrnn.likelihoods import NormalLikelihood
+from tfp_bayesrnn.model import BayesianModel
+from tfp_bayesrnn.posterior import Draw, Posterior, draw_in_force
+from tfp_bayesrnn.schedules import HoldThenDecay
+from tfp_bayesrnn.weights import VariationalWeight
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BayesianModel",
+    "DistributionPrior",
+    "Draw",
+    "Dropout",
+    "HoldThenDecay",
+    "InputError",
+    "MeanFieldNormal",
+    "NormalLikelihood",
+    "NormalPrior",
+    "PointMass",
+    "Posterior",
+    "Prior",
+    "ScaleMixtureNormal",
+    "ScaleMixturePrior",
+    "VariationalDense",
+    "VariationalEmbedding",
+    "VariationalGRU",
+    "VariationalGRUCell",
+    "VariationalLSTM",
+    "VariationalLSTMCell",
+    "VariationalWeight",
+    "draw_in_force",
+]

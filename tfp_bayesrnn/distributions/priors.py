@@ -1,0 +1,174 @@
+"""Priors of a weight: serialisable specifications that give a `tfd.Distribution` for a weight's shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_bayesrnn.distributions.scale_mixture import ScaleMixtureNormal
+
+tfd = tfp.distributions
+
+AddVariable = Callable[..., keras.Variable]
+
+
+class Prior:
+    """What a prior must say of itself. One specification may serve many weights, so it owns no variable."""
+
+    def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
+        """Makes the prior's own trainable variables for one weight: none, unless it learns."""
+        return {}
+
+    def distribution(self, shape: Sequence[int], **variables: tf.Tensor) -> tfd.Distribution:
+        """The distribution of a weight of this shape; its `log_prob` of the weight is one scalar."""
+        raise NotImplementedError
+
+    def stddev(self, shape: Sequence[int]) -> float:
+        """The standard deviation of one weight, by which the posterior's initial scale is measured."""
+        return float(tf.reduce_mean(self.distribution(shape).stddev()))
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Prior:
+        """The prior whose `get_config` gave `config`."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class ScaleMixturePrior(Prior):
+    """pi N(0, s1^2) + (1 - pi) N(0, s2^2) (Fortunato et al., 2017, eq. 18); see `ScaleMixtureNormal`.
+
+    The defaults are those of the authors' released code. The paper searched pi in {0.25, 0.5, 0.75},
+    log s1 in {0, -1, -2} and log s2 in {-6, -7, -8}.
+    """
+
+    def __init__(
+        self, pi: float = 0.25, log_sigma1: float = -1.0, log_sigma2: float = -7.0, granularity: str = "row"
+    ):
+        self.pi = float(pi)
+        self.log_sigma1 = float(log_sigma1)
+        self.log_sigma2 = float(log_sigma2)
+        self.granularity = granularity
+        self.distribution(())  # Bad values are reported where they were written.
+
+    def distribution(self, shape):
+        """The `ScaleMixtureNormal` of this shape."""
+        return ScaleMixtureNormal(
+            shape, self.pi, math.exp(self.log_sigma1), math.exp(self.log_sigma2), self.granularity
+        )
+
+    def stddev(self, shape=()):
+        """sqrt(pi s1^2 + (1 - pi) s2^2)."""
+        return math.sqrt(
+            self.pi * math.exp(2 * self.log_sigma1) + (1 - self.pi) * math.exp(2 * self.log_sigma2)
+        )
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            "pi": self.pi,
+            "log_sigma1": self.log_sigma1,
+            "log_sigma2": self.log_sigma2,
+            "granularity": self.granularity,
+        }
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class NormalPrior(Prior):
+    """N(loc, scale^2) for every weight; with `learned=True` the scale is trained (empirical Bayes).
+
+    A learned scale is one variable per weight tensor. The KL from a mean-field normal posterior to this prior
+    is computed in closed form.
+    """
+
+    def __init__(self, scale: float = 1.0, loc: float = 0.0, learned: bool = False):
+        if scale <= 0.0:
+            raise ValueError(f"scale must be positive. Received: scale={scale}")
+        self.scale = float(scale)
+        self.loc = float(loc)
+        self.learned = bool(learned)
+
+    def add_variables(self, add_variable):
+        """`log_scale`, where the scale is learned."""
+        if not self.learned:
+            return {}
+        initializer = keras.initializers.Constant(math.log(self.scale))
+        return {"log_scale": add_variable(name="prior_log_scale", shape=(), initializer=initializer)}
+
+    def distribution(self, shape, log_scale=None):
+        """`tfd.Independent` over `tfd.Normal`."""
+        scale = self.scale if log_scale is None else tf.exp(log_scale)
+        normal = tfd.Normal(tf.fill(shape, self.loc), tf.broadcast_to(scale, shape))
+        return tfd.Independent(normal, reinterpreted_batch_ndims=len(shape))
+
+    def stddev(self, shape=()):
+        """The (initial) scale."""
+        return self.scale
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"scale": self.scale, "loc": self.loc, "learned": self.learned}
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class DistributionPrior(Prior):
+    """Any prior: `factory(shape)` returns a `tfd.Distribution` whose event is the whole weight.
+
+    `factory` must be registered with `keras.saving.register_keras_serializable` if the model is to be saved.
+    """
+
+    def __init__(self, factory: Callable[[Sequence[int]], tfd.Distribution]):
+        self.factory = keras.saving.deserialize_keras_object(factory) if _is_config(factory) else factory
+        if not callable(self.factory):
+            raise ValueError(f"factory must be callable with a shape. Received: factory={factory!r}")
+
+    def distribution(self, shape):
+        """What the factory gives for this shape.
+
+        Raises:
+          ValueError: if it is no distribution, or one whose event is not the whole weight.
+        """
+        distribution = self.factory(tuple(shape))
+        if not isinstance(distribution, tfd.Distribution):
+            raise ValueError(
+                f"A prior factory must return a tfd.Distribution. Received: {type(distribution).__name__}"
+            )
+        if tuple(distribution.batch_shape) or tuple(distribution.event_shape) != tuple(shape):
+            raise ValueError(
+                "The distribution of a prior factory must have an empty batch shape and the weight's shape as "
+                "its event shape (wrap it in tfd.Independent). Received: "
+                f"batch_shape={distribution.batch_shape}, event_shape={distribution.event_shape}, "
+                f"weight shape={tuple(shape)}"
+            )
+        return distribution
+
+    def get_config(self):
+        """The factory, as Keras serialises functions."""
+        return {"factory": keras.saving.serialize_keras_object(self.factory)}
+
+
+def get(prior: Prior | dict | Callable | None) -> Prior:
+    """A `Prior` from one, its serialised form, a factory of distributions, or None (the released prior)."""
+    if prior is None:
+        return ScaleMixturePrior()
+    if _is_config(prior):
+        prior = keras.saving.deserialize_keras_object(prior)
+    if isinstance(prior, Prior):
+        return prior
+    if callable(prior):
+        return DistributionPrior(prior)
+    raise ValueError(
+        "prior must be a tfp_bayesrnn prior, a function from a shape to a tfd.Distribution, or None. "
+        f"Received: prior={prior!r}"
+    )
+
+
+def _is_config(value) -> bool:
+    return isinstance(value, dict) and "class_name" in value

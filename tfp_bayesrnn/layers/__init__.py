@@ -1,0 +1,17 @@
+"""Keras layers that own variational weights."""
+
+from tfp_bayesrnn.layers.dense import VariationalDense
+from tfp_bayesrnn.layers.dropout import Dropout
+from tfp_bayesrnn.layers.embedding import VariationalEmbedding
+from tfp_bayesrnn.layers.gru import VariationalGRU, VariationalGRUCell
+from tfp_bayesrnn.layers.lstm import VariationalLSTM, VariationalLSTMCell
+
+__all__ = [
+    "Dropout",
+    "VariationalDense",
+    "VariationalEmbedding",
+    "VariationalGRU",
+    "VariationalGRUCell",
+    "VariationalLSTM",
+    "VariationalLSTMCell",
+]

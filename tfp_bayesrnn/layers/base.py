@@ -1,0 +1,82 @@
+"""What all variational layers share: making their weights and reading them."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import noise
+from tfp_bayesrnn import posterior as posteriors
+from tfp_bayesrnn.distributions import PointMass
+from tfp_bayesrnn.distributions import posteriors as families
+from tfp_bayesrnn.distributions import priors
+from tfp_bayesrnn.posterior import Draw, Posterior
+from tfp_bayesrnn.weights import VariationalWeight
+
+
+class VariationalLayer:
+    """Mixin for Keras layers whose weights are `VariationalWeight`s.
+
+    A layer reads its weights from the draw in force. Where none is:
+
+    * at inference it uses the posterior mean;
+    * in training it needs a `kl_weight`. Then it draws for itself, once a call, and adds `kl_weight` times its
+      KL to the Keras losses. Without one it raises, since noisy weights without a KL are no objective at all.
+      `kl_weight` is 1 / (number of training rows) if the loss is a mean over rows, whatever a row is.
+    """
+
+    def _init_variational(self, prior, posterior, kl_weight, seed):
+        self.prior = priors.get(prior)
+        self.posterior = families.get(posterior)
+        if kl_weight is not None and kl_weight < 0.0:
+            raise ValueError(f"kl_weight must not be negative. Received: kl_weight={kl_weight}")
+        self.kl_weight = kl_weight
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def _variational_config(self) -> dict:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "prior": serialize(self.prior),
+            "posterior": serialize(self.posterior),
+            "kl_weight": self.kl_weight,
+            "seed": self.seed,
+        }
+
+    def _add_variational_weight(self, name, shape, initializer, variational=True) -> VariationalWeight:
+        family = self.posterior if variational else PointMass()
+        weight = VariationalWeight(shape, initializer, self.prior, family, name=name)
+        weight.build()
+        weight.built = True
+        return weight
+
+    def _draw_for_call(self, training: bool) -> Draw:
+        """The draw that this call of the layer runs under."""
+        own = Posterior.of(self)
+        draw = posteriors.draw_in_force()
+        if draw is not None and all(weight in draw for weight in own.weights):
+            return draw
+        if not training or not own.is_variational:
+            return own.mean()
+        if self.kl_weight is None:
+            raise ValueError(
+                f"Layer {self.name!r} was called with training=True, but nothing draws its weights and adds "
+                "their KL divergence to the loss. Train it inside a tfp_bayesrnn.BayesianModel, or give the "
+                "layer kl_weight=1/number_of_training_rows and it does both by itself. "
+                f"Received: kl_weight={self.kl_weight}"
+            )
+        draw = own.sample(tf.cast(self.seed_generator.next(), tf.int32))
+        self.add_loss(self.kl_weight * own.kl(draw))
+        return draw
+
+
+def mask_seed(generator: keras.random.SeedGenerator, training: bool) -> tf.Tensor | None:
+    """A seed for a dropout mask: of the draw in force, else, in training, of `generator`; None for no mask."""
+    if posteriors.draw_in_force() is not None:
+        return posteriors.next_mask_seed()
+    return tf.cast(generator.next(), tf.int32) if training else None
+
+
+def dropout_mask(shape, rate: float, seed: tf.Tensor, dtype) -> tf.Tensor:
+    """A mask of inverted dropout: 0 with probability `rate`, else 1 / (1 - rate)."""
+    return tf.cast(noise.bernoulli(shape, 1.0 - rate, seed), dtype) / (1.0 - rate)

@@ -1,0 +1,95 @@
+"""Variational fully connected layer."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.layers.base import VariationalLayer
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class VariationalDense(VariationalLayer, keras.layers.Layer):
+    """activation(inputs @ kernel + bias) with a variational posterior over the kernel.
+
+    The bias is deterministic unless `variational_bias=True`, as the softmax's is in the released code.
+    Call arguments: inputs [..., D]; the result has shape [..., units].
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation=None,
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        prior=None,
+        posterior=None,
+        variational_bias: bool = False,
+        kl_weight: float | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        """Builds the layer.
+
+        Args:
+          units: the size of the output.
+          activation: as in `keras.layers.Dense`.
+          use_bias: whether there is a bias.
+          kernel_initializer: of the posterior mean of the kernel.
+          bias_initializer: of the (posterior mean of the) bias.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None for `ScaleMixturePrior()`.
+          posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
+          variational_bias: whether the bias has a distribution too.
+          kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
+          seed: of the draws the layer makes by itself.
+          **kwargs: of `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
+        self.units = int(units)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.variational_bias = variational_bias
+        self.supports_masking = True
+        self.bias = None
+
+    def build(self, input_shape):
+        """Makes the kernel [D, units] and the bias [units]."""
+        shape = (input_shape[-1], self.units)
+        self.kernel = self._add_variational_weight("kernel", shape, self.kernel_initializer)
+        if self.use_bias:
+            self.bias = self._add_variational_weight(
+                "bias", (self.units,), self.bias_initializer, self.variational_bias
+            )
+
+    def call(self, inputs, training=False):
+        """The layer's output, in its compute dtype."""
+        draw = self._draw_for_call(training)
+        kernel = tf.cast(draw[self.kernel], self.compute_dtype)
+        # One matrix product over all leading axes: [B, T, D] is faster as [B * T, D].
+        outputs = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+        if self.bias is not None:
+            outputs += tf.cast(draw[self.bias], self.compute_dtype)
+        outputs = self.activation(outputs)
+        return tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [self.units]], axis=0))
+
+    def compute_output_shape(self, input_shape):
+        """[..., units]."""
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            **self._variational_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "variational_bias": self.variational_bias,
+        }

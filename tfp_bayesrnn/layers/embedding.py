@@ -1,0 +1,92 @@
+"""Variational embedding."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.layers.base import VariationalLayer
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
+    """A table of vectors, one for each of `input_dim` ids, under a variational posterior.
+
+    Call arguments: integer ids of any shape [...]; the result has shape [..., output_dim]. `attend` multiplies
+    by the transposed table instead, for a softmax that shares the weight; it is then one weight, with one draw
+    and one KL.
+
+    >>> layer = VariationalEmbedding(1000, 16, kl_weight=1 / 500)
+    >>> layer(keras.ops.array([[1, 2, 3]]), training=True).shape
+    TensorShape([1, 3, 16])
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer="uniform",
+        mask_zero: bool = False,
+        prior=None,
+        posterior=None,
+        kl_weight: float | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        """Builds the layer.
+
+        Args:
+          input_dim: the number of ids.
+          output_dim: the size of a vector.
+          embeddings_initializer: of the posterior mean.
+          mask_zero: whether id 0 is padding, to be masked in the layers that follow.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None for `ScaleMixturePrior()`.
+          posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
+          kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
+          seed: of the draws the layer makes by itself.
+          **kwargs: of `keras.layers.Layer`.
+        """
+        super().__init__(**kwargs)
+        self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
+        self.input_dim = int(input_dim)
+        self.output_dim = int(output_dim)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.mask_zero = mask_zero
+        self.supports_masking = mask_zero
+        self.autocast = False
+
+    def build(self, input_shape=None):
+        """Makes the table, [input_dim, output_dim]."""
+        shape = (self.input_dim, self.output_dim)
+        self.embeddings = self._add_variational_weight("embeddings", shape, self.embeddings_initializer)
+
+    def call(self, inputs, training=False):
+        """The vectors of the ids."""
+        table = self._draw_for_call(training)[self.embeddings]
+        # Gather before the cast: only the looked-up rows are cast.
+        return tf.cast(tf.gather(table, tf.cast(inputs, tf.int32)), self.compute_dtype)
+
+    def attend(self, inputs, training=False):
+        """`inputs` [..., output_dim] times the transposed table: [..., input_dim]."""
+        table = tf.cast(self._draw_for_call(training)[self.embeddings], self.compute_dtype)
+        return tf.einsum("...u,vu->...v", tf.cast(inputs, self.compute_dtype), table)
+
+    def compute_mask(self, inputs, mask=None):
+        """Where the ids are not 0, if `mask_zero`."""
+        return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(self, input_shape):
+        """[..., output_dim]."""
+        return (*input_shape, self.output_dim)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            **self._variational_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "mask_zero": self.mask_zero,
+        }

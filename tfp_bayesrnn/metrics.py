@@ -1,0 +1,17 @@
+"""Metrics of language models."""
+
+from __future__ import annotations
+
+import keras
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class Perplexity(keras.metrics.Mean):
+    """exp of the mean negative log-likelihood (nats) over all predictions: update with that mean, weighted."""
+
+    def __init__(self, name: str = "perplexity", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+    def result(self):
+        """The perplexity so far."""
+        return keras.ops.exp(super().result())

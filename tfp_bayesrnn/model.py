@@ -1,0 +1,342 @@
+"""`BayesianModel`: a network, the posterior over its weights, and the objective they are trained by."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import likelihoods, noise, objective, recurrence
+from tfp_bayesrnn import training as steps
+from tfp_bayesrnn.metrics import Perplexity
+from tfp_bayesrnn.posterior import Posterior
+from tfp_bayesrnn.recurrence import State
+from tfp_bayesrnn.training import Minibatch
+
+
+class CarriedState(tf.Module):
+    """The RNN state that a stream's rows go on from. Part of a checkpoint, not of a saved model."""
+
+    def __init__(self, network: keras.Model, batch_size: int):
+        super().__init__()
+        self._structure = recurrence.initial_state(network, batch_size)
+        self.batch_size = batch_size
+        self.variables_flat = [
+            tf.Variable(value, trainable=False, name="carried_state")
+            for value in tf.nest.flatten(self._structure)
+        ]
+
+    def read(self) -> State:
+        """The state, as tensors."""
+        values = [tf.convert_to_tensor(variable) for variable in self.variables_flat]
+        return tf.nest.pack_sequence_as(self._structure, values)
+
+    def write(self, state: State) -> None:
+        """Keeps `state` for the next minibatch."""
+        for variable, value in zip(self.variables_flat, tf.nest.flatten(state), strict=True):
+            variable.assign(value)
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class BayesianModel(keras.Model):
+    """Trains a network of variational layers by the free energy (Fortunato et al., 2017, eqs. 4 and 5).
+
+        loss = (NLL summed over time, averaged over the rows of the minibatch) + kl_weight * KL / training_rows
+
+    The model owns this reduction: `compile` takes no `loss`. Every minibatch is run under one draw of all
+    weights. `predict`, `evaluate` and a plain call use the posterior mean.
+
+    RNN state is carried from minibatch to minibatch where the data say so: if `x` is a dictionary with a key
+    "is_first", bool [B], rows go on from the state they ended with unless their `is_first` is true. Training
+    and evaluation carry states of their own.
+
+    >>> model = BayesianModel(
+    ...     keras.Sequential([
+    ...         VariationalEmbedding(100, 8), VariationalLSTM(8, return_sequences=True), VariationalDense(100)
+    ...     ]),
+    ...     training_rows=64,
+    ... )
+    >>> model.compile(keras.optimizers.SGD(1.0), clip_norm=5.0)
+    >>> history = model.fit(tokens[:, :-1], tokens[:, 1:], batch_size=16)
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        training_rows: float | None = None,
+        likelihood="categorical",
+        kl_weight: float = 1.0,
+        kl_warmup_steps: int = 0,
+        seed: int = 0,
+        **kwargs,
+    ):
+        """Builds the model.
+
+        Args:
+          network: layers that own `VariationalWeight`s, and any others.
+          training_rows: how many rows one pass over the training data has, so that every pass counts the KL
+            once: batch * windows for a stream cut into windows, else the number of examples or sequences. May
+            be left out only if no weight has a distribution.
+          likelihood: "categorical" (integer targets, logits), "bernoulli", a `NormalLikelihood`, or a
+            function (targets, outputs) -> elementwise negative log-likelihood in nats.
+          kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so.
+          kl_warmup_steps: over how many steps the KL's weight rises linearly from 0 to `kl_weight`.
+          seed: of all draws in training; each is a function of it, the step and the replica.
+          **kwargs: of `keras.Model`.
+
+        Raises:
+          ValueError: for a number that is out of range.
+        """
+        super().__init__(**kwargs)
+        if training_rows is not None and training_rows <= 0:
+            raise ValueError(f"training_rows must be positive. Received: training_rows={training_rows}")
+        if kl_weight < 0.0 or kl_warmup_steps < 0:
+            raise ValueError(
+                "kl_weight and kl_warmup_steps must not be negative. "
+                f"Received: kl_weight={kl_weight}, kl_warmup_steps={kl_warmup_steps}"
+            )
+        self.network = network
+        self.training_rows = training_rows
+        self.likelihood = likelihoods.get(likelihood)
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.seed = seed
+        self.clip_norm = None
+        self.compiled_step = None
+        self._carried_train: CarriedState | None = None
+        self._carried_test: CarriedState | None = None
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self.nll_tracker = keras.metrics.Mean(name="nll")
+        self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
+        self.perplexity_tracker = (
+            Perplexity() if self.likelihood is likelihoods.categorical else None
+        )
+
+    # The network and its posterior.
+
+    @property
+    def posterior(self) -> Posterior:
+        """q(w) over all weights of the network."""
+        return Posterior.of(self.network)
+
+    def build(self, input_shape=None):
+        """Builds the network."""
+        if not self.network.built:
+            self.network.build(input_shape)
+
+    def call(self, inputs, training=False):
+        """The network's outputs, from a zero RNN state; under the posterior mean unless a draw is in force."""
+        inputs, _ = steps.split_inputs(inputs)
+        return self.network(inputs, training=training)
+
+    def run(self, inputs, is_first, state: State, training: bool) -> tuple[tf.Tensor, State]:
+        """The network as a function of (inputs, state); `state` is None where none is carried."""
+        if state is None:
+            return self.network(inputs, training=training), None
+        return recurrence.run(self.network, inputs, recurrence.restart(state, is_first), training)
+
+    # Training.
+
+    def compile(
+        self,
+        optimizer="sgd",
+        clip_norm: float | None = None,
+        jit_compile: bool | str = "auto",
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        loss=None,
+        **kwargs,
+    ):
+        """Configures training.
+
+        Args:
+          optimizer: as in `keras.Model.compile`. Leave its own clipping off.
+          clip_norm: gradients of all variables are clipped to this global norm.
+          jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
+            support it.
+          metrics: as in `keras.Model.compile`; they see the outputs under the draw in training, under the
+            mean in evaluation. `loss`, `nll` (nats per prediction), `kl` (nats) and, for a categorical
+            likelihood, `perplexity` are always reported.
+          weighted_metrics: as in `keras.Model.compile`.
+          run_eagerly: as in `keras.Model.compile`.
+          steps_per_execution: as in `keras.Model.compile`.
+          loss: not accepted: see `likelihood` of the constructor.
+          **kwargs: of `keras.Model.compile`.
+
+        Raises:
+          ValueError: if `loss` is given.
+        """
+        if loss is not None:
+            raise ValueError(
+                "BayesianModel owns its loss, the free energy, and its reduction: leave `loss` out and choose "
+                f"the likelihood with BayesianModel(..., likelihood=...). Received: loss={loss!r}"
+            )
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=False,  # Of the whole step; what is worth compiling is compiled below.
+            **kwargs,
+        )
+        self._metrics_config = (metrics, weighted_metrics)
+        self.clip_norm = clip_norm
+        self.jit_compile_request = jit_compile
+        self.compiled_step = None
+
+    def use_jit(self) -> bool:
+        """Whether XLA compiles the free energy and its gradients."""
+        if self.run_eagerly:
+            return False
+        if self.jit_compile_request == "auto":
+            return all(layer.supports_jit for layer in self.network._flatten_layers())
+        return bool(self.jit_compile_request)
+
+    def carried(self, slot: str, batch: Minibatch) -> CarriedState | None:
+        """The state carried for "train" or "test", made at its first use; None where rows are independent.
+
+        Raises:
+          ValueError: if the batch size is unknown or changes.
+        """
+        if batch.is_first is None:
+            return None
+        rows = batch.is_first.shape[0]
+        if rows is None:
+            raise ValueError(
+                "Carrying RNN state needs a static batch size: batch the data with drop_remainder=True. "
+                f"Received: is_first.shape={batch.is_first.shape}"
+            )
+        name = f"_carried_{slot}"
+        carried = getattr(self, name)
+        if carried is None or (carried.batch_size != rows and slot == "test"):
+            with tf.init_scope():
+                carried = CarriedState(self.network, rows)
+            setattr(self, name, carried)
+        if carried.batch_size != rows:
+            raise ValueError(
+                f"The carried RNN state has {carried.batch_size} rows. Received: a minibatch of {rows} rows"
+            )
+        return carried
+
+    def step_seed(self) -> tf.Tensor:
+        """The seed of this step's draw, int32 [2]: a function of (run seed, step, replica)."""
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context is not None else 0
+        return noise.derive(noise.make_seed(self.seed), self.optimizer.iterations.value, replica)
+
+    def step_kl_weight(self) -> tf.Tensor:
+        """The KL's weight at this step."""
+        if not self.kl_warmup_steps:
+            return tf.constant(self.kl_weight, tf.float32)
+        step = tf.cast(self.optimizer.iterations.value, tf.float32)
+        return self.kl_weight * tf.minimum(1.0, step / self.kl_warmup_steps)
+
+    def _check_owns_objective(self):
+        for layer in self.network._flatten_layers():
+            if getattr(layer, "kl_weight", None) is not None:
+                raise ValueError(
+                    "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of its "
+                    f"layers. Received: layer {layer.name!r} with kl_weight={layer.kl_weight}"
+                )
+        if self.training_rows is None and self.posterior.is_variational:
+            raise ValueError(
+                "training_rows is needed to share the KL out over the training data: batch * windows for a "
+                "stream, else the number of training examples. Received: training_rows=None"
+            )
+
+    def _free_energy_gradients(self, batch, state, seed, kl_weight):
+        with_outputs = bool(self._metrics_config[0] or self._metrics_config[1])
+        return steps.free_energy_gradients(self, batch, state, seed, kl_weight, with_outputs)
+
+    def train_step(self, data):
+        """Draws, differentiates, clips, updates. The one train step, of `fit` and of the project's own loop."""
+        if self.compiled_step is None:
+            self._check_owns_objective()
+            self.compiled_step = (
+                tf.function(self._free_energy_gradients, jit_compile=True)
+                if self.use_jit()
+                else self._free_energy_gradients
+            )
+        batch = steps.unpack(data)
+        carried = self.carried("train", batch)
+        state = carried.read() if carried else None
+        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight())
+        norm = steps.apply_gradients(self, step.gradients)
+        if carried:
+            carried.write(step.state)
+        self.kl_tracker.update_state(step.energy.kl)
+        self.norm_tracker.update_state(norm)
+        return self._report(batch, step.energy.loss, step.energy.nll, step.outputs, training=True)
+
+    def test_step(self, data):
+        """Evaluates under the posterior mean. `loss` is the NLL per row: the KL belongs to the training data."""
+        batch = steps.unpack(data)
+        carried = self.carried("test", batch)
+        state = carried.read() if carried else None
+        with self.posterior.mean().in_force():
+            outputs, state = self.run(batch.inputs, batch.is_first, state, training=False)
+        if carried:
+            carried.write(state)
+        nll = objective.negative_log_likelihood(self.likelihood, batch.targets, outputs, batch.weights)
+        return self._report(batch, nll.per_row, nll, outputs, training=False)
+
+    def predict_step(self, data):
+        """The network's outputs under the posterior mean."""
+        return self(steps.unpack(data).inputs, training=False)
+
+    def _report(self, batch: Minibatch, loss, nll, outputs, training: bool) -> dict:
+        rows = tf.shape(tf.nest.flatten(batch.targets)[0])[0]
+        self.loss_tracker.update_state(loss, sample_weight=rows)
+        per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
+        self.nll_tracker.update_state(per_prediction, sample_weight=nll.predictions)
+        if self.perplexity_tracker is not None:
+            self.perplexity_tracker.update_state(per_prediction, sample_weight=nll.predictions)
+        if outputs is None:
+            logs = self.get_metrics_result()
+        else:
+            logs = self.compute_metrics(batch.inputs, batch.targets, outputs, batch.weights)
+        if not training:
+            logs = {name: value for name, value in logs.items() if name not in ("kl", "gradient_norm")}
+        return logs
+
+    # Saving.
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "training_rows": self.training_rows,
+            "likelihood": likelihoods.serialize(self.likelihood),
+            "kl_weight": self.kl_weight,
+            "kl_warmup_steps": self.kl_warmup_steps,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The model whose `get_config` gave `config`."""
+        config = dict(config)
+        network = keras.saving.deserialize_keras_object(config.pop("network"))
+        return cls(network, **config)
+
+    def get_compile_config(self):
+        """The arguments of `compile`."""
+        serialize = keras.saving.serialize_keras_object
+        metrics, weighted_metrics = self._metrics_config
+        return {
+            "optimizer": serialize(self.optimizer),
+            "clip_norm": self.clip_norm,
+            "jit_compile": self.jit_compile_request,
+            "metrics": serialize(metrics),
+            "weighted_metrics": serialize(weighted_metrics),
+        }
+
+    def compile_from_config(self, config):
+        """Compiles as the saved model was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)

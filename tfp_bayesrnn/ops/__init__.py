@@ -1,0 +1,6 @@
+"""Recurrences as pure functions on tensors: no variables, no randomness, no Keras."""
+
+from tfp_bayesrnn.ops.gru import gru, gru_step
+from tfp_bayesrnn.ops.lstm import LSTMState, lstm, lstm_step
+
+__all__ = ["LSTMState", "gru", "gru_step", "lstm", "lstm_step"]

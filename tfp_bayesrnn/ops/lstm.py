@@ -1,0 +1,344 @@
+"""The LSTM as pure functions of (inputs, state, weights), with a gradient written by hand for speed.
+
+Dimension letters: B batch, T time, D input features, U units. Inside the loops everything is time-major,
+[T, B, ...]. The helpers at the end (`project`, `scan`, `previous`, ...) are shared with `gru.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+Activation = Callable[[tf.Tensor], tf.Tensor]
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step."""
+
+    hidden: tf.Tensor  # [B, U]
+    cell: tf.Tensor  # [B, U]
+
+
+def lstm_step(
+    inputs: tf.Tensor,
+    state: LSTMState,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor | None,
+    *,
+    activation: Activation = tf.tanh,
+    recurrent_activation: Activation = tf.sigmoid,
+    recurrent_dropout_mask: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, LSTMState]:
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
+
+        [i, f, g, o] = x W + (m * h) R + b        gates in Keras's order: input, forget, candidate, output
+        c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h' = sigmoid(o) * tanh(c')
+
+    with `*` element-wise. There is no forget-bias term: that belongs to the initialiser of `bias`.
+
+    Args:
+      inputs: x, [B, D].
+      state: (h, c), each [B, U].
+      kernel: W, [D, 4U].
+      recurrent_kernel: R, [U, 4U].
+      bias: b, [4U], or None.
+      activation: used for the candidate and for the cell on its way out.
+      recurrent_activation: used for the three gates.
+      recurrent_dropout_mask: m, [B, U], scales the hidden state where it enters the matrix product and
+        nowhere else; use the same mask at every step of a sequence (Gal & Ghahramani 2016). It is taken as
+        a constant: no gradient reaches it.
+
+    Returns:
+      The output h' [B, U] and the new state (h', c').
+
+    Raises:
+      ValueError: where the shapes do not fit each other.
+    """
+    inputs, kernel, recurrent_kernel, bias = as_tensors(inputs, kernel, recurrent_kernel, bias)
+    hidden, cell = as_tensors(*state)
+    dropout_mask = as_constant(recurrent_dropout_mask)
+    check_shapes(inputs, 2, kernel, recurrent_kernel, bias, state=(hidden, cell), gates=4)
+    z = project(inputs, kernel, bias) + tf.matmul(dropped(hidden, dropout_mask), recurrent_kernel)
+    *_, cell, hidden = _update(z, cell, activation, recurrent_activation)
+    return hidden, LSTMState(hidden, cell)
+
+
+def lstm(
+    inputs: tf.Tensor,
+    initial_state: LSTMState,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor | None,
+    *,
+    mask: tf.Tensor | None = None,
+    go_backwards: bool = False,
+    recurrent_dropout_mask: tf.Tensor | None = None,
+    activation: Activation = tf.tanh,
+    recurrent_activation: Activation = tf.sigmoid,
+) -> tuple[tf.Tensor, LSTMState]:
+    """`lstm_step` over a whole sequence, agreeing with `keras.layers.LSTM` under the same weights.
+
+    With the default activations the gradient is written by hand: the backward loop finds only the gradient
+    of the pre-activations, and each weight's gradient is then one matrix product over all steps instead of
+    T updates of a whole matrix. Other activations run the same loop under automatic differentiation; the
+    default is recognised by identity (`tf.tanh`, `tf.sigmoid`), so pass those very functions where speed
+    matters. It differentiates twice.
+
+    Args:
+      inputs: [B, T, D].
+      initial_state: (h, c) before the first step, each [B, U].
+      kernel: [D, 4U].
+      recurrent_kernel: [U, 4U].
+      bias: [4U], or None.
+      mask: [B, T], boolean; where False, that row's state stays as it was and its output repeats the
+        previous one (zeros before the row's first True step, whatever the initial state).
+      go_backwards: run from the last step to the first; outputs then come in the order computed.
+      recurrent_dropout_mask: [B, U], see `lstm_step`; one mask for all steps. No gradient reaches it.
+      activation: see `lstm_step`.
+      recurrent_activation: see `lstm_step`.
+
+    Returns:
+      The outputs [B, T, U] and the state after the last step.
+
+    Raises:
+      ValueError: where the shapes do not fit each other.
+    """
+    inputs, kernel, recurrent_kernel, bias = as_tensors(inputs, kernel, recurrent_kernel, bias)
+    initial_state = LSTMState(*as_tensors(*initial_state))
+    dropout_mask = as_constant(recurrent_dropout_mask)
+    check_shapes(inputs, 3, kernel, recurrent_kernel, bias, state=initial_state, gates=4)
+    inputs, mask = time_major(inputs, go_backwards), time_major_mask(mask, go_backwards)
+    projected = project(inputs, kernel, bias)
+    if activation is tf.tanh and recurrent_activation is tf.sigmoid:
+        hiddens, state = _recurrence(projected, initial_state, recurrent_kernel, mask, dropout_mask)
+    else:
+        functions = (activation, recurrent_activation)
+        record, state = _forward(projected, initial_state, recurrent_kernel, mask, dropout_mask, *functions)
+        hiddens = record[-1]
+    return batch_major_outputs(hiddens, mask), state
+
+
+def _update(z: tf.Tensor, cell: tf.Tensor, activation: Activation, recurrent_activation: Activation):
+    """The element-wise half of a step: from pre-activations [B, 4U] to (i, f, g, o, c', h'), each [B, U]."""
+    i, f, g, o = tf.split(z, 4, axis=-1)
+    i, f, o = recurrent_activation(i), recurrent_activation(f), recurrent_activation(o)
+    g = activation(g)
+    cell = f * cell + i * g
+    return i, f, g, o, cell, o * activation(cell)
+
+
+def _forward(
+    projected, initial_state, recurrent_kernel, mask, dropout_mask, activation, recurrent_activation
+):
+    """The loop over time: the record (i, f, g, o, c, h), each [T, B, U], and the last state."""
+
+    def step(state, slices):
+        z, *valid = slices
+        z += tf.matmul(dropped(state.hidden, dropout_mask), recurrent_kernel)
+        *gates, cell, hidden = _update(z, state.cell, activation, recurrent_activation)
+        if valid:
+            hidden, cell = tf.where(valid[0], hidden, state.hidden), tf.where(valid[0], cell, state.cell)
+        return LSTMState(hidden, cell), (*gates, cell, hidden)
+
+    sequences = [projected] if mask is None else [projected, mask]
+    return scan(step, initial_state, sequences, widths=[initial_state.hidden.shape[-1]] * 6)
+
+
+def _recurrence(projected, initial_state, recurrent_kernel, mask, dropout_mask):
+    """The loop for tanh and sigmoid with its own gradient: hidden states [T, B, U] and the last state."""
+
+    @tf.custom_gradient
+    def recurrence(projected, hidden, cell, recurrent_kernel):
+        initial = LSTMState(hidden, cell)
+        record, last = _forward(projected, initial, recurrent_kernel, mask, dropout_mask, tf.tanh, tf.sigmoid)
+        *_, hiddens = record
+
+        def gradient(d_hiddens, d_hidden, d_cell):
+            return _backward(
+                (d_hiddens, d_hidden, d_cell), record, initial, recurrent_kernel, mask, dropout_mask
+            )
+
+        return (hiddens, *last), gradient
+
+    hiddens, *last = recurrence(projected, *initial_state, recurrent_kernel)
+    return hiddens, LSTMState(*last)
+
+
+def _backward(upstream, record, initial_state, recurrent_kernel, mask, dropout_mask):
+    """Gradients of projected inputs [T, B, 4U], initial hidden, initial cell [B, U] and recurrent kernel.
+
+    All that a step's gradient multiplies by is known before the loop starts, so it is computed for all steps
+    at once (few large operations instead of T times many small ones); the loop itself only carries dh and dc.
+    """
+    d_hiddens, d_hidden, d_cell = upstream
+    i, f, g, o, cells, hiddens = record
+    tanh_cells = tf.tanh(cells)
+    cell_by_hidden = o * (1 - tanh_cells * tanh_cells)
+    forget = f
+    z_by_state = tf.concat(  # [T, B, 4U]: the first three by the cell, the last by the hidden state
+        [
+            g * i * (1 - i),
+            previous(cells, initial_state.cell) * f * (1 - f),
+            i * (1 - g * g),
+            tanh_cells * o * (1 - o),
+        ],
+        axis=-1,
+    )
+    if mask is not None:
+        # A masked step passes both states on untouched: nothing into z, nothing from h into c, all of c back.
+        z_by_state, cell_by_hidden = zero_unless(mask, z_by_state), zero_unless(mask, cell_by_hidden)
+        forget = tf.where(mask, forget, tf.ones_like(forget))
+    # Transposed once: a matrix product that transposes R on every step takes about twice as long.
+    transposed_kernel = tf.transpose(recurrent_kernel)
+
+    def step(state, slices):
+        d_hidden, d_cell = state
+        d_output, z_by_state, cell_by_hidden, forget, *valid = slices
+        d_hidden += d_output
+        d_cell += d_hidden * cell_by_hidden
+        d_z = z_by_state * tf.concat([d_cell, d_cell, d_cell, d_hidden], axis=-1)
+        d_previous = dropped(tf.matmul(d_z, transposed_kernel), dropout_mask)
+        if valid:
+            d_previous = tf.where(valid[0], d_previous, d_hidden)
+        return LSTMState(d_previous, d_cell * forget), (d_z,)
+
+    sequences = [d_hiddens, z_by_state, cell_by_hidden, forget] + ([] if mask is None else [mask])
+    (d_z,), d_initial = scan(
+        step, LSTMState(d_hidden, d_cell), sequences, widths=[z_by_state.shape[-1]], reverse=True
+    )
+    entering = dropped(previous(hiddens, initial_state.hidden), dropout_mask)
+    return d_z, *d_initial, weight_gradient(entering, d_z)
+
+
+# Shared by the LSTM and the GRU.
+
+
+def as_tensors(*values):
+    """Tensors of `values`, None left alone: `tf.custom_gradient` does not take variables as arguments."""
+    return tuple(None if value is None else tf.convert_to_tensor(value) for value in values)
+
+
+def as_constant(recurrent_dropout_mask: tf.Tensor | None) -> tf.Tensor | None:
+    """The mask cut off from differentiation, so that both routes of the gradient treat it alike."""
+    return None if recurrent_dropout_mask is None else tf.stop_gradient(recurrent_dropout_mask)
+
+
+def check_shapes(inputs, rank, kernel, recurrent_kernel, bias, *, state, gates, bias_rows=()):
+    """Raises ValueError unless the static shapes fit a recurrence of `gates` gates."""
+    if inputs.shape.rank != rank:
+        raise ValueError(
+            f"inputs must be {'[B, T, D]' if rank == 3 else '[B, D]'}. Received: inputs.shape={inputs.shape}"
+        )
+    units = recurrent_kernel.shape[0]
+    if units is None:
+        raise ValueError(
+            "the number of units must be known when tracing. "
+            f"Received: recurrent_kernel.shape={recurrent_kernel.shape}"
+        )
+    for name, value, expected in [
+        ("recurrent_kernel", recurrent_kernel, [units, gates * units]),
+        ("kernel", kernel, [inputs.shape[-1], gates * units]),
+        ("bias", bias, [*bias_rows, gates * units]),
+        *(("state", part, [inputs.shape[0], units]) for part in state),
+    ]:
+        if value is not None and not value.shape.is_compatible_with(expected):
+            raise ValueError(f"{name} must have shape {expected}. Received: {name}.shape={value.shape}")
+
+
+def time_major(inputs: tf.Tensor, go_backwards: bool) -> tf.Tensor:
+    """[B, T, D] to [T, B, D] in the order in which steps are taken."""
+    inputs = tf.transpose(inputs, [1, 0, 2])
+    return tf.reverse(inputs, axis=[0]) if go_backwards else inputs
+
+
+def time_major_mask(mask: tf.Tensor | None, go_backwards: bool) -> tf.Tensor | None:
+    """[B, T] to a boolean [T, B, 1], which broadcasts over units."""
+    if mask is None:
+        return None
+    mask = tf.cast(mask, tf.bool)
+    if mask.shape.rank != 2:
+        raise ValueError(f"mask must be [B, T]. Received: mask.shape={mask.shape}")
+    return time_major(mask[:, :, tf.newaxis], go_backwards)
+
+
+def batch_major_outputs(hiddens: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """Hidden states [T, B, U] to outputs [B, T, U]."""
+    if mask is not None:
+        # A masked step's hidden state is the previous one, which is Keras's output too, except before the
+        # first valid step: there Keras gives zeros, not the initial state.
+        begun = tf.cumsum(tf.cast(mask, tf.int32), axis=0) > 0
+        hiddens = zero_unless(begun, hiddens)
+    return tf.transpose(hiddens, [1, 0, 2])
+
+
+def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+    """`inputs @ kernel + bias` over all leading axes: one matrix product, and one each in its gradient."""
+    projected = tf.tensordot(inputs, kernel, axes=1)
+    return projected if bias is None else tf.nn.bias_add(projected, bias)
+
+
+def dropped(hidden: tf.Tensor, dropout_mask: tf.Tensor | None) -> tf.Tensor:
+    """`hidden` [..., B, U] under the recurrent dropout mask [B, U], if there is one."""
+    return hidden if dropout_mask is None else hidden * dropout_mask
+
+
+def zero_unless(condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """`values` where `condition` holds, else zero (a product would let NaN and infinity through)."""
+    return tf.where(condition, values, tf.zeros_like(values))
+
+
+def previous(states: tf.Tensor, initial: tf.Tensor) -> tf.Tensor:
+    """What each step started from, [T, B, U], given the states it led to and the initial one [B, U]."""
+    return tf.concat([initial[tf.newaxis], states], axis=0)[:-1]
+
+
+def weight_gradient(entering: tf.Tensor, d_z: tf.Tensor) -> tf.Tensor:
+    """Gradient of a weight used at every step as `entering_t @ weight`: one product over T and B at once."""
+    rows = tf.reshape(entering, [-1, entering.shape[-1]])
+    return tf.matmul(rows, tf.reshape(d_z, [-1, d_z.shape[-1]]), transpose_a=True)
+
+
+def scan(step, state: tuple, sequences: Sequence[tf.Tensor], widths: Sequence[int], *, reverse: bool = False):
+    """Carries `state` over the leading axis of `sequences` and stacks what each step emits.
+
+    Args:
+      step: (state, slices) -> (new state, emitted): `slices` is a list with one [B, ...] per sequence,
+        `emitted` one [B, width] per entry of `widths`, in the state's dtype.
+      state: named tuple of [B, U].
+      sequences: tensors [T, B, ...].
+      widths: the last dimension of each emitted tensor.
+      reverse: go from the last index to the first; what is emitted lies at the index it was emitted for.
+
+    Returns:
+      The list of stacked emissions, each [T, B, width], and the last state.
+    """
+    steps = sequences[0].shape[0]
+    if steps is None:
+        steps = tf.shape(sequences[0])[0]
+    batch, dtype = state[0].shape[0], state[0].dtype
+    reads = [tf.TensorArray(sequence.dtype, steps).unstack(sequence) for sequence in sequences]
+    writes = [tf.TensorArray(dtype, steps, element_shape=[batch, width]) for width in widths]
+
+    def body(count, state, writes):
+        time = steps - 1 - count if reverse else count
+        state, emitted = step(state, [read.read(time) for read in reads])
+        return (
+            count + 1,
+            state,
+            [write.write(time, value) for write, value in zip(writes, emitted, strict=True)],
+        )
+
+    # Steps follow each other strictly, so nothing is gained by parallel iterations; XLA needs the bound to
+    # size what a gradient of this loop saves.
+    _, state, writes = tf.while_loop(
+        lambda count, *_: count < steps,
+        body,
+        (tf.constant(0), state, writes),
+        maximum_iterations=steps,
+        parallel_iterations=1,
+    )
+    return [write.stack() for write in writes], state

@@ -1,0 +1,81 @@
+"""A network as a function of (inputs, state): RNN state goes in and comes out explicitly.
+
+A state is a nested structure of tensors whose first axis is the row. Networks that carry one either are a
+`keras.Sequential` of layers, or have two methods of their own:
+
+    get_initial_state(batch_size) -> state
+    run(inputs, state, training) -> (outputs, state)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+State = Any
+
+
+def initial_state(network: keras.Model, batch_size: int) -> State:
+    """The state of all zeros.
+
+    Raises:
+      ValueError: if the network is neither a `keras.Sequential` nor has the two methods, or has nothing
+        recurrent in it.
+    """
+    if hasattr(network, "get_initial_state"):
+        return network.get_initial_state(batch_size)
+    layers = _recurrent_layers(network)
+    if not layers:
+        raise ValueError(
+            "`is_first` says that rows go on from batch to batch, but the network has no recurrent layer to "
+            f"carry a state. Received: network={network.name!r}"
+        )
+    return [layer.get_initial_state(batch_size) for layer in layers]
+
+
+def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -> tuple[tf.Tensor, State]:
+    """Runs the network from `state`: its outputs and the state after the last time step."""
+    if hasattr(network, "run"):
+        return network.run(inputs, state, training=training)
+    _recurrent_layers(network)
+    state, new_state = list(state), []
+    for layer in network.layers:
+        kwargs = {"training": training} if layer._call_has_training_arg else {}
+        if isinstance(layer, keras.layers.RNN):
+            inputs, layer_state = run_layer(layer, inputs, state.pop(0), **kwargs)
+            new_state.append(layer_state)
+        else:
+            inputs = layer(inputs, **kwargs)
+    return inputs, new_state
+
+
+def run_layer(layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor], **kwargs):
+    """Runs one recurrent layer from `state`, whatever its `return_state`: (outputs, new state)."""
+    return_state, layer.return_state = layer.return_state, True
+    try:
+        outputs, *new_state = layer(inputs, initial_state=state, **kwargs)
+    finally:
+        layer.return_state = return_state
+    return outputs, new_state
+
+
+def restart(state: State, is_first: tf.Tensor) -> State:
+    """`state` with the rows where `is_first` [B] is true set to zero."""
+
+    def restart_rows(value):
+        keep = tf.logical_not(tf.cast(is_first, tf.bool))
+        return tf.where(tf.reshape(keep, [-1] + [1] * (len(value.shape) - 1)), value, tf.zeros_like(value))
+
+    return tf.nest.map_structure(restart_rows, state)
+
+
+def _recurrent_layers(network: keras.Model) -> list[keras.layers.RNN]:
+    if not isinstance(network, keras.Sequential):
+        raise ValueError(
+            "To carry RNN state from batch to batch the network must be a keras.Sequential, or have the "
+            "methods get_initial_state(batch_size) and run(inputs, state, training). "
+            f"Received: {type(network).__name__}"
+        )
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.RNN)]

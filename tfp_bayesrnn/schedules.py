@@ -1,0 +1,31 @@
+"""Learning-rate schedules of the published recipes."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class HoldThenDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate held for some epochs, then multiplied by `decay` at the start of each further epoch."""
+
+    def __init__(self, learning_rate: float, steps_per_epoch: int, hold_epochs: int, decay: float):
+        self.learning_rate = learning_rate
+        self.steps_per_epoch = steps_per_epoch
+        self.hold_epochs = hold_epochs
+        self.decay = decay
+
+    def __call__(self, step):
+        """The rate at optimizer step `step`, counted from 0."""
+        epoch = tf.cast(tf.cast(step, tf.int64) // self.steps_per_epoch, tf.float32)
+        return self.learning_rate * self.decay ** tf.maximum(epoch - (self.hold_epochs - 1.0), 0.0)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            "learning_rate": self.learning_rate,
+            "steps_per_epoch": self.steps_per_epoch,
+            "hold_epochs": self.hold_epochs,
+            "decay": self.decay,
+        }

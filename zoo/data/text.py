@@ -1,0 +1,128 @@
+"""Word-level corpora from plain text files: one `<eos>` per line, vocabulary from the training file.
+
+A directory holds the three splits under one of these namings:
+
+    train.txt      valid.txt      test.txt
+    PREFIX.train.txt ...          (`ptb.train.txt`; also `PREFIX_train.txt`, `PREFIX-train.txt`)
+    PREFIX.train.tokens ...       (`wiki.train.tokens`, WikiText's own names)
+
+A token is what `str.split()` finds in a line. Every line ends with `<eos>`, blank lines too: they give a
+lone `<eos>`. This is what the field's word-level code does (the AWD-LSTM and PyTorch language-model
+examples), so WikiText-2's train file has its customary 2,088,628 tokens and PTB's its 929,589.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tfp_bayesrnn.errors import InputError
+from zoo.data.vocabulary import EOS, Vocabulary
+
+SPLITS = ("train", "valid", "test")
+NAMINGS = "train.txt, valid.txt, test.txt, or the same with a prefix (ptb.train.txt), or wiki.train.tokens"
+
+_SPLIT_FILE = re.compile(r"(?P<prefix>(?:.*[._-])?)(?P<split>train|valid|test)(?P<suffix>\.txt|\.tokens)")
+
+Lines = Callable[[], Iterable[bytes]]
+"""Starts a fresh pass over the lines of a split."""
+
+
+def split_files(data_dir: str | os.PathLike[str], prefix: str | None = None) -> dict[str, Path]:
+    """The three files of the corpus in `data_dir`, by split name.
+
+    Args:
+        data_dir: the directory to look in.
+        prefix: takes the files with this prefix (`"ptb."`) where they are among several candidates.
+
+    Raises:
+        InputError: where there is no such directory, a split has no file, or several corpora are there.
+    """
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        problem = "is not a directory" if folder.exists() else "does not exist"
+        raise InputError(f"data directory {str(data_dir)!r} {problem}: it should hold {NAMINGS}")
+    namings: dict[tuple[str, str], dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        match = _SPLIT_FILE.fullmatch(path.name)
+        if match and path.is_file():
+            namings.setdefault((match["prefix"], match["suffix"]), {})[match["split"]] = path
+    wanted = {naming: files for naming, files in namings.items() if naming[0] == prefix}
+    namings = wanted or namings
+    if not namings:
+        raise InputError(f"no corpus in data directory {str(data_dir)!r}: it should hold {NAMINGS}")
+    whole = {naming: files for naming, files in namings.items() if len(files) == len(SPLITS)}
+    if len(whole) > 1:
+        found = ", ".join(sorted(f"{start}train{end}" for start, end in whole))
+        raise InputError(
+            f"data directory {str(data_dir)!r} holds several corpora ({found}): "
+            "leave the files of one of them in a directory of their own"
+        )
+    if not whole:
+        (start, end), files = max(namings.items(), key=lambda item: len(item[1]))
+        missing = ", ".join(f"{start}{split}{end}" for split in SPLITS if split not in files)
+        raise InputError(f"data directory {str(data_dir)!r} lacks {missing}: it should hold {NAMINGS}")
+    return next(iter(whole.values()))
+
+
+def read_directory(
+    data_dir: str | os.PathLike[str], prefix: str | None = None
+) -> tuple[Vocabulary, dict[str, np.ndarray]]:
+    """The vocabulary of the training file and the splits as int32 streams of word ids.
+
+    Raises:
+        InputError: as `split_files` does, and for a file that cannot be read, is empty or is not UTF-8, and
+            for a word of valid or test that the training file lacks where it has no `<unk>` either.
+    """
+    files = split_files(data_dir, prefix)
+    return encode_splits({split: (str(path), _file_lines(path)) for split, path in files.items()})
+
+
+def encode_splits(splits: dict[str, tuple[str, Lines]]) -> tuple[Vocabulary, dict[str, np.ndarray]]:
+    """Vocabulary and streams of lines from anywhere; `splits` maps a split to (name for errors, its lines).
+
+    Raises:
+        InputError: for an empty split, bytes that are not UTF-8, an unknown word.
+    """
+    name, lines = splits["train"]
+    vocabulary = Vocabulary.from_tokens(word for _, words in _tokens(name, lines()) for word in words)
+    return vocabulary, {split: _encode(vocabulary, *splits[split]) for split in SPLITS}
+
+
+def _encode(vocabulary: Vocabulary, name: str, lines: Lines) -> np.ndarray:
+    where = f"{name}, line "
+    return np.concatenate(
+        [vocabulary.encode(words, f"{where}{number}") for number, words in _tokens(name, lines())]
+    )
+
+
+def _tokens(name: str, lines: Iterable[bytes]) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers from 1 and the tokens of each line; raises `InputError` where there is no word at all."""
+    empty = True
+    for number, line in enumerate(lines, 1):
+        try:
+            words = line.decode("utf-8-sig" if number == 1 else "utf-8").split()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{name}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8 text; accepted: UTF-8"
+            ) from None
+        empty = empty and not words
+        words.append(EOS)
+        yield number, words
+    if empty:
+        raise InputError(f"{name} is empty: it should hold sentences, one per line")
+
+
+def _file_lines(path: Path) -> Lines:
+    def lines() -> Iterator[bytes]:
+        try:
+            with open(path, "rb") as file:
+                yield from file
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+    return lines

@@ -1,0 +1,148 @@
+"""The words a model knows, and their ids."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from tfp_bayesrnn.errors import InputError
+
+EOS = "<eos>"
+UNK = "<unk>"
+
+
+class Vocabulary:
+    """An ordered set of words; a word's id is its place, 0 to `len(vocabulary) - 1`.
+
+    Args:
+        words: the words in the order of their ids: distinct, not empty, without white space.
+
+    Raises:
+        InputError: where a word is empty, holds white space or comes twice, or there is no word at all.
+    """
+
+    def __init__(self, words: Sequence[str]):
+        self._words = tuple(words)
+        self._ids = {word: index for index, word in enumerate(self._words)}
+        if not self._words:
+            raise InputError("a vocabulary of 0 words: at least one word is needed")
+        for index, word in enumerate(self._words):
+            if word.split() != [word]:
+                raise InputError(
+                    f"word {index} of a vocabulary is {word!r}: it must be one word, no white space"
+                )
+            if self._ids[word] != index:
+                raise InputError(
+                    f"word {word!r} comes twice in a vocabulary (ids {index} and {self._ids[word]})"
+                )
+
+    @classmethod
+    def from_tokens(cls, tokens: Iterable[str]) -> Vocabulary:
+        """The words of `tokens`, most frequent first, words of equal count in alphabetical order."""
+        counts = Counter(tokens)
+        return cls(sorted(counts, key=lambda word: (-counts[word], word)))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words in the order of their ids."""
+        return self._words
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._words == other._words
+
+    def __hash__(self) -> int:
+        return hash(self._words)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} words)"
+
+    def id(self, word: str) -> int:
+        """The id of a word that is in the vocabulary."""
+        try:
+            return self._ids[word]
+        except KeyError:
+            raise InputError(f"word {word!r} is not among the {len(self)} words of the vocabulary") from None
+
+    def encode(self, words: Iterable[str], where: str = "") -> np.ndarray:
+        """The ids of `words`, int32 [number of words].
+
+        A word outside the vocabulary becomes `<unk>` where the vocabulary has that word.
+
+        Args:
+            words: the words to look up.
+            where: what the words come from, such as a file and a line, for the error message.
+
+        Raises:
+            InputError: for a word outside a vocabulary without `<unk>`.
+        """
+        unknown = self._ids.get(UNK)
+        ids = []
+        for word in words:
+            index = self._ids.get(word, unknown)
+            if index is None:
+                place = f"{where}: " if where else ""
+                raise InputError(
+                    f"{place}word {word!r} is not among the {len(self)} words of the vocabulary, "
+                    f"which has no {UNK} to stand for it"
+                )
+            ids.append(index)
+        return np.array(ids, np.int32)
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """The words with these ids."""
+        words = []
+        for index in ids:
+            if not 0 <= index < len(self):
+                raise InputError(f"id {index} is outside the vocabulary: accepted 0 to {len(self) - 1}")
+            words.append(self._words[index])
+        return words
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) of the words in order: that of the file `save` writes."""
+        return hashlib.sha256(self._bytes()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one word per line in UTF-8; the file appears whole or not at all."""
+        folder = os.path.dirname(os.path.abspath(path))
+        handle, partial = tempfile.mkstemp(dir=folder, prefix=".vocabulary-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._bytes())
+            os.chmod(partial, 0o644)  # mkstemp's files are private
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: where the file cannot be read, is not UTF-8 or is no list of distinct words.
+        """
+        try:
+            with open(path, "rb") as file:
+                text = file.read().decode("utf-8")
+        except OSError as error:
+            raise InputError(f"cannot read vocabulary file {os.fspath(path)}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"vocabulary file {os.fspath(path)} is not UTF-8 (byte {error.start})") from None
+        try:
+            return cls(text.removesuffix("\n").split("\n") if text else [])
+        except InputError as error:
+            raise InputError(f"vocabulary file {os.fspath(path)}: {error}") from None
+
+    def _bytes(self) -> bytes:
+        return "".join(f"{word}\n" for word in self._words).encode("utf-8")

@@ -1,0 +1,234 @@
+"""The language model's network: embedding, LSTM layers, softmax (Zaremba et al., 2014)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import (
+    Dropout,
+    MeanFieldNormal,
+    PointMass,
+    VariationalDense,
+    VariationalEmbedding,
+    VariationalLSTM,
+    recurrence,
+)
+from tfp_bayesrnn.distributions import priors
+from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
+
+
+@keras.saving.register_keras_serializable("zoo")
+class WordDropout(keras.layers.Layer):
+    """Drops the vectors of whole word types, the same in all of a row (Gal and Ghahramani, 2016, section 4.2).
+
+    Call arguments: vectors [B, T, D] and the ids [B, T] they belong to.
+    """
+
+    def __init__(self, rate: float, vocabulary_size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.vocabulary_size = vocabulary_size
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, vectors, ids, training=False):
+        """The vectors, without those of the dropped words."""
+        seed = mask_seed(self.seed_generator, training) if self.rate > 0.0 else None
+        if seed is None:
+            return vectors
+        mask = dropout_mask([tf.shape(ids)[0], self.vocabulary_size], self.rate, seed, vectors.dtype)
+        return vectors * tf.gather(mask, ids, batch_dims=1)[:, :, tf.newaxis]
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "vocabulary_size": self.vocabulary_size}
+
+
+@keras.saving.register_keras_serializable("zoo")
+class LanguageModelNetwork(keras.Model):
+    """ids [B, T] -> logits [B, T, V] of the next word.
+
+    One network for every method. A deterministic or dropout model has point masses where the Bayesian one has
+    distributions: embedding, LSTM kernels, LSTM biases, and the softmax's weight, not its bias.
+
+    With `tied`, the softmax multiplies by the transposed embedding.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int,
+        layers: int = 2,
+        embedding_units: int | None = None,
+        tied: bool = False,
+        init_range: float = 0.05,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        prior=None,
+        recurrent_posterior=None,
+        other_posterior=None,
+        **kwargs,
+    ):
+        """Builds the network.
+
+        Args:
+          vocabulary_size: V.
+          units: of each LSTM layer.
+          layers: how many LSTM layers.
+          embedding_units: of the embedding; None for `units`.
+          tied: whether embedding and softmax share one weight; then `embedding_units` must be `units`.
+          init_range: every (posterior mean of a) weight starts uniformly in (-init_range, init_range).
+          dropout: rate on the non-recurrent connections, drawn for every step (Zaremba et al., 2014).
+          word_dropout: rate at which word types are dropped, one mask for a row (Gal and Ghahramani, 2016).
+          input_dropout: rate on each LSTM's input, one mask for all steps.
+          recurrent_dropout: rate on the recurrent connection, one mask for all steps.
+          output_dropout: rate on the softmax's input, one mask for all steps.
+          prior: of the variational weights; None for the released scale mixture.
+          recurrent_posterior: variational family of the LSTM weights; None for point masses.
+          other_posterior: of embedding and softmax; None for point masses.
+          **kwargs: of `keras.Model`.
+
+        Raises:
+          ValueError: if `tied` and the sizes differ.
+        """
+        super().__init__(**kwargs)
+        embedding_units = units if embedding_units is None else embedding_units
+        if tied and embedding_units != units:
+            raise ValueError(
+                "A tied softmax needs an embedding of the LSTM's size. "
+                f"Received: embedding_units={embedding_units}, units={units}"
+            )
+        self._arguments = {
+            "vocabulary_size": vocabulary_size,
+            "units": units,
+            "layers": layers,
+            "embedding_units": embedding_units,
+            "tied": tied,
+            "init_range": init_range,
+            "dropout": dropout,
+            "word_dropout": word_dropout,
+            "input_dropout": input_dropout,
+            "recurrent_dropout": recurrent_dropout,
+            "output_dropout": output_dropout,
+        }
+        self._prior = priors.get(prior)
+        self._recurrent_posterior = recurrent_posterior or PointMass()
+        self._other_posterior = other_posterior or PointMass()
+        self.tied = tied
+        uniform = keras.initializers.RandomUniform(-init_range, init_range)
+        common = {"prior": self._prior, "dtype": self.dtype_policy}
+        self.embedding = VariationalEmbedding(
+            vocabulary_size,
+            embedding_units,
+            embeddings_initializer=uniform,
+            posterior=self._other_posterior,
+            name="embedding",
+            **common,
+        )
+        self.word_dropout = WordDropout(word_dropout, vocabulary_size, dtype=self.dtype_policy)
+        self.dropouts = [Dropout(dropout, dtype=self.dtype_policy) for _ in range(layers + 1)]
+        self.recurrent = [
+            VariationalLSTM(
+                units,
+                kernel_initializer=uniform,
+                recurrent_initializer=uniform,
+                bias_initializer=uniform,
+                unit_forget_bias=False,
+                dropout=input_dropout,
+                recurrent_dropout=recurrent_dropout,
+                posterior=self._recurrent_posterior,
+                return_sequences=True,
+                name=f"lstm_{index}",
+                **common,
+            )
+            for index in range(layers)
+        ]
+        self.output_dropout = Dropout(output_dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
+        if tied:
+            self.softmax_bias = self.add_weight(
+                shape=(vocabulary_size,), initializer="zeros", name="softmax_bias", autocast=False
+            )
+        else:
+            self.softmax = VariationalDense(
+                vocabulary_size,
+                kernel_initializer=uniform,
+                bias_initializer=uniform,
+                posterior=self._other_posterior,
+                name="softmax",
+                **common,
+            )
+
+    def build(self, input_shape=None):
+        """Makes all weights."""
+        units, embedding_units = self._arguments["units"], self._arguments["embedding_units"]
+        self.embedding.build(None)
+        for index, layer in enumerate(self.recurrent):
+            layer.build((None, None, units if index else embedding_units))
+        if not self.tied:
+            self.softmax.build((None, None, units))
+
+    def get_initial_state(self, batch_size: int):
+        """Zeros: [h, c] of each LSTM layer."""
+        return [layer.get_initial_state(batch_size) for layer in self.recurrent]
+
+    def run(self, inputs, state, training=False):
+        """ids [B, T] and the LSTM states: logits [B, T, V] and the states after the last word."""
+        hidden = self.embedding(inputs, training=training)
+        hidden = self.word_dropout(hidden, inputs, training=training)
+        new_state = []
+        for dropout, layer, layer_state in zip(self.dropouts, self.recurrent, state, strict=False):
+            hidden = dropout(hidden, training=training)
+            hidden, layer_state = recurrence.run_layer(layer, hidden, layer_state, training=training)
+            new_state.append(layer_state)
+        hidden = self.output_dropout(self.dropouts[-1](hidden, training=training), training=training)
+        if self.tied:
+            logits = self.embedding.attend(hidden, training=training)
+            logits += tf.cast(self.softmax_bias, logits.dtype)
+        else:
+            logits = self.softmax(hidden, training=training)
+        return logits, new_state
+
+    def call(self, inputs, training=False):
+        """ids [B, T]: logits [B, T, V], from a zero state."""
+        logits, _ = self.run(inputs, self.get_initial_state(tf.shape(inputs)[0]), training=training)
+        return logits
+
+    def compute_output_shape(self, input_shape):
+        """[B, T, V]."""
+        return (*input_shape, self._arguments["vocabulary_size"])
+
+    def get_config(self):
+        """The constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            **self._arguments,
+            "prior": serialize(self._prior),
+            "recurrent_posterior": serialize(self._recurrent_posterior),
+            "other_posterior": serialize(self._other_posterior),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The network whose `get_config` gave `config`."""
+        config = dict(config)
+        for name in ("prior", "recurrent_posterior", "other_posterior"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
+    """The network of a resolved configuration (`zoo.presets`)."""
+    bayesian = config.method == "bbb"
+    posterior = config.posterior
+    return LanguageModelNetwork(
+        vocabulary_size,
+        **config.model.to_dict(),
+        prior=priors.ScaleMixturePrior(**config.prior.to_dict()),
+        recurrent_posterior=MeanFieldNormal(posterior.recurrent_scale_range) if bayesian else None,
+        other_posterior=MeanFieldNormal(posterior.other_scale_range) if bayesian else None,
+        dtype=config.compute_dtype if config.compute_dtype == "float32" else f"mixed_{config.compute_dtype}",
+    )

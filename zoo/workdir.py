@@ -1,0 +1,225 @@
+"""The directory a run leaves its results in: configuration, metrics, results, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn.errors import InputError
+from zoo import config as configs
+
+
+class Workdir:
+    """One run's directory and the files in it.
+
+    Files that are written whole (`config.json`, `results.json`) appear whole or not at all: they are written
+    beside their place, flushed to disk and renamed. `metrics.jsonl` grows by a line at a time. All of it is
+    valid JSON: numbers that are not finite are written as null.
+
+    Args:
+        path: The directory; it is created, with its parents, unless `create` is false.
+        create: Whether a missing directory is made. Without, it is an error.
+
+    Raises:
+        InputError: the path is a file, cannot be created or (with `create=False`) does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], create: bool = True):
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"workdir {path} is a file; a directory is needed")
+        if create:
+            with explained(self.path, "create"):
+                self.path.mkdir(parents=True, exist_ok=True)
+        elif not self.path.is_dir():
+            raise InputError(
+                f"workdir {path} does not exist; accepted: the workdir of a finished --mode=train"
+            )
+
+    @property
+    def config_path(self) -> Path:
+        """The whole resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object per evaluation, a line each."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def results_path(self) -> Path:
+        """The run's final figures."""
+        return self.path / "results.json"
+
+    @property
+    def vocabulary_path(self) -> Path:
+        """The vocabulary the run was trained with."""
+        return self.path / "vocabulary.txt"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Checkpoints, the best one in a directory of its own."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def export_dir(self) -> Path:
+        """Exported models."""
+        return self.path / "export"
+
+    def claim(self, config: ConfigDict) -> bool:
+        """Makes this the workdir of `config`.
+
+        A workdir that belongs to a run whose result so far `config` would change is refused. Fields that do
+        not change it (`zoo.config.FREE_FIELDS`) take their new values.
+
+        Returns:
+            Whether the workdir already belonged to this run, so that there may be something to resume.
+
+        Raises:
+            InputError: another configuration's workdir, with each differing field and both values.
+        """
+        resumed = self.config_path.exists()
+        if resumed:
+            differing = configs.describe_differences(self.read_config(), config)
+            if differing:
+                raise InputError(
+                    f"workdir {self.path} belongs to another configuration: {differing}; "
+                    "give another --workdir or the same configuration"
+                )
+        elif self.checkpoints_dir.exists():
+            raise InputError(
+                f"workdir {self.path} holds checkpoints but no config.json: give another --workdir"
+            )
+        write_whole(self.config_path, configs.to_json(config))
+        return resumed
+
+    def read_config(self) -> ConfigDict:
+        """The configuration of the run in this workdir.
+
+        Raises:
+            InputError: there is none, or it cannot be read.
+        """
+        if not self.config_path.exists():
+            raise InputError(
+                f"workdir {self.path} holds no config.json; accepted: the workdir of --mode=train"
+            )
+        with explained(self.config_path, "read"):
+            text = self.config_path.read_text(encoding="utf-8", errors="replace")
+        return configs.from_json(text, str(self.config_path))
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Adds one line to `metrics.jsonl`."""
+        line = json.dumps(to_jsonable(metrics), allow_nan=False) + "\n"
+        with explained(self.metrics_path, "write"), open(self.metrics_path, "a", encoding="utf-8") as file:
+            file.write(line)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`, oldest first. What a crash tore is left out, with a warning."""
+        if not self.metrics_path.exists():
+            return []
+        with explained(self.metrics_path, "read"):
+            lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        metrics = []
+        for number, line in enumerate(lines, start=1):
+            entry = _parse_object(line)
+            if entry is None:
+                logging.warning("%s: line %d is not a JSON object; left out", self.metrics_path, number)
+            else:
+                metrics.append(entry)
+        return metrics
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drops from `metrics.jsonl` the lines after `step`, which a resumed run writes again, and any torn."""
+        if not self.metrics_path.exists():
+            return
+        kept = [entry for entry in self.read_metrics() if entry.get("step", 0) <= step]
+        text = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in map(to_jsonable, kept))
+        write_whole(self.metrics_path, text)
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Writes `results.json`, in place of the one before."""
+        text = json.dumps(to_jsonable(results), indent=2, allow_nan=False) + "\n"
+        write_whole(self.results_path, text)
+
+    def read_results(self) -> dict[str, Any] | None:
+        """What `results.json` holds; None where there is none or it is damaged."""
+        if not self.results_path.exists():
+            return None
+        with explained(self.results_path, "read"):
+            return _parse_object(self.results_path.read_text(encoding="utf-8", errors="replace"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it is, whatever happens, the old one or the new one whole.
+
+    Raises:
+        InputError: it cannot be written: a full disk, no permission.
+    """
+    with explained(path, "write"):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def to_jsonable(value: Any) -> Any:
+    """The value in JSON's types: NumPy's and tensors' numbers as Python's, NaN and infinities as None."""
+    if isinstance(value, Mapping | ConfigDict):
+        return {str(name): to_jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_jsonable(inner) for inner in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, float):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufV":  # V: bfloat16 and its like
+            raise TypeError(f"{type(value).__name__} {value!r} has no JSON form")
+        return to_jsonable((array.astype(np.float32) if array.dtype.kind == "V" else array).tolist())
+    return value if math.isfinite(value) else None
+
+
+@contextmanager
+def explained(path: Path, action: str) -> Iterator[None]:
+    """Turns an `OSError` within into an `InputError`: what could not be done to `path`, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def _parse_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
