@@ -62,6 +62,12 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("workdir", None, "directory of the run and its results", flag_values=defined)
     flags.DEFINE_string("data_dir", None, "directory of the data set's files", flag_values=defined)
     flags.DEFINE_integer("seed", None, "seed of the run (config.seed)", flag_values=defined)
+    flags.DEFINE_integer(
+        "num_samples",
+        None,
+        "samples of the model average (config.evaluate.num_samples)",
+        flag_values=defined,
+    )
     flags.DEFINE_bool(
         "mixed_precision", False, "compute in bfloat16 (config.compute_dtype)", flag_values=defined
     )
@@ -151,6 +157,8 @@ def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:
     overrides = dict(config_flags.get_override_values(values["config"]))
     if values["seed"].value is not None:
         overrides["seed"] = values["seed"].value
+    if values["num_samples"].value is not None:
+        overrides["evaluate.num_samples"] = values["num_samples"].value
     if values["mixed_precision"].value:
         overrides["compute_dtype"] = "bfloat16"
     if values["jit_compile"].value is not None:

@@ -252,6 +252,11 @@ def test_an_unbuilt_model_is_a_mistake_of_the_caller(tmp_path):
         Checkpoints(tmp_path, {"model": keras.Sequential([keras.layers.Dense(2)])}).save(1)
 
 
+def test_a_variable_given_twice_is_a_mistake_of_the_caller(tmp_path, run):
+    with pytest.raises(ValueError, match="of both model and again"):
+        Checkpoints(tmp_path, {**run, "again": run["model"].layers[0]}).save(1)
+
+
 def test_max_to_keep_is_checked(tmp_path):
     with pytest.raises(ValueError, match="max_to_keep=0"):
         Checkpoints(tmp_path, {}, max_to_keep=0)

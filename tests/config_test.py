@@ -74,7 +74,7 @@ def test_evaluation_takes_only_what_does_not_change_the_model():
         config.for_evaluation(preset(), None, {"train.batch": 21})
     with pytest.raises(InputError, match="preset 'demo_bbb' does not match the run's, 'ptb_small_bbb'"):
         config.for_evaluation(preset(), "demo_bbb", {})
-    with pytest.raises(InputError, match="unknown configuration field 'evaluate.row'"):
+    with pytest.raises(InputError, match=r"unknown configuration field 'evaluate.row'"):
         config.for_evaluation(preset(), None, {"evaluate.row": 1})
 
 
@@ -82,7 +82,7 @@ def test_overrides_leave_the_base_alone():
     base = preset()
     assert config.with_overrides(base, {"train.batch": 7}).train.batch == 7
     assert base == preset()
-    with pytest.raises(InputError, match="did you mean train.batch"):
+    with pytest.raises(InputError, match=r"did you mean train.batch"):
         config.with_overrides(base, {"train.bacth": 7})
 
 
@@ -128,15 +128,15 @@ def test_missing_and_unknown_fields():
     lacking, extra = preset().to_dict(), preset().to_dict()
     del lacking["train"]["batch"]
     extra["train"]["batches"] = 1
-    with pytest.raises(InputError, match="field train.batch is missing"):
+    with pytest.raises(InputError, match=r"field train.batch is missing"):
         config.validate(ConfigDict(lacking))
     with pytest.raises(
-        InputError, match="unknown configuration field 'train.batches': did you mean train.batch"
+        InputError, match=r"unknown configuration field 'train.batches': did you mean train.batch"
     ):
         config.validate(ConfigDict(extra))
 
 
 def test_a_tied_softmax_needs_equal_sizes():
     config.validate(preset(model__tied=True))
-    with pytest.raises(InputError, match="model.embedding_units=100 to equal model.units=200"):
+    with pytest.raises(InputError, match=r"model.embedding_units=100 to equal model.units=200"):
         config.validate(preset(model__tied=True, model__embedding_units=100))

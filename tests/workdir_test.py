@@ -66,9 +66,9 @@ def test_damaged_config(tmp_path, config, content):
 def test_paths_that_cannot_be_a_workdir(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(InputError, match="file is a file; a directory is needed"):
+    with pytest.raises(InputError, match=r"file is a file; a directory is needed"):
         Workdir(file)
-    with pytest.raises(InputError, match="cannot create .*: Not a directory"):
+    with pytest.raises(InputError, match=r"cannot create .*: Not a directory"):
         Workdir(file / "below")
     with pytest.raises(InputError, match="does not exist"):
         Workdir(tmp_path / "none", create=False)

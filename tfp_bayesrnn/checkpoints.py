@@ -42,7 +42,8 @@ class Checkpoints:
     Args:
         directory: Where they are; created at the first save.
         trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, anything else with a list of
-            `variables`, or a single variable. Models and optimizers must be built before saving or restoring.
+            `variables`, or a single variable. Models and optimizers must be built before saving or restoring,
+            and no variable may be in two of them.
         max_to_keep: How many checkpoints to keep besides the best.
     """
 
@@ -114,17 +115,13 @@ class Checkpoints:
             partial.mkdir(parents=True, exist_ok=True)
             self._checkpoint().write(str(partial / target.name))
             _move_into_place(partial, target)
+            _delete_others(directory, step, keep)
         except (tf.errors.OpError, OSError) as error:
             raise InputError(
                 f"cannot write checkpoint {target}: {_reason(error)}; earlier checkpoints are kept"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        # Later ones are of a run that was set back to an earlier step, for example past a damaged checkpoint.
-        kept = [other for other in _steps(directory) if other <= step][-keep:]
-        for other in _steps(directory):
-            if other not in kept:
-                _delete(directory / f"{_PREFIX}-{other}")
         return str(target)
 
     def _restore(self, directory: Path) -> int | None:
@@ -148,7 +145,14 @@ class Checkpoints:
         return None
 
     def _groups(self) -> dict[str, dict[str, Any]]:
-        return {group: _named_variables(group, held) for group, held in self._trackables.items()}
+        groups = {group: _named_variables(group, held) for group, held in self._trackables.items()}
+        group_of: dict[int, str] = {}
+        for group, variables in groups.items():
+            for name, variable in variables.items():
+                first = group_of.setdefault(id(_tf_variable(variable)), group)
+                if first != group:
+                    raise ValueError(f"{name} is a variable of both {first} and {group}: give one of them")
+        return groups
 
     def _checkpoint(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(
@@ -252,6 +256,18 @@ def _flush_to_disk(path: Path) -> None:
 def _delete(prefix: Path) -> None:
     for path in reversed(_files(prefix)):
         path.unlink(missing_ok=True)
+
+
+def _delete_others(directory: Path, step: int, keep: int) -> None:
+    """Deletes all but the newest `keep` up to `step`.
+
+    Later ones are of a run that has been set back to an earlier step, past a damaged checkpoint perhaps.
+    """
+    steps = _steps(directory)
+    kept = [other for other in steps if other <= step][-keep:]
+    for other in steps:
+        if other not in kept:
+            _delete(directory / f"{_PREFIX}-{other}")
 
 
 def _reason(error: BaseException) -> str:

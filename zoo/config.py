@@ -252,6 +252,7 @@ _CHECKS: dict[str, _Check] = {
     "evaluate.unroll": _COUNT,
     "evaluate.final_rows": _COUNT,
     "evaluate.final_unroll": _COUNT,
+    "evaluate.num_samples": _COUNT_OR_ZERO,
     "seed": _COUNT_OR_ZERO,
     "compute_dtype": _choice(*COMPUTE_DTYPES),
     "jit_compile": _choice(*JIT_COMPILE),

@@ -144,7 +144,7 @@ class Workdir:
         return metrics
 
     def truncate_metrics(self, step: int) -> None:
-        """Drops from `metrics.jsonl` the lines after `step`, which a resumed run writes again, and any torn."""
+        """Drops torn lines of `metrics.jsonl`, and those after `step`, which a resumed run writes again."""
         if not self.metrics_path.exists():
             return
         kept = [entry for entry in self.read_metrics() if entry.get("step", 0) <= step]
@@ -195,7 +195,7 @@ def to_jsonable(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if not isinstance(value, float):
-        array = np.asarray(value)
+        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
         if array.dtype.kind not in "biufV":  # V: bfloat16 and its like
             raise TypeError(f"{type(value).__name__} {value!r} has no JSON form")
         return to_jsonable((array.astype(np.float32) if array.dtype.kind == "V" else array).tolist())

@@ -1,0 +1,188 @@
+"""Training and evaluating a language model of the zoo, from a resolved configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import logging
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError
+from tfp_bayesrnn.evaluation import StreamEvaluator
+from tfp_bayesrnn.loop import EpochReport, Loop
+from zoo.data.corpus import Corpus, load_corpus
+from zoo.data.vocabulary import Vocabulary
+from zoo.data.windows import Windows, evaluation_windows, train_windows
+from zoo.language_model.network import build_network
+from zoo.language_model.results import final_results, summary
+from zoo.workdir import Workdir
+
+
+def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int) -> BayesianModel:
+    """The compiled model of a resolved configuration, its weights drawn from `config.seed`."""
+    keras.utils.set_random_seed(config.seed)
+    train = config.train
+    model = BayesianModel(
+        build_network(config, vocabulary_size),
+        training_rows=train.batch * windows_per_epoch,
+        kl_weight=train.kl_weight,
+        kl_warmup_steps=round(train.kl_warmup_epochs * windows_per_epoch),
+        seed=config.seed,
+        name=config.preset,
+    )
+    model.build((None, None))
+    rate = HoldThenDecay(train.learning_rate, windows_per_epoch, train.hold_epochs, train.decay)
+    model.compile(
+        keras.optimizers.SGD(rate, weight_decay=train.weight_decay or None),
+        clip_norm=train.clip_norm,
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
+    )
+    return model
+
+
+class Experiment:
+    """One run: its corpus, model, loop and workdir."""
+
+    def __init__(self, config: ConfigDict, workdir: Workdir, data_dir: str | None):
+        """Reads the corpus and builds the model; nothing is trained or restored yet.
+
+        Raises:
+          InputError: if the data cannot be used, or their vocabulary is not the one the run was trained with.
+        """
+        self.config = config
+        self.workdir = workdir
+        self.corpus = load_corpus(config.data.name, data_dir)
+        self._keep_vocabulary(self.corpus.vocabulary)
+        train = config.train
+        self.windows = train_windows(self.corpus.train, train.batch, train.unroll, train.tail)
+        self.model = build_model(config, len(self.corpus.vocabulary), len(self.windows))
+        self.loop = Loop(
+            self.model,
+            lambda step: self.windows.dataset(step, repeat=True),
+            len(self.windows),
+            workdir.checkpoints_dir,
+        )
+        self.evaluator = StreamEvaluator(self.model)
+
+    def _keep_vocabulary(self, vocabulary: Vocabulary):
+        path = self.workdir.vocabulary_path
+        if not path.exists():
+            vocabulary.save(path)
+            return
+        saved = Vocabulary.load(path)
+        if saved != vocabulary:
+            raise InputError(
+                f"the data's vocabulary ({len(vocabulary)} words) is not the one of workdir "
+                f"{self.workdir.path} ({len(saved)} words, {path.name}): give the data that the run was trained on"
+            )
+
+    def train(self) -> None:
+        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
+        step = self.loop.restore()
+        self.workdir.truncate_metrics(step)
+        if step:
+            logging.info("resuming at step %d", step)
+        valid = evaluation_windows(
+            self.corpus.valid, rows=self.config.evaluate.rows, unroll=self.config.evaluate.unroll
+        )
+        earlier = self.workdir.read_metrics()
+        elapsed = earlier[-1]["seconds"] if earlier else 0.0
+        board = tf.summary.create_file_writer(str(self.workdir.tensorboard_dir))
+
+        def on_epoch_end(report: EpochReport) -> float:
+            nonlocal elapsed
+            elapsed += report.seconds
+            score = self.evaluator.mean(valid.dataset())
+            entry = self._metrics(report, score, elapsed)
+            self.workdir.append_metrics(entry)
+            with board.as_default(step=report.step):
+                for name, value in entry.items():
+                    if isinstance(value, float):
+                        tf.summary.scalar(name, value)
+            board.flush()
+            logging.info(
+                "epoch %d/%d: valid perplexity %.2f (mean), train NLL %.4f nats/token (one draw), "
+                "KL %.4f nats/training token, %.0f s, %.0f tokens/s",
+                report.epoch,
+                self.config.train.epochs,
+                score.perplexity,
+                entry["train_nll"],
+                entry["kl_per_training_token"],
+                report.seconds,
+                entry["tokens_per_second"],
+            )
+            return score.nll
+
+        self.loop.run(step, self.config.train.epochs, on_epoch_end, step_progress)
+
+    def _metrics(self, report: EpochReport, score, elapsed: float) -> dict[str, Any]:
+        steps = len(self.windows)
+        rate = self.model.optimizer.learning_rate
+        return {
+            "step": report.step,
+            "epoch": report.epoch,
+            "seconds": elapsed,
+            "split": "valid",
+            "weights": "mean",
+            "nll": score.nll,
+            "perplexity": score.perplexity,
+            "tokens": score.predictions,
+            "rows": self.config.evaluate.rows,
+            "loss": report.logs["loss"],
+            "train_nll": report.logs["nll"],
+            "kl": report.logs["kl"],
+            "kl_per_training_token": report.logs["kl"] / self.windows.predictions,
+            "gradient_norm": report.logs["gradient_norm"],
+            "learning_rate": float(rate),
+            "tokens_per_second": self.windows.predictions / report.seconds if report.step >= steps else 0.0,
+        }
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
+        step = self.loop.checkpoints.restore_best()
+        if step is None:
+            raise InputError(
+                f"workdir {self.workdir.path} holds no best checkpoint: train it for an epoch first"
+            )
+        results = final_results(self, step)
+        self.workdir.write_results(results)
+        print(summary(results))
+        return results
+
+    def final_windows(self, split: str) -> Windows:
+        """The windows in which the final figures are computed: one stream, unless configured otherwise."""
+        evaluate = self.config.evaluate
+        return evaluation_windows(
+            getattr(self.corpus, split), rows=evaluate.final_rows, unroll=evaluate.final_unroll
+        )
+
+
+def train(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, Any]:
+    """The command `train`: trains, then evaluates."""
+    directory = Workdir(workdir)
+    directory.claim(config)
+    experiment = Experiment(config, directory, data_dir)
+    experiment.train()
+    return experiment.evaluate()
+
+
+def evaluate(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, Any]:
+    """The command `evaluate`: evaluates what is in a workdir."""
+    return Experiment(config, Workdir(workdir, create=False), data_dir).evaluate()
+
+
+def step_progress(steps: range, label: str):
+    """A progress bar with rate and ETA where stderr is a terminal, nothing elsewhere."""
+    return tqdm(steps, desc=label, unit="step", leave=False, disable=not sys.stderr.isatty())
+
+
+def window_progress(label: str) -> Callable:
+    """The same for the windows of an evaluation."""
+    return lambda windows: tqdm(
+        windows, desc=label, unit="window", leave=False, disable=not sys.stderr.isatty()
+    )
