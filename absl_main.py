@@ -94,6 +94,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # Whoever read our output, such as `head`, has had enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except flags.Error as error:
         return _refuse(error)
     except ValueError as error:
@@ -224,6 +226,12 @@ def _use_plain_logging() -> None:
     flags.FLAGS.mark_as_parsed()  # absl's own flags, --verbosity and its like, keep their defaults.
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: Any) -> bool:
+    """Whether a log record is of this project, or at least a warning of somebody else's."""
+    return record.levelname != "INFO" or not {"zoo", "tfp_bayesrnn"}.isdisjoint(record.pathname.split(os.sep))
 
 
 def _import_quietly(name: str) -> ModuleType:

@@ -169,6 +169,21 @@ def test_interrupt(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_output_that_nobody_reads_on():
+    listing = subprocess.run(
+        f"{sys.executable} absl_main.py --help | true", shell=True, cwd=ROOT, capture_output=True, timeout=100
+    )
+    assert listing.stderr == b""
+
+
+def test_only_our_own_progress_is_logged():
+    said = types.SimpleNamespace(levelname="INFO", pathname="/x/site-packages/tensorflow/python/a.py")
+    assert not absl_main._is_worth_saying(said)
+    said.levelname = "WARNING"
+    assert absl_main._is_worth_saying(said)
+    assert absl_main._is_worth_saying(types.SimpleNamespace(levelname="INFO", pathname="/x/zoo/a/b.py"))
+
+
 def test_help(capsys):
     assert main("--help") == 0
     out = capsys.readouterr().out
