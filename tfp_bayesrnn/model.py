@@ -122,7 +122,7 @@ class BayesianModel(keras.Model):
     def build(self, input_shape=None):
         """Builds the network."""
         if not self.network.built:
-            self.network.build(input_shape)
+            self.network.build(steps.split_inputs(input_shape)[0])
 
     def call(self, inputs, training=False):
         """The network's outputs, from a zero RNN state; under the posterior mean unless a draw is in force."""
@@ -253,6 +253,9 @@ class BayesianModel(keras.Model):
 
     def train_step(self, data):
         """Draws, differentiates, clips, updates. The one train step, of `fit` and of the project's own loop."""
+        batch = steps.unpack(data)
+        if not self.built:  # `fit` leaves it to the first step, but only weights that exist can be drawn.
+            self(batch.inputs)
         if self.compiled_step is None:
             self._check_owns_objective()
             self.compiled_step = (
@@ -260,7 +263,6 @@ class BayesianModel(keras.Model):
                 if self.use_jit()
                 else self._free_energy_gradients
             )
-        batch = steps.unpack(data)
         carried = self.carried("train", batch)
         state = carried.read() if carried else None
         step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight())

@@ -74,7 +74,7 @@ def free_energy_gradients(
         energy=energy._replace(loss=loss),
         gradients=[tf.convert_to_tensor(gradient) for gradient in gradients],
         # Truncated backpropagation through time: the state goes on, its gradient does not.
-        state=tf.nest.map_structure(tf.stop_gradient, new_state),
+        state=None if new_state is None else tf.nest.map_structure(tf.stop_gradient, new_state),
         outputs=outputs if with_outputs else None,
     )
 
