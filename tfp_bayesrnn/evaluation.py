@@ -40,7 +40,15 @@ class StreamEvaluator:
     """
 
     def __init__(self, model: BayesianModel):
-        """Args: the model whose posterior is evaluated."""
+        """Args: the model whose posterior is evaluated, built.
+
+        Raises:
+          ValueError: if it is not built: there would be no weights to draw.
+        """
+        if not model.built:
+            raise ValueError(
+                f"The model must be built before it is evaluated. Received: model={model.name!r}"
+            )
         self.model = model
         self._function = tf.function(self._nats, jit_compile=model.use_jit())
 

@@ -31,8 +31,18 @@ class NormalLikelihood:
         self.scale = float(scale)
 
     def __call__(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """The elementwise negative log-density."""
-        residuals = (tf.cast(targets, outputs.dtype) - outputs) / self.scale
+        """The elementwise negative log-density.
+
+        Raises:
+          ValueError: if the shapes differ: targets [B] and outputs [B, 1] would broadcast to [B, B].
+        """
+        targets = tf.cast(targets, outputs.dtype)
+        if not targets.shape.is_compatible_with(outputs.shape):
+            raise ValueError(
+                "Targets must have the shape of the outputs. "
+                f"Received: targets of shape {targets.shape}, outputs of shape {outputs.shape}"
+            )
+        residuals = (targets - outputs) / self.scale
         return 0.5 * tf.square(residuals) + math.log(self.scale) + 0.5 * math.log(2.0 * math.pi)
 
     def get_config(self) -> dict:

@@ -25,7 +25,14 @@ class EpochReport(NamedTuple):
 
 
 class TrainingDiverged(InputError):
-    """The loss or its gradient is no longer a finite number."""
+    """The loss, its gradient or a weight is no longer a finite number."""
+
+
+class _Metrics:
+    """A model's metrics as a checkpoint holds them: they are not among `model.variables`."""
+
+    def __init__(self, model: BayesianModel):
+        self.variables = model.metrics_variables
 
 
 class Loop:
@@ -62,16 +69,20 @@ class Loop:
         carried = {} if model._carried_train is None else {"state": model._carried_train}
         self.checkpoints = Checkpoints(
             checkpoints_dir,
-            {"model": model, "optimizer": model.optimizer, "best_nll": self.best_nll, **carried},
+            {
+                "model": model,
+                "optimizer": model.optimizer,
+                "metrics": _Metrics(model),
+                "best_nll": self.best_nll,
+                **carried,
+            },
         )
         self._train_step = tf.function(model.train_step)
 
     def _prepare(self, data):
         """Makes every variable that a step uses, so that a checkpoint can be restored before the first."""
-        batch = training.unpack(data)
-        self.model(batch.inputs)
-        self.model.optimizer.build(self.model.trainable_variables)
-        self.model.carried("train", batch)
+        self.model._symbolic_build(data_batch=data)  # The network, the optimizer, the user's metrics.
+        self.model.carried("train", training.unpack(data))
 
     def restore(self) -> int:
         """Goes to the newest readable checkpoint; the step, 0 where there is none."""
@@ -94,7 +105,8 @@ class Loop:
           progress: wraps the steps of an epoch, to show how far it has come.
 
         Raises:
-          TrainingDiverged: when the loss is not finite. Nothing is saved then: the last checkpoint is good.
+          TrainingDiverged: when the loss, its gradient or a weight is not finite. Nothing is saved then: the
+            last checkpoint is good.
         """
         if first_step >= epochs * self.steps_per_epoch:
             return
@@ -105,13 +117,17 @@ class Loop:
                 self.model.reset_metrics()
             start = time.monotonic()
             logs = {}
-            for step in progress(range(step + 1, (epoch + 1) * self.steps_per_epoch + 1), f"epoch {epoch + 1}"):
+            for step in progress(
+                range(step + 1, (epoch + 1) * self.steps_per_epoch + 1), f"epoch {epoch + 1}"
+            ):
                 logs = self._train_step(next(stream))
                 self._check_finite(logs, step)
                 if time.monotonic() - saved > self.checkpoint_seconds and step % self.steps_per_epoch:
+                    self._check_weights(step)
                     self.checkpoints.save(step)
                     saved = time.monotonic()
             seconds = time.monotonic() - start
+            self._check_weights(step)
             logs = {name: float(value) for name, value in logs.items()}
             nll = on_epoch_end(EpochReport(epoch + 1, step, logs, seconds))
             if nll < float(self.best_nll):
@@ -124,9 +140,18 @@ class Loop:
         for name in ("loss", "gradient_norm"):
             # These are means over the epoch so far: one bad step makes them bad for good.
             if not math.isfinite(float(logs[name])):
-                good = self.checkpoints.latest_step
-                kept = "no checkpoint was written yet" if good is None else f"checkpoint {good} is good and kept"
-                raise TrainingDiverged(
-                    f"{name} is not finite at step {step}: training has diverged; {kept}. "
-                    "Accepted: a lower learning rate, or a clip norm"
-                )
+                raise self._diverged(name, step)
+
+    def _check_weights(self, step: int):
+        """A finite loss and gradient can still have led to weights that are not, which must not be saved."""
+        for variable in self.model.trainable_variables:
+            if not bool(tf.reduce_all(tf.math.is_finite(variable.value))):
+                raise self._diverged(variable.path, step)
+
+    def _diverged(self, name: str, step: int) -> TrainingDiverged:
+        good = self.checkpoints.latest_step
+        kept = "no checkpoint was written yet" if good is None else f"checkpoint {good} is good and kept"
+        return TrainingDiverged(
+            f"{name} is not finite at step {step}: training has diverged; {kept}. "
+            "Accepted: a lower learning rate, or a clip norm"
+        )

@@ -101,16 +101,14 @@ class BayesianModel(keras.Model):
         self.kl_warmup_steps = kl_warmup_steps
         self.seed = seed
         self.clip_norm = None
+        self.jit_compile_request = "auto"
         self.compiled_step = None
         self._carried_train: CarriedState | None = None
         self._carried_test: CarriedState | None = None
-        self.loss_tracker = keras.metrics.Mean(name="loss")
         self.nll_tracker = keras.metrics.Mean(name="nll")
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
-        self.perplexity_tracker = (
-            Perplexity() if self.likelihood is likelihoods.categorical else None
-        )
+        self.perplexity_tracker = Perplexity() if self.likelihood is likelihoods.categorical else None
 
     # The network and its posterior.
 
@@ -180,12 +178,16 @@ class BayesianModel(keras.Model):
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=False,  # Of the whole step; what is worth compiling is compiled below.
+            # Keras's wrapper would divide by a scale that nothing has multiplied by. Losses summed over time
+            # have gradients that half precision can hold.
+            auto_scale_loss=False,
             **kwargs,
         )
         self._metrics_config = (metrics, weighted_metrics)
         self.clip_norm = clip_norm
         self.jit_compile_request = jit_compile
         self.compiled_step = None
+        self._carried_train = self._carried_test = None
 
     def use_jit(self) -> bool:
         """Whether XLA compiles the free energy and its gradients."""
@@ -203,21 +205,19 @@ class BayesianModel(keras.Model):
         """
         if batch.is_first is None:
             return None
-        rows = batch.is_first.shape[0]
-        if rows is None:
-            raise ValueError(
-                "Carrying RNN state needs a static batch size: batch the data with drop_remainder=True. "
-                f"Received: is_first.shape={batch.is_first.shape}"
-            )
-        name = f"_carried_{slot}"
+        rows, name = batch.is_first.shape[0], f"_carried_{slot}"
         carried = getattr(self, name)
-        if carried is None or (carried.batch_size != rows and slot == "test"):
+        if carried is None and rows is not None:
             with tf.init_scope():
                 carried = CarriedState(self.network, rows)
             setattr(self, name, carried)
-        if carried.batch_size != rows:
+        # Keras's functions drop the static batch size when a second one comes.
+        if rows is None or carried.batch_size != rows:
             raise ValueError(
-                f"The carried RNN state has {carried.batch_size} rows. Received: a minibatch of {rows} rows"
+                "Carrying RNN state needs one batch size, known beforehand: batch the data with "
+                "drop_remainder=True, and compile the model again before going to another batch size "
+                "(StreamEvaluator takes any). "
+                f"Received: is_first.shape={batch.is_first.shape}"
             )
         return carried
 
@@ -291,7 +291,7 @@ class BayesianModel(keras.Model):
 
     def _report(self, batch: Minibatch, loss, nll, outputs, training: bool) -> dict:
         rows = tf.shape(tf.nest.flatten(batch.targets)[0])[0]
-        self.loss_tracker.update_state(loss, sample_weight=rows)
+        self._loss_tracker.update_state(loss, sample_weight=rows)
         per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
         self.nll_tracker.update_state(per_prediction, sample_weight=nll.predictions)
         if self.perplexity_tracker is not None:
@@ -335,6 +335,8 @@ class BayesianModel(keras.Model):
             "jit_compile": self.jit_compile_request,
             "metrics": serialize(metrics),
             "weighted_metrics": serialize(weighted_metrics),
+            "run_eagerly": self.run_eagerly,
+            "steps_per_execution": self.steps_per_execution,
         }
 
     def compile_from_config(self, config):

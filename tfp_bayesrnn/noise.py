@@ -35,9 +35,7 @@ def derive(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
 
 def uniform(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Float32 numbers, uniform on the 2**23 mid-points of (-1, 1); -1, 0 and 1 themselves never occur."""
-    bits = tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg=_ALGORITHM
-    )
+    bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg=_ALGORITHM)
     # 23 bits and not 24: with 24 the largest mid-point rounds to 1.0, whose inverse is infinite.
     bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
     return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-22 - 1.0

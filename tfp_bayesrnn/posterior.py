@@ -131,7 +131,7 @@ class Posterior:
         Args:
           seed: int32 [2], or an integer. The same seed gives the same draw, eagerly and compiled.
         """
-        if isinstance(seed, int):
+        if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
         values, epsilons = {}, {}
         for index, weight in enumerate(self.weights):

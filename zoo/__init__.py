@@ -1,1 +1,42 @@
-"""Prebuilt Bayesian recurrent models: presets, data sets and the experiments that train them."""
+"""Prebuilt Bayesian recurrent models: presets, data sets and the experiments that train them.
+
+import zoo
+
+zoo.preset_names()
+model = zoo.from_preset("demo_bbb")     # a compiled tfp_bayesrnn.BayesianModel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo.presets import get_preset, preset_names
+
+if TYPE_CHECKING:
+    from tfp_bayesrnn import BayesianModel
+    from zoo.data.corpus import Corpus
+
+__all__ = ["from_preset", "get_preset", "preset_names"]
+
+
+def from_preset(
+    name: str, overrides: Mapping[str, Any] | None = None, corpus: Corpus | None = None
+) -> BayesianModel:
+    """The model of a preset, untrained and compiled: the one that `--preset=name` trains.
+
+    Args:
+      name: of the preset; `preset_names()` lists them.
+      overrides: configuration field -> value, such as {"train.learning_rate": 0.5}, as `--config.FIELD=VALUE`.
+      corpus: the corpus to train on (`zoo.data.load_corpus`), whose sizes the model depends on; may be left
+        out for the built-in corpus and for Penn Treebank, whose sizes are known.
+
+    Raises:
+      InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
+    """
+    from zoo import config as configs
+    from zoo.language_model.experiment import model_for
+
+    config = configs.with_overrides(get_preset(name), dict(overrides or {}))
+    configs.validate(config)
+    return model_for(config, corpus)

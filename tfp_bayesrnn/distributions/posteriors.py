@@ -34,9 +34,14 @@ class MeanFieldNormal:
     """
 
     def __init__(self, scale_range: Sequence[float] = (0.5, 1.0)):
-        low, high = (float(end) for end in scale_range)
+        try:
+            low, high = (float(end) for end in scale_range)
+        except (TypeError, ValueError):
+            low, high = 0.0, 0.0
         if not 0.0 < low <= high:
-            raise ValueError(f"scale_range must be 0 < low <= high. Received: scale_range={scale_range}")
+            raise ValueError(
+                f"scale_range must be (low, high) with 0 < low <= high. Received: scale_range={scale_range}"
+            )
         self.scale_range = (low, high)
 
     def rho_initializer(self, prior_stddev: float) -> keras.initializers.Initializer:

@@ -28,8 +28,23 @@ class Prior:
         raise NotImplementedError
 
     def stddev(self, shape: Sequence[int]) -> float:
-        """The standard deviation of one weight, by which the posterior's initial scale is measured."""
-        return float(tf.reduce_mean(self.distribution(shape).stddev()))
+        """The standard deviation of one weight, by which the posterior's initial scale is measured.
+
+        Raises:
+          ValueError: if the distribution has none that is finite.
+        """
+        try:
+            with tf.init_scope():  # A layer may be built while a graph is traced; this is a plain number.
+                stddev = float(tf.reduce_mean(self.distribution(shape).stddev()))
+        except NotImplementedError:
+            stddev = math.nan
+        if not 0.0 < stddev < math.inf:
+            raise ValueError(
+                "The prior has no finite standard deviation to measure the posterior's initial scale by: give "
+                "one, as in DistributionPrior(factory, stddev=0.1). "
+                f"Received: distribution={self.distribution(shape).name!r}, stddev={stddev}"
+            )
+        return stddev
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -89,7 +104,7 @@ class NormalPrior(Prior):
     """
 
     def __init__(self, scale: float = 1.0, loc: float = 0.0, learned: bool = False):
-        if scale <= 0.0:
+        if not scale > 0.0:
             raise ValueError(f"scale must be positive. Received: scale={scale}")
         self.scale = float(scale)
         self.loc = float(loc)
@@ -122,12 +137,17 @@ class DistributionPrior(Prior):
     """Any prior: `factory(shape)` returns a `tfd.Distribution` whose event is the whole weight.
 
     `factory` must be registered with `keras.saving.register_keras_serializable` if the model is to be saved.
+    `stddev` is the unit of the posterior's initial scale, for a distribution that has no standard deviation of
+    its own (a horseshoe, say).
     """
 
-    def __init__(self, factory: Callable[[Sequence[int]], tfd.Distribution]):
+    def __init__(self, factory: Callable[[Sequence[int]], tfd.Distribution], stddev: float | None = None):
         self.factory = keras.saving.deserialize_keras_object(factory) if _is_config(factory) else factory
         if not callable(self.factory):
             raise ValueError(f"factory must be callable with a shape. Received: factory={factory!r}")
+        if stddev is not None and not stddev > 0.0:
+            raise ValueError(f"stddev must be positive. Received: stddev={stddev}")
+        self._stddev = stddev
 
     def distribution(self, shape):
         """What the factory gives for this shape.
@@ -149,9 +169,13 @@ class DistributionPrior(Prior):
             )
         return distribution
 
+    def stddev(self, shape):
+        """What the constructor was given, else the distribution's own, averaged over the weight."""
+        return super().stddev(shape) if self._stddev is None else self._stddev
+
     def get_config(self):
-        """The factory, as Keras serialises functions."""
-        return {"factory": keras.saving.serialize_keras_object(self.factory)}
+        """The factory, as Keras serialises functions, and `stddev`."""
+        return {"factory": keras.saving.serialize_keras_object(self.factory), "stddev": self._stddev}
 
 
 def get(prior: Prior | dict | Callable | None) -> Prior:

@@ -46,7 +46,7 @@ class ScaleMixtureNormal(tfd.Distribution):
             raise ValueError(
                 f"mixing_probability must lie between 0 and 1. Received: mixing_probability={mixing_probability}"
             )
-        if scale1 <= 0.0 or scale2 <= 0.0:
+        if not (scale1 > 0.0 and scale2 > 0.0):
             raise ValueError(f"Scales must be positive. Received: scale1={scale1}, scale2={scale2}")
         if granularity not in GRANULARITIES:
             raise ValueError(
@@ -88,9 +88,7 @@ class ScaleMixtureNormal(tfd.Distribution):
     def _log_prob(self, value):
         squares = tf.reduce_sum(tf.square(value), axis=self._group_axes)
         log_densities = [
-            log_weight
-            - self._group_size * (math.log(scale) + _HALF_LOG_2PI)
-            - squares * (0.5 / scale**2)
+            log_weight - self._group_size * (math.log(scale) + _HALF_LOG_2PI) - squares * (0.5 / scale**2)
             for log_weight, scale in self._components
         ]
         return tf.reduce_sum(tfp.math.log_add_exp(*log_densities), axis=self._choice_axes)

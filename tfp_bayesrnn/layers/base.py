@@ -5,11 +5,13 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+# The object that Keras makes for an outermost call of a layer and hands down to the calls within it.
+from keras.src.backend.common import global_state
+
 from tfp_bayesrnn import noise
 from tfp_bayesrnn import posterior as posteriors
-from tfp_bayesrnn.distributions import PointMass
+from tfp_bayesrnn.distributions import PointMass, priors
 from tfp_bayesrnn.distributions import posteriors as families
-from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.posterior import Draw, Posterior
 from tfp_bayesrnn.weights import VariationalWeight
 
@@ -20,9 +22,10 @@ class VariationalLayer:
     A layer reads its weights from the draw in force. Where none is:
 
     * at inference it uses the posterior mean;
-    * in training it needs a `kl_weight`. Then it draws for itself, once a call, and adds `kl_weight` times its
-      KL to the Keras losses. Without one it raises, since noisy weights without a KL are no objective at all.
-      `kl_weight` is 1 / (number of training rows) if the loss is a mean over rows, whatever a row is.
+    * in training it needs a `kl_weight`. Then it draws for itself, once a forward pass (an outermost Keras
+      call, however often that uses the layer), and adds `kl_weight` times its KL to the Keras losses. Without
+      one it raises, since noisy weights without a KL are no objective at all. `kl_weight` is
+      1 / (number of training rows) if the loss is a mean over rows, whatever a row is.
     """
 
     def _init_variational(self, prior, posterior, kl_weight, seed):
@@ -47,7 +50,6 @@ class VariationalLayer:
         family = self.posterior if variational else PointMass()
         weight = VariationalWeight(shape, initializer, self.prior, family, name=name)
         weight.build()
-        weight.built = True
         return weight
 
     def _draw_for_call(self, training: bool) -> Draw:
@@ -65,13 +67,23 @@ class VariationalLayer:
                 "layer kl_weight=1/number_of_training_rows and it does both by itself. "
                 f"Received: kl_weight={self.kl_weight}"
             )
-        draw = own.sample(tf.cast(self.seed_generator.next(), tf.int32))
-        self.add_loss(self.kl_weight * own.kl(draw))
-        return draw
+        return self._own_draw(own)
+
+    def _own_draw(self, own: Posterior) -> Draw:
+        """The layer's draw for this forward pass; its KL joins the losses when it is made."""
+        made = {}
+        context = global_state.get_global_attribute("current_call_ctx")
+        if context is not None:
+            made = context.get_value("variational_draws", made)
+            context.set_value("variational_draws", made)
+        if self not in made:
+            made[self] = own.sample(tf.cast(self.seed_generator.next(), tf.int32))
+            self.add_loss(self.kl_weight * own.kl(made[self]))
+        return made[self]
 
 
 def mask_seed(generator: keras.random.SeedGenerator, training: bool) -> tf.Tensor | None:
-    """A seed for a dropout mask: of the draw in force, else, in training, of `generator`; None for no mask."""
+    """A seed for a dropout mask: the draw's in force, else, in training, of `generator`; None for no mask."""
     if posteriors.draw_in_force() is not None:
         return posteriors.next_mask_seed()
     return tf.cast(generator.next(), tf.int32) if training else None

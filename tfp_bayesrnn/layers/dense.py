@@ -39,7 +39,7 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
           use_bias: whether there is a bias.
           kernel_initializer: of the posterior mean of the kernel.
           bias_initializer: of the (posterior mean of the) bias.
-          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None for `ScaleMixturePrior()`.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
           variational_bias: whether the bias has a distribution too.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
@@ -48,6 +48,8 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
+        if units <= 0:
+            raise ValueError(f"units must be positive. Received: units={units}")
         self.units = int(units)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
@@ -59,6 +61,7 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
 
     def build(self, input_shape):
         """Makes the kernel [D, units] and the bias [units]."""
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         shape = (input_shape[-1], self.units)
         self.kernel = self._add_variational_weight("kernel", shape, self.kernel_initializer)
         if self.use_bias:

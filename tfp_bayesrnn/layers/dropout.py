@@ -18,9 +18,7 @@ class Dropout(keras.layers.Layer):
     Call arguments: inputs of any shape [B, ...], `training`.
     """
 
-    def __init__(
-        self, rate: float, noise_shape: tuple | None = None, seed: int | None = None, **kwargs
-    ):
+    def __init__(self, rate: float, noise_shape: tuple | None = None, seed: int | None = None, **kwargs):
         """Builds the layer.
 
         Args:
@@ -50,8 +48,7 @@ class Dropout(keras.layers.Layer):
         sizes = tf.unstack(tf.shape(inputs), num=len(inputs.shape))
         if self.noise_shape is not None:
             sizes = [
-                size if fixed is None else fixed
-                for size, fixed in zip(sizes, self.noise_shape, strict=True)
+                size if fixed is None else fixed for size, fixed in zip(sizes, self.noise_shape, strict=True)
             ]
         return inputs * dropout_mask(tf.stack(sizes), self.rate, seed, inputs.dtype)
 

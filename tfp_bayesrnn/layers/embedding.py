@@ -14,8 +14,8 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
     """A table of vectors, one for each of `input_dim` ids, under a variational posterior.
 
     Call arguments: integer ids of any shape [...]; the result has shape [..., output_dim]. `attend` multiplies
-    by the transposed table instead, for a softmax that shares the weight; it is then one weight, with one draw
-    and one KL.
+    by the transposed table instead, for a softmax that shares the weight; it is then one weight, with one
+    draw and one KL.
 
     >>> layer = VariationalEmbedding(1000, 16, kl_weight=1 / 500)
     >>> layer(keras.ops.array([[1, 2, 3]]), training=True).shape
@@ -41,7 +41,7 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
           output_dim: the size of a vector.
           embeddings_initializer: of the posterior mean.
           mask_zero: whether id 0 is padding, to be masked in the layers that follow.
-          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None for `ScaleMixturePrior()`.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: of the draws the layer makes by itself.
@@ -49,6 +49,11 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
+        if input_dim <= 0 or output_dim <= 0:
+            raise ValueError(
+                "input_dim and output_dim must be positive. "
+                f"Received: input_dim={input_dim}, output_dim={output_dim}"
+            )
         self.input_dim = int(input_dim)
         self.output_dim = int(output_dim)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)

@@ -117,7 +117,7 @@ class VariationalLSTM(VariationalRNN):
           unit_forget_bias: whether the forget gate's bias starts at one, whatever `bias_initializer` says.
           dropout: rate at which inputs are dropped, by one mask for all time steps (Gal and Ghahramani, 2016).
           recurrent_dropout: the same for the hidden state that enters the recurrent product.
-          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None for `ScaleMixturePrior()`.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
           variational_bias: whether the bias has a distribution too, as in the released code.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.

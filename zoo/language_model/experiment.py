@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport, Loop
-from zoo.data.corpus import Corpus, load_corpus
+from zoo.data.corpus import KNOWN_SIZES, Corpus, load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.data.windows import Windows, evaluation_windows, train_windows
 from zoo.language_model.network import build_network
@@ -43,6 +44,26 @@ def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
     )
     return model
+
+
+def model_for(config: ConfigDict, corpus: Corpus | None = None) -> BayesianModel:
+    """`build_model` with the sizes of `corpus`, or of the configured data where those are known without it.
+
+    Raises:
+      InputError: if the sizes are not known.
+    """
+    name = config.data.name
+    if corpus is None and name == "builtin":
+        corpus = load_corpus(name)
+    if corpus is not None:
+        vocabulary_size, tokens = len(corpus.vocabulary), len(corpus.train)
+    elif name in KNOWN_SIZES:
+        vocabulary_size, tokens = KNOWN_SIZES[name]
+    else:
+        raise InputError(f"data {name!r} has no fixed size: pass corpus=zoo.data.load_corpus({name!r}, DIR)")
+    train = config.train
+    windows = train_windows(np.zeros(tokens, np.int32), train.batch, train.unroll, train.tail)
+    return build_model(config, vocabulary_size, len(windows))
 
 
 class Experiment:

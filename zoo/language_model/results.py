@@ -47,7 +47,10 @@ def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
             score = evaluator.average(
                 windows.dataset(), config.evaluate.num_samples, progress=window_progress(f"{split}, samples")
             )
-            results[f"{split}_mc"] = {**_figures(score, windows.batch), "samples": config.evaluate.num_samples}
+            results[f"{split}_mc"] = {
+                **_figures(score, windows.batch),
+                "samples": config.evaluate.num_samples,
+            }
     if corpus.entropy_rate is not None:
         results["lowest_perplexity"] = math.exp(corpus.entropy_rate)
     return results

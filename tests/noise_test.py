@@ -1,0 +1,128 @@
+"""Noise: the same numbers in every mode, of the right distribution, from streams that do not repeat."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special, stats
+
+from tfp_bayesrnn import noise
+
+COMPILED = {"graph": tf.function, "xla": tf.function(jit_compile=True)}
+SEED = noise.make_seed(7)
+
+FUNCTIONS = {
+    # name: (function of a seed, largest difference that compilation may make)
+    "derive": (lambda seed: noise.derive(seed, 3, 4), 0.0),
+    "uniform": (lambda seed: noise.uniform([50, 20], seed), 0.0),
+    "bernoulli": (lambda seed: noise.bernoulli([50, 20], 0.3, seed), 0.0),
+    # Rounding in erfinv: near its ends it goes through log(1 - u^2), where u has few digits left.
+    "normal": (lambda seed: noise.normal([500, 20], seed), 2e-5),
+}
+
+
+@pytest.mark.parametrize("mode", COMPILED)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_same_numbers_in_every_mode(name, mode):
+    function, tolerance = FUNCTIONS[name]
+    expected = function(SEED).numpy()
+    actual = COMPILED[mode](function)(SEED).numpy()
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual.astype(float), expected.astype(float), rtol=0, atol=tolerance)
+
+
+def test_numbers_stay_what_they_were():
+    """A run resumed with another version of the library, or on another machine, goes on with its noise."""
+    seed = noise.derive(noise.make_seed(1), 2, 3)
+    np.testing.assert_array_equal(seed, [-819049480, 3])
+    np.testing.assert_allclose(noise.normal([3], seed), [-0.5486396, 2.1419458, 0.7439705], atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, -1, 2**31 - 1])
+def test_root_seed_of_an_integer_and_of_a_tensor(seed):
+    expected = noise.make_seed(seed)
+    assert expected.dtype == tf.int32 and expected.shape == [2]
+    np.testing.assert_array_equal(tf.function(noise.make_seed)(tf.constant(seed)), expected)
+
+
+@pytest.mark.parametrize("mode", ["eager", *COMPILED])
+def test_extreme_bits_give_finite_symmetric_normals(mode, monkeypatch):
+    bits = tf.constant([0, 2**32 - 1, 2**31, 2**31 - 1], tf.uint32)
+    monkeypatch.setattr(tf.random, "stateless_uniform", lambda *args, **kwargs: bits)
+    normals = COMPILED.get(mode, lambda f: f)(lambda: noise.normal([4], SEED))().numpy()
+    assert np.all(np.isfinite(normals))
+    assert np.all(normals != 0.0)  # The two in the middle lie on either side of zero.
+    np.testing.assert_allclose(normals[0::2], -normals[1::2], rtol=1e-6)
+    largest = stats.norm.isf(2.0**-24)
+    assert largest < 5.30  # As the docstring says.
+    np.testing.assert_allclose(normals[1], largest, rtol=1e-6)
+
+
+def test_normal_is_the_inverse_distribution_function_of_uniform():
+    uniform = noise.uniform([5000], SEED).numpy().astype(np.float64)
+    # Float32's erfinv: 3e-7 relative, and near 1 the rounding of log(1 - u^2) adds as much again.
+    np.testing.assert_allclose(
+        noise.normal([5000], SEED), math.sqrt(2) * special.erfinv(uniform), rtol=2e-6, atol=1e-9
+    )
+
+
+def test_normal_is_standard_normal():
+    n = 40_000
+    sample = noise.normal([n], SEED).numpy().astype(np.float64)
+    assert stats.kstest(sample, "norm").pvalue > 1e-3
+    # Five standard errors: of the mean 1, of x^2 sqrt(2), of x^3 sqrt(15), of x^4 sqrt(96), over sqrt(n).
+    for power, expected, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)]:
+        assert abs(np.mean(sample**power) - expected) < 5 * math.sqrt(variance / n)
+
+
+def test_uniform_is_uniform_and_never_at_its_ends_or_zero():
+    sample = noise.uniform([40_000], SEED).numpy()
+    assert stats.kstest(sample, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    assert np.all(np.abs(sample) < 1) and np.all(sample != 0)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_bernoulli_rate(probability):
+    n = 40_000
+    rate = np.mean(noise.bernoulli([n], probability, SEED))
+    # Five standard errors; for 0 and 1 that is exactly never and always.
+    assert abs(rate - probability) <= 5 * math.sqrt(probability * (1 - probability) / n)
+
+
+def test_derived_seeds_differ():
+    seeds = {"root": SEED, "other root": noise.make_seed(8), "swapped": noise.derive(SEED, 2, 1)}
+    seeds |= {f"derived {i}": noise.derive(SEED, i) for i in range(50)}
+    seeds |= {f"twice derived 1, {i}": noise.derive(SEED, 1, i) for i in range(50)}
+    assert len({tuple(seed.numpy()) for seed in seeds.values()}) == len(seeds)
+
+
+def test_derive_is_a_function_of_seed_and_data():
+    np.testing.assert_array_equal(noise.derive(SEED, 5, 6), noise.derive(noise.derive(SEED, 5), 6))
+    np.testing.assert_array_equal(noise.derive(SEED, 5), noise.derive(SEED, tf.constant(5, tf.int64)))
+    assert np.any(noise.derive(SEED, 5) != noise.derive(noise.make_seed(8), 5))
+    np.testing.assert_array_equal(noise.derive(SEED), SEED)
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        pytest.param(SEED, noise.make_seed(8), id="neighbouring run seeds"),
+        pytest.param(noise.derive(SEED, 1), noise.derive(SEED, 2), id="neighbouring steps"),
+        pytest.param(noise.derive(SEED, 1, 0), noise.derive(SEED, 2, 0), id="same weight, next step"),
+        pytest.param(noise.derive(SEED, 0, 1), noise.derive(SEED, 1, 0), id="swapped"),
+        pytest.param(SEED, noise.derive(SEED, 0), id="root and derived"),
+    ],
+)
+def test_streams_are_independent(first, second):
+    n = 20_000
+    a, b = noise.normal([n], first).numpy(), noise.normal([n], second).numpy()
+    # Five standard errors of a correlation, 1 / sqrt(n). Lags: one stream must not be the other shifted.
+    for lag in (0, 1, 4):
+        assert abs(np.corrcoef(a[lag:], b[: n - lag])[0, 1]) < 5 / math.sqrt(n)
+    assert abs(np.corrcoef(a**2, b**2)[0, 1]) < 5 / math.sqrt(n)
+
+
+def test_shape_may_be_a_tensor():
+    shaped = tf.function(lambda shape: noise.normal(shape, SEED))
+    np.testing.assert_allclose(shaped(tf.constant([3, 2])), noise.normal([3, 2], SEED), atol=2e-5)
