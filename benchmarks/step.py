@@ -2,12 +2,12 @@
 
     python -m benchmarks.step                      # PTB medium shapes: 2 x 650 units, vocabulary 10,000
     python -m benchmarks.step --units=200          # PTB small
-    python -m benchmarks.step --layer              # one LSTM layer, forward and backward, against keras.layers.LSTM
+    python -m benchmarks.step --layer              # one LSTM layer, forward and backward
 
-Every repetition runs all contestants one after the other, so that a change in the machine's speed meets all of
-them; figures are medians of the repetitions, and ratios to Keras are taken repetition by repetition. All
-contestants use random data, SGD, and the same clipped, per-row loss. The peak memory is of a process of its own
-that trains the Bayesian model.
+Every repetition runs all contestants one after the other, so that a change in the machine's speed meets all
+of them; figures are medians of the repetitions, and ratios to Keras are taken repetition by repetition. All
+contestants use random data, SGD, and the same clipped, per-row loss. The peak memory is of a process of its
+own that trains the Bayesian model.
 """
 
 from __future__ import annotations

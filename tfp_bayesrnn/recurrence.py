@@ -22,7 +22,7 @@ def initial_state(network: keras.Model, batch_size: int) -> State:
 
     Raises:
       ValueError: if the network is neither a `keras.Sequential` nor has the two methods, or has nothing
-        recurrent in it.
+        recurrent in it, or hides something recurrent inside another layer.
     """
     if hasattr(network, "get_initial_state"):
         return network.get_initial_state(batch_size)
@@ -78,4 +78,12 @@ def _recurrent_layers(network: keras.Model) -> list[keras.layers.RNN]:
             "methods get_initial_state(batch_size) and run(inputs, state, training). "
             f"Received: {type(network).__name__}"
         )
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.RNN):
+            continue
+        if any(isinstance(inner, keras.layers.RNN) for inner in layer._flatten_layers()):
+            raise ValueError(
+                "Only recurrent layers that stand in the keras.Sequential themselves carry their state from "
+                f"batch to batch, not those inside another layer. Received: layer={layer.name!r}"
+            )
     return [layer for layer in network.layers if isinstance(layer, keras.layers.RNN)]

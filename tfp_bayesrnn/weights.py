@@ -19,9 +19,9 @@ tfd = tfp.distributions
 class VariationalWeight(keras.layers.Layer):
     """A weight w with q(w) = N(mu, sigma^2) and a prior p(w); or, as a `PointMass`, an ordinary weight mu.
 
-    Its variables are `mu` and `rho` of the weight's shape, with sigma = softplus(rho) + 1e-5, and those of the
-    prior if it learns. All are float32 whatever the dtype policy of the layer that holds it; that layer casts
-    the value it reads. It is a Keras layer only so that Keras finds, names and saves its variables.
+    Its variables are `mu` and `rho` of the weight's shape, with sigma = softplus(rho) + 1e-5, and those of
+    the prior if it learns. All are float32 whatever the dtype policy of the layer that holds it; that layer
+    casts the value it reads. It is a Keras layer only so that Keras finds, names and saves its variables.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class VariationalWeight(keras.layers.Layer):
         return tf.abs(self.mean()) / self.scale()
 
     def sample(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """A reparameterised sample mu + sigma * eps, and the eps it was made with (None for a `PointMass`)."""
+        """A reparameterised sample mu + sigma * eps, and the eps it was made with; None for a `PointMass`."""
         if not self.is_variational:
             return self.mean(), None
         epsilon = noise.normal(self.shape, seed)
@@ -100,8 +100,8 @@ class VariationalWeight(keras.layers.Layer):
         """KL[q || p] in nats, counting each element of the weight once: a float32 scalar.
 
         In closed form where TFP knows one for the two families; else the one-sample estimate
-        log q(w) - log p(w) at `value`, the sample that the forward pass used (eq. 2). `epsilon`, the noise the
-        sample was made with, spares a subtraction that would lose digits where sigma is small.
+        log q(w) - log p(w) at `value`, the sample that the forward pass used (eq. 2). `epsilon`, the noise
+        the sample was made with, spares a subtraction that would lose digits where sigma is small.
         """
         if not self.is_variational:
             return tf.zeros([])

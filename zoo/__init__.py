@@ -27,7 +27,8 @@ def from_preset(
 
     Args:
       name: of the preset; `preset_names()` lists them.
-      overrides: configuration field -> value, such as {"train.learning_rate": 0.5}, as `--config.FIELD=VALUE`.
+      overrides: configuration field -> value, such as {"train.learning_rate": 0.5}; on the command line,
+        `--config.FIELD=VALUE`.
       corpus: the corpus to train on (`zoo.data.load_corpus`), whose sizes the model depends on; may be left
         out for the built-in corpus and for Penn Treebank, whose sizes are known.
 
@@ -35,7 +36,7 @@ def from_preset(
       InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
     """
     from zoo import config as configs
-    from zoo.language_model.experiment import model_for
+    from zoo.language_model.model import model_for
 
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)

@@ -28,8 +28,8 @@ def scale_from_rho(rho: tf.Tensor) -> tf.Tensor:
 class MeanFieldNormal:
     """q(w) = N(mu, sigma^2), independent for every weight (Fortunato et al., 2017, section 2).
 
-    rho, not sigma, starts uniformly between the inverse softplus of the two ends of `scale_range`, which are in
-    units of the prior's standard deviation. The released ranges are (1/4, 1/2) for recurrent layers and
+    rho, not sigma, starts uniformly between the inverse softplus of the two ends of `scale_range`, which are
+    in units of the prior's standard deviation. The released ranges are (1/4, 1/2) for recurrent layers and
     (1/2, 1) for the embedding and the softmax. SGD hardly moves sigma: the range is a real hyper-parameter.
     """
 

@@ -40,8 +40,8 @@ class Prior:
             stddev = math.nan
         if not 0.0 < stddev < math.inf:
             raise ValueError(
-                "The prior has no finite standard deviation to measure the posterior's initial scale by: give "
-                "one, as in DistributionPrior(factory, stddev=0.1). "
+                "The prior has no finite standard deviation to measure the posterior's initial scale by: "
+                "give one, as in DistributionPrior(factory, stddev=0.1). "
                 f"Received: distribution={self.distribution(shape).name!r}, stddev={stddev}"
             )
         return stddev
@@ -137,8 +137,8 @@ class DistributionPrior(Prior):
     """Any prior: `factory(shape)` returns a `tfd.Distribution` whose event is the whole weight.
 
     `factory` must be registered with `keras.saving.register_keras_serializable` if the model is to be saved.
-    `stddev` is the unit of the posterior's initial scale, for a distribution that has no standard deviation of
-    its own (a horseshoe, say).
+    `stddev` is the unit of the posterior's initial scale, for a distribution that has no standard deviation
+    of its own (a horseshoe, say).
     """
 
     def __init__(self, factory: Callable[[Sequence[int]], tfd.Distribution], stddev: float | None = None):
@@ -162,8 +162,8 @@ class DistributionPrior(Prior):
             )
         if tuple(distribution.batch_shape) or tuple(distribution.event_shape) != tuple(shape):
             raise ValueError(
-                "The distribution of a prior factory must have an empty batch shape and the weight's shape as "
-                "its event shape (wrap it in tfd.Independent). Received: "
+                "The distribution of a prior factory must have an empty batch shape and the weight's shape "
+                "as its event shape (wrap it in tfd.Independent). Received: "
                 f"batch_shape={distribution.batch_shape}, event_shape={distribution.event_shape}, "
                 f"weight shape={tuple(shape)}"
             )

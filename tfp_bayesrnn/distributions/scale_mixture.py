@@ -44,7 +44,8 @@ class ScaleMixtureNormal(tfd.Distribution):
         parameters = dict(locals())
         if not 0.0 < mixing_probability < 1.0:
             raise ValueError(
-                f"mixing_probability must lie between 0 and 1. Received: mixing_probability={mixing_probability}"
+                "mixing_probability must lie between 0 and 1. "
+                f"Received: mixing_probability={mixing_probability}"
             )
         if not (scale1 > 0.0 and scale2 > 0.0):
             raise ValueError(f"Scales must be positive. Received: scale1={scale1}, scale2={scale2}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-# The object that Keras makes for an outermost call of a layer and hands down to the calls within it.
+# Keras offers no public way to tell one outermost call from the next.
 from keras.src.backend.common import global_state
 
 from tfp_bayesrnn import noise
@@ -14,6 +14,11 @@ from tfp_bayesrnn.distributions import PointMass, priors
 from tfp_bayesrnn.distributions import posteriors as families
 from tfp_bayesrnn.posterior import Draw, Posterior
 from tfp_bayesrnn.weights import VariationalWeight
+
+
+def forward_pass():
+    """The context that Keras makes for an outermost call and shares with all calls within; None outside."""
+    return global_state.get_global_attribute("current_call_ctx")
 
 
 class VariationalLayer:
@@ -71,8 +76,7 @@ class VariationalLayer:
 
     def _own_draw(self, own: Posterior) -> Draw:
         """The layer's draw for this forward pass; its KL joins the losses when it is made."""
-        made = {}
-        context = global_state.get_global_attribute("current_call_ctx")
+        made, context = {}, forward_pass()
         if context is not None:
             made = context.get_value("variational_draws", made)
             context.set_value("variational_draws", made)

@@ -10,10 +10,10 @@ from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class Dropout(keras.layers.Layer):
-    """Inverted dropout. Under a draw, the draw says what is dropped; without one, it is `keras.layers.Dropout`.
+    """Inverted dropout. A draw in force says what is dropped; without one, it is `keras.layers.Dropout`.
 
-    A sample from the posterior of a dropout network is a set of masks: the same draw drops the same units, and
-    the posterior mean drops none. So Monte Carlo dropout needs no code of its own.
+    A sample from the posterior of a dropout network is a set of masks: the same draw drops the same units,
+    and the posterior mean drops none. So Monte Carlo dropout needs no code of its own.
 
     Call arguments: inputs of any shape [B, ...], `training`.
     """

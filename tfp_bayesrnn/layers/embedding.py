@@ -13,9 +13,9 @@ from tfp_bayesrnn.layers.base import VariationalLayer
 class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
     """A table of vectors, one for each of `input_dim` ids, under a variational posterior.
 
-    Call arguments: integer ids of any shape [...]; the result has shape [..., output_dim]. `attend` multiplies
-    by the transposed table instead, for a softmax that shares the weight; it is then one weight, with one
-    draw and one KL.
+    Call arguments: integer ids of any shape [...]; the result has shape [..., output_dim]. `attend`
+    multiplies by the transposed table instead, for a softmax that shares the weight; it is then one weight,
+    with one draw and one KL.
 
     >>> layer = VariationalEmbedding(1000, 16, kl_weight=1 / 500)
     >>> layer(keras.ops.array([[1, 2, 3]]), training=True).shape

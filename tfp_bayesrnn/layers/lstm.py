@@ -115,7 +115,7 @@ class VariationalLSTM(VariationalRNN):
           recurrent_initializer: of the posterior mean of the recurrent kernel.
           bias_initializer: of the (posterior mean of the) bias.
           unit_forget_bias: whether the forget gate's bias starts at one, whatever `bias_initializer` says.
-          dropout: rate at which inputs are dropped, by one mask for all time steps (Gal and Ghahramani, 2016).
+          dropout: rate at which inputs are dropped, by one mask for all steps (Gal and Ghahramani, 2016).
           recurrent_dropout: the same for the hidden state that enters the recurrent product.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.

@@ -11,7 +11,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from tfp_bayesrnn import posterior as posteriors
 from tfp_bayesrnn.distributions import MeanFieldNormal
-from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, mask_seed
+from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, forward_pass, mask_seed
 
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
 
@@ -31,8 +31,8 @@ class SequenceWeights:
 class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
     """Base of the variational cells. A subclass sets `gates` and gives shapes and one step.
 
-    Inside a recurrent layer the weights are drawn, and the masks of dropout made, once a sequence: Keras calls
-    `get_dropout_mask` before its loop and `reset_dropout_mask` after it.
+    Inside a recurrent layer the weights are drawn, and the masks of dropout made, once a sequence: Keras
+    calls `get_dropout_mask` before its loop and `reset_dropout_mask` after it.
     """
 
     gates: int
@@ -75,7 +75,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
         self.variational_bias = variational_bias
         self.output_size = self.units
         self.bias = None
-        self._held = None
+        self._held = (None, None)
 
     def build(self, input_shape):
         """Makes the kernel [D, gates * U], the recurrent kernel [U, gates * U] and the bias."""
@@ -114,17 +114,19 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
 
     def get_dropout_mask(self, step_input):
         """Called by `keras.layers.RNN` before its loop: draws the weights and masks of this sequence."""
-        training = bool(self._get_call_context().training)
-        self._held = self._sequence_weights(self._draw_for_call(training), step_input, training)
-        return self._held.input_mask
+        context = forward_pass()
+        training = bool(context is not None and context.get_value("training"))
+        weights = self._sequence_weights(self._draw_for_call(training), step_input, training)
+        self._held = context, weights
+        return weights.input_mask
 
     def get_recurrent_dropout_mask(self, step_input):
         """Called by `keras.layers.RNN` before its loop, after `get_dropout_mask`."""
-        return self._held.recurrent_mask
+        return self.held.recurrent_mask
 
     def reset_dropout_mask(self):
         """Called by `keras.layers.RNN` after its loop: the weights and masks of this sequence are over."""
-        self._held = None
+        self._held = (None, None)
 
     def reset_recurrent_dropout_mask(self):
         """Called by `keras.layers.RNN` after its loop."""
@@ -132,11 +134,12 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
     @property
     def held(self) -> SequenceWeights | None:
         """The weights and masks of the sequence that is being processed."""
-        return self._held
+        context, weights = self._held
+        return weights if context is forward_pass() else None  # What a failed call has left does not count.
 
     def _step_weights(self, training) -> SequenceWeights:
-        if self._held is not None:
-            return self._held
+        if self.held is not None:
+            return self.held
         if posteriors.draw_in_force() is None and training and self._is_variational():
             raise ValueError(
                 f"Cell {self.name!r} was stepped by itself with training=True: each step would get other "
@@ -224,7 +227,7 @@ class VariationalRNN(keras.layers.RNN):
         if mask is not None and self.zero_output_for_mask:
             kept = tf.reverse(mask, [1]) if self.go_backwards else mask
             outputs = tf.where(kept[:, :, tf.newaxis], outputs, tf.zeros_like(outputs))
-        return states[0], outputs, states
+        return outputs[:, -1], outputs, states
 
     def get_config(self):
         """The constructor's arguments: those of the cell beside those of `keras.layers.RNN`."""

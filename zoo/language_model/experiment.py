@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
-import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError
+from tfp_bayesrnn import InputError
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport, Loop
-from zoo.data.corpus import KNOWN_SIZES, Corpus, load_corpus
+from zoo import progress
+from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.data.windows import Windows, evaluation_windows, train_windows
-from zoo.language_model.network import build_network
+from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results, summary
 from zoo.workdir import Workdir
-
-
-def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int) -> BayesianModel:
-    """The compiled model of a resolved configuration, its weights drawn from `config.seed`."""
-    keras.utils.set_random_seed(config.seed)
-    train = config.train
-    model = BayesianModel(
-        build_network(config, vocabulary_size),
-        training_rows=train.batch * windows_per_epoch,
-        kl_weight=train.kl_weight,
-        kl_warmup_steps=round(train.kl_warmup_epochs * windows_per_epoch),
-        seed=config.seed,
-        name=config.preset,
-    )
-    model.build((None, None))
-    rate = HoldThenDecay(train.learning_rate, windows_per_epoch, train.hold_epochs, train.decay)
-    model.compile(
-        keras.optimizers.SGD(rate, weight_decay=train.weight_decay or None),
-        clip_norm=train.clip_norm,
-        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
-    )
-    return model
-
-
-def model_for(config: ConfigDict, corpus: Corpus | None = None) -> BayesianModel:
-    """`build_model` with the sizes of `corpus`, or of the configured data where those are known without it.
-
-    Raises:
-      InputError: if the sizes are not known.
-    """
-    name = config.data.name
-    if corpus is None and name == "builtin":
-        corpus = load_corpus(name)
-    if corpus is not None:
-        vocabulary_size, tokens = len(corpus.vocabulary), len(corpus.train)
-    elif name in KNOWN_SIZES:
-        vocabulary_size, tokens = KNOWN_SIZES[name]
-    else:
-        raise InputError(f"data {name!r} has no fixed size: pass corpus=zoo.data.load_corpus({name!r}, DIR)")
-    train = config.train
-    windows = train_windows(np.zeros(tokens, np.int32), train.batch, train.unroll, train.tail)
-    return build_model(config, vocabulary_size, len(windows))
 
 
 class Experiment:
@@ -98,8 +52,8 @@ class Experiment:
         saved = Vocabulary.load(path)
         if saved != vocabulary:
             raise InputError(
-                f"the data's vocabulary ({len(vocabulary)} words) is not the one of workdir "
-                f"{self.workdir.path} ({len(saved)} words, {path.name}): give the data that the run was trained on"
+                f"the data's vocabulary ({len(vocabulary)} words) is not the one of {path} "
+                f"({len(saved)} words): give the data that the run was trained on"
             )
 
     def train(self) -> None:
@@ -139,7 +93,7 @@ class Experiment:
             )
             return score.nll
 
-        self.loop.run(step, self.config.train.epochs, on_epoch_end, step_progress)
+        self.loop.run(step, self.config.train.epochs, on_epoch_end, progress.steps)
 
     def _metrics(self, report: EpochReport, score, elapsed: float) -> dict[str, Any]:
         steps = len(self.windows)
@@ -195,15 +149,3 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, A
 def evaluate(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, Any]:
     """The command `evaluate`: evaluates what is in a workdir."""
     return Experiment(config, Workdir(workdir, create=False), data_dir).evaluate()
-
-
-def step_progress(steps: range, label: str):
-    """A progress bar with rate and ETA where stderr is a terminal, nothing elsewhere."""
-    return tqdm(steps, desc=label, unit="step", leave=False, disable=not sys.stderr.isatty())
-
-
-def window_progress(label: str) -> Callable:
-    """The same for the windows of an evaluation."""
-    return lambda windows: tqdm(
-        windows, desc=label, unit="window", leave=False, disable=not sys.stderr.isatty()
-    )

@@ -20,7 +20,7 @@ from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 
 @keras.saving.register_keras_serializable("zoo")
 class WordDropout(keras.layers.Layer):
-    """Drops the vectors of whole word types, the same in all of a row (Gal and Ghahramani, 2016, section 4.2).
+    """Drops the vectors of whole word types, the same in all of a row (Gal and Ghahramani, 2016).
 
     Call arguments: vectors [B, T, D] and the ids [B, T] they belong to.
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfp_bayesrnn.evaluation import StreamScore
+from zoo import progress
 
 if TYPE_CHECKING:
     from zoo.language_model.experiment import Experiment
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
     """Scores valid and test with the posterior mean, and by model averaging where samples are asked for."""
-    from zoo.language_model.experiment import window_progress
-
     config, model, corpus = experiment.config, experiment.model, experiment.corpus
     metrics = experiment.workdir.read_metrics()
     evaluator = experiment.evaluator
@@ -41,11 +40,11 @@ def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
     }
     for split in ("valid", "test"):
         windows = experiment.final_windows(split)
-        score = evaluator.mean(windows.dataset(), progress=window_progress(split))
+        score = evaluator.mean(windows.dataset(), progress=progress.windows(split))
         results[split] = {**_figures(score, windows.batch), "weights": "mean"}
         if config.evaluate.num_samples:
             score = evaluator.average(
-                windows.dataset(), config.evaluate.num_samples, progress=window_progress(f"{split}, samples")
+                windows.dataset(), config.evaluate.num_samples, progress=progress.windows(f"{split}, samples")
             )
             results[f"{split}_mc"] = {
                 **_figures(score, windows.batch),

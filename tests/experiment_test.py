@@ -1,0 +1,179 @@
+"""Whole runs through the command line: what a workdir receives, resume, and bad input."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import absl_main
+import zoo
+from tfp_bayesrnn.checkpoints import Checkpoints
+from zoo.data import load_corpus
+
+TINY = (
+    "--config.model.units=8",
+    "--config.model.embedding_units=8",
+    "--config.model.layers=1",
+    "--config.train.batch=50",
+    "--config.train.unroll=30",
+    "--jit_compile=off",
+)
+
+
+def run(mode, workdir, *arguments, preset="demo_bbb"):
+    named = [f"--preset={preset}", *TINY] if mode == "train" else []
+    return absl_main.main(["absl_main.py", f"--mode={mode}", f"--workdir={workdir}", *named, *arguments])
+
+
+def metrics(workdir):
+    """The evaluations without their wall-clock fields."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two epochs."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    assert run("train", workdir, "--config.train.epochs=2") == 0
+    return workdir
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_what_a_workdir_receives(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "results.json",
+        "vocabulary.txt",
+        "checkpoints",
+        "tensorboard",
+    }
+    config = json.loads((trained / "config.json").read_text())
+    assert config["preset"] == "demo_bbb"
+    assert config["model"]["units"] == 8
+    lines = metrics(trained)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    windows = (60_001 // 50 - 1) // 30
+    assert [line["step"] for line in lines] == [windows, 2 * windows]
+    assert lines[1]["perplexity"] < lines[0]["perplexity"] < 355
+    assert any((trained / "tensorboard").iterdir())
+    results = json.loads((trained / "results.json").read_text())
+    assert results["task"] == "language_model"
+    assert results["method"] == "bbb"
+    assert results["parameters"]["weights"] == 355 * 8 * 2 + 355 + 16 * 32 + 32
+    assert results["valid"]["weights"] == results["test"]["weights"] == "mean"
+    assert results["test"]["tokens"] == len(load_corpus("builtin").test) - 1
+    assert results["lowest_perplexity"] == pytest.approx(18.32, abs=0.01)
+
+
+def test_the_test_perplexity_by_hand(trained):
+    """All of the test stream in one pass through the network, with the best checkpoint's means."""
+    overrides = {"model.units": 8, "model.embedding_units": 8, "model.layers": 1, "jit_compile": "off"}
+    model = zoo.from_preset("demo_bbb", overrides)
+    checkpoints = Checkpoints(trained / "checkpoints", {"model": model})
+    results = json.loads((trained / "results.json").read_text())
+    assert checkpoints.restore_best() == results["steps"]
+    stream = load_corpus("builtin").test
+    logits = np.asarray(tf.function(model.network)(stream[None, :-1])[0], np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    nats = -log_probabilities[np.arange(len(stream) - 1), stream[1:]]
+    # float32 forward passes in windows of 100 and in one of 6,011.
+    assert results["test"]["perplexity"] == pytest.approx(math.exp(nats.mean()), rel=1e-5)
+
+
+def test_a_resumed_run_is_the_same_run(trained, tmp_path):
+    workdir = tmp_path / "run"
+    assert run("train", workdir, "--config.train.epochs=1") == 0
+    assert run("train", workdir, "--config.train.epochs=2") == 0
+    assert metrics(workdir) == metrics(trained)
+    results = [json.loads((path / "results.json").read_text()) for path in (workdir, trained)]
+    for result in results:
+        del result["train_seconds"]
+    assert results[0] == results[1]
+
+
+def test_a_truncated_checkpoint_is_passed_over_and_said(copy, trained, caplog):
+    newest = sorted((copy / "checkpoints").glob("ckpt-*.data*"), key=lambda path: path.stat().st_mtime)[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert run("train", copy, "--config.train.epochs=2") == 0
+    assert metrics(copy) == metrics(trained)
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    windows = metrics(trained)[0]["step"]
+    assert f"ckpt-{2 * windows} " in warning
+    assert f"using the one before, {copy / 'checkpoints'}/ckpt-{windows}" in warning
+
+
+def test_evaluate_with_samples(copy, capsys):
+    before = json.loads((copy / "results.json").read_text())
+    assert run("evaluate", copy, "--num_samples=2", "--config.evaluate.final_rows=10") == 0
+    after = json.loads((copy / "results.json").read_text())
+    assert after["test_mc"]["samples"] == 2
+    assert after["test_mc"]["layout"] == "10 rows"
+    assert after["test_mc"]["tokens"] == before["test"]["tokens"]
+    # Ten cold starts in 6,011 tokens cost something, but not much.
+    assert after["test"]["perplexity"] == pytest.approx(before["test"]["perplexity"], rel=0.02)
+    assert "2 samples" in capsys.readouterr().out
+
+
+def one_line_error(capsys):
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert "Traceback" not in "".join(lines)
+    return lines[-1]
+
+
+def test_another_configuration_is_refused(copy, capsys):
+    assert run("train", copy, "--config.train.learning_rate=0.5") == 2
+    message = one_line_error(capsys)
+    assert "train.learning_rate" in message
+    assert "0.5" in message
+
+
+def test_a_diverging_run_stops_and_keeps_its_checkpoints(copy, capsys):
+    saved = {path.name: path.read_bytes() for path in (copy / "checkpoints").glob("ckpt*")}
+    config = json.loads((copy / "config.json").read_text())
+    config["train"].update(learning_rate=1e30, clip_norm=1e30)
+    (copy / "config.json").write_text(json.dumps(config))
+    wild = ("--config.train.learning_rate=1e30", "--config.train.clip_norm=1e30", "--config.train.epochs=3")
+    assert run("train", copy, *wild) == 2
+    message = one_line_error(capsys)
+    assert "not finite at step" in message
+    assert "is good and kept" in message
+    assert {path.name: path.read_bytes() for path in (copy / "checkpoints").glob("ckpt*")} == saved
+
+
+def test_a_workdir_without_a_run_cannot_be_evaluated(tmp_path, capsys):
+    assert run("evaluate", tmp_path / "nothing") == 2
+    assert "does not exist" in one_line_error(capsys)
+
+
+def write_corpus(directory, words):
+    directory.mkdir()
+    for split, count in (("train", 400), ("valid", 40), ("test", 40)):
+        lines = [" ".join(words[(i + j) % len(words)] for j in range(5)) for i in range(count)]
+        (directory / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def test_text_files_and_another_vocabulary(tmp_path, capsys):
+    first = write_corpus(tmp_path / "first", ["a", "b", "c", "d"])
+    second = write_corpus(tmp_path / "second", ["a", "b", "c", "e", "f"])
+    workdir, short = tmp_path / "run", ("--config.train.epochs=1", "--config.train.batch=10")
+    assert run("train", workdir, f"--data_dir={first}", *short, preset="text_small_bbb") == 0
+    assert run("evaluate", workdir, f"--data_dir={first}") == 0
+    capsys.readouterr()
+    for mode, arguments in (("train", short), ("evaluate", ())):
+        assert run(mode, workdir, f"--data_dir={second}", *arguments, preset="text_small_bbb") == 2
+        message = one_line_error(capsys)
+        assert "vocabulary" in message
+        assert "6 words" in message
+    assert run("train", tmp_path / "other", f"--data_dir={tmp_path / 'none'}", preset="text_small_bbb") == 2
+    assert "none" in one_line_error(capsys)

@@ -1,0 +1,113 @@
+"""The pieces of a training step, and `fit` against the project's own loop."""
+
+import numpy as np
+import pytest
+import small_models
+import tensorflow as tf
+from small_models import as_dataset, assert_identical, language_model, regression_data, tokens, values, windows
+
+from tfp_bayesrnn import recurrence, training
+from tfp_bayesrnn.loop import Loop
+
+X, Y = regression_data()
+IS_FIRST = np.array([True, False])
+
+
+class TestUnpack:
+    CASES = {
+        "a tensor": (X, X, None),
+        "inputs of several names": ({"a": 1, "b": 2}, {"a": 1, "b": 2}, None),
+        "one input beside is_first": ({"inputs": 1, "is_first": IS_FIRST}, 1, IS_FIRST),
+        "whatever its name": ({"is_first": IS_FIRST, "words": 1}, 1, IS_FIRST),
+        "several inputs beside is_first": (
+            {"a": 1, "b": 2, "is_first": IS_FIRST},
+            {"a": 1, "b": 2},
+            IS_FIRST,
+        ),
+    }
+
+    @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+    def test_is_first_is_taken_out_of_the_inputs(self, case):
+        x, inputs, is_first = case
+        split = training.split_inputs(x)
+        assert split[0] is inputs or split[0] == inputs
+        assert split[1] is is_first
+
+    def test_split_inputs_leaves_its_argument_alone(self):
+        x = {"inputs": 1, "is_first": IS_FIRST}
+        training.split_inputs(x)
+        assert set(x) == {"inputs", "is_first"}
+
+    @pytest.mark.parametrize("parts", [(X,), (X, Y), (X, Y, Y)])
+    def test_what_is_not_there_is_none(self, parts):
+        batch = training.unpack(parts)
+        expected = [parts[0], None, *parts[1:], *[None] * (3 - len(parts))]
+        assert all(one is other for one, other in zip(batch, expected, strict=True))
+
+
+class TestFreeEnergyGradients:
+    def step(self, model, data, state=None, **arguments):
+        seed, kl_weight = tf.constant([1, 2]), tf.constant(0.5)
+        return training.free_energy_gradients(model, training.unpack(data), state, seed, kl_weight, **arguments)
+
+    def test_pieces_are_of_one_draw_and_add_up(self):
+        model = small_models.regression()
+        step = self.step(model, (X, Y), with_outputs=True)
+        draw = model.posterior.sample(tf.constant([1, 2]))
+        with draw.in_force():
+            outputs = model.network(X, training=True)
+        np.testing.assert_array_equal(step.outputs, outputs)
+        np.testing.assert_array_equal(step.energy.kl, model.posterior.kl(draw))
+        np.testing.assert_allclose(step.energy.loss, step.energy.nll.per_row + 0.5 * step.energy.kl / 6, rtol=1e-6)
+        assert step.energy.nll.predictions == 6 and step.state is None
+
+    def test_outputs_are_returned_only_where_asked_for(self):
+        assert self.step(small_models.regression(), (X, Y)).outputs is None
+
+    def test_there_is_a_dense_gradient_for_every_trainable_variable_in_order(self):
+        model = language_model()
+        step = self.step(model, (tokens()[:, :-1], tokens()[:, 1:]))
+        shapes = [tuple(gradient.shape) for gradient in step.gradients]
+        assert shapes == [tuple(variable.shape) for variable in model.trainable_variables]
+        assert all(np.any(gradient != 0.0) for gradient in step.gradients)
+
+    def test_a_variable_that_is_not_used_has_a_zero_gradient(self):
+        model = small_models.regression()
+        unused = model.network.add_weight(shape=(2,), name="unused")
+        step = self.step(model, (X, Y))
+        gradients = {v.name: g for v, g in zip(model.trainable_variables, step.gradients, strict=True)}
+        np.testing.assert_array_equal(gradients[unused.name], [0.0, 0.0])
+
+    def test_the_state_goes_in_and_comes_out(self):
+        model = language_model()
+        data = windows(tokens())[1]  # Rows that go on.
+        state = [[tf.fill(part.shape, 0.3) for part in layer] for layer in recurrence.initial_state(model.network, 2)]
+        step = self.step(model, data, state, with_outputs=True)
+        with model.posterior.sample(tf.constant([1, 2])).in_force():
+            outputs, expected = recurrence.run(model.network, data[0]["inputs"], state, training=True)
+        np.testing.assert_array_equal(step.outputs, outputs)
+        assert_identical(tf.nest.flatten(step.state), tf.nest.flatten(expected))
+
+    def test_nothing_is_changed(self):
+        model = small_models.regression()
+        before = values([*model.variables, *model.optimizer.variables])
+        self.step(model, (X, Y))
+        assert_identical(values([*model.variables, *model.optimizer.variables]), before)
+
+
+def test_fit_and_the_loop_take_the_same_steps(tmp_path):
+    elements = windows(tokens())
+    fitted, looped = (language_model(run_eagerly=False, kl_warmup_steps=4) for _ in range(2))
+    history = fitted.fit(as_dataset(elements), epochs=2, verbose=0).history
+    reports = []
+
+    def on_epoch_end(report):
+        reports.append(report)
+        return 0.0
+
+    loop = Loop(looped, lambda step: as_dataset(elements).repeat().skip(step), len(elements), tmp_path)
+    loop.run(0, 2, on_epoch_end)
+    assert_identical(values(looped.weights), values(fitted.weights))
+    assert_identical(values(looped.optimizer.variables), values(fitted.optimizer.variables))
+    for name, by_epoch in history.items():
+        np.testing.assert_allclose([report.logs[name] for report in reports], by_epoch, rtol=1e-6, err_msg=name)
