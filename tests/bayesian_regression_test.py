@@ -76,9 +76,9 @@ class Averages(keras.callbacks.Callback):
 
 
 def test_training_recovers_the_closed_form_posterior(model, problem):
-    """Tolerances, in units of sigma_i. The mean over N steps of mu errs by that of the noise, 1 / sqrt(N), and of
-    sigma, by the bound's second derivative in it, by at most 0.9 / sqrt(N): 0.01 at N = 8000. Taking every
-    100th step for it may double that; three such errors are 0.06.
+    """Tolerances, in units of sigma_i. The mean over N steps of mu errs by that of the noise, 1 / sqrt(N), and
+    that of sigma, by the bound's second derivative in it, by at most 0.9 / sqrt(N): 0.01 at N = 8000. Taking
+    every 100th step for it may double that; three such errors are 0.06.
 
     Adam, since the bound's curvature in rho (2 nats) is far below that in mu (sigma_i^-2).
     """
@@ -99,7 +99,8 @@ def test_training_recovers_the_closed_form_posterior(model, problem):
 
 def test_free_energy_bounds_the_evidence_by_the_known_gap(model, problem):
     """F * rows = -log p(y | X) + KL[q || posterior]; at the mean-field optimum that is
-    (sum_i log A_ii - log det A) / 2. One draw's NLL varies by about sqrt(3 / 2) nats, 2000 draws' mean by 0.03.
+    (sum_i log A_ii - log det A) / 2. One draw's NLL varies by about sqrt(3 / 2) nats, the mean
+    of 2000 draws' by 0.03.
     """
     (weight,) = model.posterior.weights
     weight.mu.assign(problem.mean[:, np.newaxis])

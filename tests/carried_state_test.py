@@ -38,7 +38,10 @@ def test_windows_are_the_whole_sequence(unroll):
     model = point_mass_language_model(learning_rate=0.0)
     expected = nats_of(model, IDS).mean()
     for logs in (
-        {name: one for name, (one,) in model.fit(as_dataset(windows(IDS, unroll)), verbose=0).history.items()},
+        {
+            name: one
+            for name, (one,) in model.fit(as_dataset(windows(IDS, unroll)), verbose=0).history.items()
+        },
         model.evaluate(as_dataset(windows(IDS, unroll)), verbose=0, return_dict=True),
     ):
         np.testing.assert_allclose(logs["nll"], expected, **CLOSE)

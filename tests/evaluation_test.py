@@ -68,7 +68,9 @@ class TestPerplexity:
     def test_is_a_hand_count(self, bigrams):
         model, table = bigrams
         inputs, targets = IDS[:, :-1], IDS[:, 1:]
-        product = math.prod(table[one, other] for one, other in zip(inputs.ravel(), targets.ravel(), strict=True))
+        product = math.prod(
+            table[one, other] for one, other in zip(inputs.ravel(), targets.ravel(), strict=True)
+        )
         score = evaluator(model).mean([(inputs, targets)])
         assert score.predictions == 24
         np.testing.assert_allclose(score.perplexity, product ** (-1 / 24), rtol=1e-5)
@@ -114,7 +116,9 @@ class TestStreams:
         draw = model.posterior.mean()
         scores = evaluator(model).log_probabilities(windows(IDS, unroll=6), draw)
         whole = log_probabilities(model, IDS, draw)
-        np.testing.assert_allclose(scores, np.concatenate([whole[:, :6].ravel(), whole[:, 6:].ravel()]), **CLOSE)
+        np.testing.assert_allclose(
+            scores, np.concatenate([whole[:, :6].ravel(), whole[:, 6:].ravel()]), **CLOSE
+        )
         assert scores.dtype == np.float64
 
     def test_progress_sees_every_window(self):
@@ -153,7 +157,9 @@ class TestAverage:
             for sample in range(samples)
         ]
         mixture = scipy.special.logsumexp(np.array(passes, np.float64), axis=0) - math.log(samples)
-        score = evaluator(model).average(windows(IDS, unroll=5)[:2] + windows(IDS, unroll=5)[2:], samples, seed=7)
+        score = evaluator(model).average(
+            windows(IDS, unroll=5)[:2] + windows(IDS, unroll=5)[2:], samples, seed=7
+        )
         np.testing.assert_allclose(score.nll, -mixture.mean(), **CLOSE)
         # Far from an average of log-probabilities, and from the mean's score.
         assert score.nll < -np.mean(passes) - 1e-3

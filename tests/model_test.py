@@ -1,4 +1,4 @@
-"""`BayesianModel` under `fit`: draws, objective, update, logs; against the same computed step by step by hand."""
+"""`BayesianModel` under `fit`: draws, objective, update, logs; against the same computed by hand."""
 
 import keras
 import numpy as np
@@ -184,28 +184,19 @@ class TestGradients:
 
 class TestCompilation:
     def test_xla_takes_the_same_steps(self):
-        """Three windows with a carried state. The noise agrees to 2e-5 with that of eager mode."""
+        """Three windows with a carried state and moving averages. The noise agrees to 2e-5 with eager mode's."""
         elements = small_models.windows(small_models.tokens(length=6), unroll=2)
-        models = [small_models.language_model() for _ in range(2)]
+        models = [small_models.language_model(layers=[keras.layers.BatchNormalization()]) for _ in range(2)]
         models[1].compile(keras.optimizers.SGD(0.5), clip_norm=5.0, jit_compile=True)
-        before = values(models[0].trainable_variables)
-        losses = [[model.train_on_batch(*data, return_dict=True)["loss"] for data in elements] for model in models]
+        before = values(models[0].weights)
+        losses = [
+            [model.train_on_batch(*data, return_dict=True)["loss"] for data in elements] for model in models
+        ]
         np.testing.assert_allclose(*losses, rtol=1e-4)
-        eager, compiled = (values(model.trainable_variables) for model in models)
+        eager, compiled = (values(model.weights) for model in models)
         for old, one, other in zip(before, eager, compiled, strict=True):
             assert np.any(old != one)
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-
-    def test_auto_compiles_where_every_layer_can_be(self):
-        class NoXLA(keras.layers.Layer):
-            def __init__(self):
-                super().__init__()
-                self.supports_jit = False
-
-        for layers, expected in ([[VariationalDense(1)], True], [[VariationalDense(1), NoXLA()], False]):
-            model = small_models.regression(layers, compiled=False)
-            model.compile()
-            assert model.use_jit() is expected
 
     def test_graphs_of_one_and_of_more_steps_take_the_same_steps(self):
         results = []
@@ -248,7 +239,7 @@ class TestErrors:
 
     def test_a_layer_with_a_kl_weight_would_count_its_kl_twice(self):
         model = small_models.regression([VariationalDense(1, kl_weight=0.1, name="own")])
-        with pytest.raises(ValueError, match="Received: layer 'own' with kl_weight=0.1"):
+        with pytest.raises(ValueError, match=r"Received: layer 'own' with kl_weight=0\.1"):
             train(model)
 
 
@@ -301,11 +292,9 @@ class TestLogs:
 class TestNetworks:
     """What the network may consist of."""
 
-    @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_non_trainable_variables_are_updated(self, jit_compile):
+    def test_non_trainable_variables_are_updated(self):
         normalization = keras.layers.BatchNormalization(momentum=0.9)
-        model = small_models.regression([normalization, VariationalDense(1)], compiled=False)
-        model.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+        model = small_models.regression([normalization, VariationalDense(1)])
         train(model)
         np.testing.assert_allclose(normalization.moving_mean, 0.1 * X.mean(axis=0), **CLOSE)
         model.evaluate(X, Y, verbose=0)
@@ -327,7 +316,9 @@ class TestNetworks:
         model.train_on_batch(*data)
         before = values(model.trainable_variables)
         model.train_on_batch(*data)
-        for old, new, variable in zip(before, model.trainable_variables, model.trainable_variables, strict=True):
+        for old, new, variable in zip(
+            before, model.trainable_variables, model.trainable_variables, strict=True
+        ):
             assert np.any(old != new.numpy()), variable.path
 
     def test_a_functional_network_with_a_dictionary_of_inputs(self, tmp_path):

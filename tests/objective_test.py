@@ -32,7 +32,9 @@ def nats():
 
 
 class TestNegativeLogLikelihood:
-    @pytest.mark.parametrize("shape", [(B,), (B, T), (B, T, 2)], ids=["no time", "time", "further target axis"])
+    @pytest.mark.parametrize(
+        "shape", [(B,), (B, T), (B, T, 2)], ids=["no time", "time", "further target axis"]
+    )
     def test_sums_over_all_axes_but_the_rows_and_averages_over_those(self, shape):
         nats = np.random.default_rng(1).uniform(0.5, 2.0, shape).astype(np.float32)
         nll = nll_of(nats)

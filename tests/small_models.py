@@ -57,7 +57,9 @@ def language_model(*, posterior=None, layers=(), learning_rate=0.5, run_eagerly=
     )
     model = BayesianModel(network, **{"training_rows": 6, "seed": 3, **arguments})
     model.build((None, None))
-    model.compile(keras.optimizers.SGD(learning_rate), clip_norm=5.0, jit_compile=False, run_eagerly=run_eagerly)
+    model.compile(
+        keras.optimizers.SGD(learning_rate), clip_norm=5.0, jit_compile=False, run_eagerly=run_eagerly
+    )
     return model
 
 
@@ -76,7 +78,9 @@ def windows(ids, unroll=STEPS):
 
 def as_dataset(elements):
     """A `tf.data.Dataset` of elements of one shape."""
-    return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda *parts: np.stack(parts), *elements))
+    return tf.data.Dataset.from_tensor_slices(
+        tf.nest.map_structure(lambda *parts: np.stack(parts), *elements)
+    )
 
 
 def values(variables):

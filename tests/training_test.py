@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import small_models
 import tensorflow as tf
-from small_models import as_dataset, assert_identical, language_model, regression_data, tokens, values, windows
+from small_models import (
+    as_dataset,
+    assert_identical,
+    language_model,
+    regression_data,
+    tokens,
+    values,
+    windows,
+)
 
 from tfp_bayesrnn import recurrence, training
 from tfp_bayesrnn.loop import Loop
@@ -48,7 +56,9 @@ class TestUnpack:
 class TestFreeEnergyGradients:
     def step(self, model, data, state=None, **arguments):
         seed, kl_weight = tf.constant([1, 2]), tf.constant(0.5)
-        return training.free_energy_gradients(model, training.unpack(data), state, seed, kl_weight, **arguments)
+        return training.free_energy_gradients(
+            model, training.unpack(data), state, seed, kl_weight, **arguments
+        )
 
     def test_pieces_are_of_one_draw_and_add_up(self):
         model = small_models.regression()
@@ -58,7 +68,9 @@ class TestFreeEnergyGradients:
             outputs = model.network(X, training=True)
         np.testing.assert_array_equal(step.outputs, outputs)
         np.testing.assert_array_equal(step.energy.kl, model.posterior.kl(draw))
-        np.testing.assert_allclose(step.energy.loss, step.energy.nll.per_row + 0.5 * step.energy.kl / 6, rtol=1e-6)
+        np.testing.assert_allclose(
+            step.energy.loss, step.energy.nll.per_row + 0.5 * step.energy.kl / 6, rtol=1e-6
+        )
         assert step.energy.nll.predictions == 6 and step.state is None
 
     def test_outputs_are_returned_only_where_asked_for(self):
@@ -81,7 +93,10 @@ class TestFreeEnergyGradients:
     def test_the_state_goes_in_and_comes_out(self):
         model = language_model()
         data = windows(tokens())[1]  # Rows that go on.
-        state = [[tf.fill(part.shape, 0.3) for part in layer] for layer in recurrence.initial_state(model.network, 2)]
+        state = [
+            [tf.fill(part.shape, 0.3) for part in layer]
+            for layer in recurrence.initial_state(model.network, 2)
+        ]
         step = self.step(model, data, state, with_outputs=True)
         with model.posterior.sample(tf.constant([1, 2])).in_force():
             outputs, expected = recurrence.run(model.network, data[0]["inputs"], state, training=True)
@@ -95,9 +110,23 @@ class TestFreeEnergyGradients:
         assert_identical(values([*model.variables, *model.optimizer.variables]), before)
 
 
-def test_fit_and_the_loop_take_the_same_steps(tmp_path):
-    elements = windows(tokens())
-    fitted, looped = (language_model(run_eagerly=False, kl_warmup_steps=4) for _ in range(2))
+def language_model_and_windows():
+    return language_model(kl_warmup_steps=4), windows(tokens())
+
+
+def regression_and_minibatches():
+    model = small_models.regression(run_eagerly=False, kl_warmup_steps=4)
+    model.compile(model.optimizer, jit_compile=False)
+    return model, [(X[:3], Y[:3]), (X[3:], Y[3:])]
+
+
+@pytest.mark.parametrize(
+    ("make", "eagerly"),
+    [(language_model_and_windows, True), (regression_and_minibatches, False)],
+    ids=["carried state, eager", "compiled"],
+)
+def test_fit_and_the_loop_take_the_same_steps(tmp_path, make, eagerly):
+    (fitted, elements), (looped, _) = make(), make()
     history = fitted.fit(as_dataset(elements), epochs=2, verbose=0).history
     reports = []
 
@@ -105,9 +134,14 @@ def test_fit_and_the_loop_take_the_same_steps(tmp_path):
         reports.append(report)
         return 0.0
 
-    loop = Loop(looped, lambda step: as_dataset(elements).repeat().skip(step), len(elements), tmp_path)
-    loop.run(0, 2, on_epoch_end)
+    tf.config.run_functions_eagerly(eagerly)
+    try:
+        loop = Loop(looped, lambda step: as_dataset(elements).repeat().skip(step), len(elements), tmp_path)
+        loop.run(0, 2, on_epoch_end)
+    finally:
+        tf.config.run_functions_eagerly(False)
     assert_identical(values(looped.weights), values(fitted.weights))
     assert_identical(values(looped.optimizer.variables), values(fitted.optimizer.variables))
     for name, by_epoch in history.items():
-        np.testing.assert_allclose([report.logs[name] for report in reports], by_epoch, rtol=1e-6, err_msg=name)
+        logged = [report.logs[name] for report in reports]
+        np.testing.assert_allclose(logged, by_epoch, rtol=1e-6, err_msg=name)

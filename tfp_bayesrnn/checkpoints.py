@@ -40,11 +40,11 @@ class Checkpoints:
     is no state file that could disagree with it.
 
     Args:
-        directory: Where they are; created at the first save.
-        trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, anything else with a list of
-            `variables`, or a single variable. Models and optimizers must be built before saving or restoring,
-            and no variable may be in two of them.
-        max_to_keep: How many checkpoints to keep besides the best.
+      directory: Where they are; created at the first save.
+      trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, anything else with a list of
+        `variables`, or a single variable. Models and optimizers must be built before saving or restoring,
+        and no variable may be in two of them.
+      max_to_keep: How many checkpoints to keep besides the best.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Checkpoints:
         """Writes the checkpoint of `step`, then deletes all but it and the `max_to_keep - 1` before it.
 
         Returns:
-            The checkpoint's path, as `tf.train.load_checkpoint` takes it.
+          The checkpoint's path, as `tf.train.load_checkpoint` takes it.
 
         Raises:
-            InputError: it could not be written (disk full, no permission). Earlier ones are as they were.
+          InputError: it could not be written (disk full, no permission). Earlier ones are as they were.
         """
         return self._save(self.directory, step, self.max_to_keep)
 
@@ -93,10 +93,10 @@ class Checkpoints:
         assigned before a checkpoint has been read whole, checksums included.
 
         Returns:
-            The step restored; None if there is no checkpoint.
+          The step restored; None if there is no checkpoint.
 
         Raises:
-            InputError: no checkpoint can be read, or one that can is of another model.
+          InputError: no checkpoint can be read, or one that can is of another model.
         """
         return self._restore(self.directory)
 

@@ -65,8 +65,8 @@ class StreamEvaluator:
         """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
 
         Args:
-          dataset: of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight is
-            0 there is no prediction.
+          dataset: of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight
+            is 0 there is no prediction.
           draw: held for the whole stream, its dropout masks too.
           progress: wraps the dataset, to show how far it has come.
         """

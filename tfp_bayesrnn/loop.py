@@ -38,9 +38,9 @@ class _Metrics:
 class Loop:
     """Trains a compiled `BayesianModel`, epoch by epoch, from where its checkpoints say it is.
 
-    A resumed run goes on as if it had not stopped: the checkpoint holds the model's variables, the optimizer's,
-    the carried RNN state, the metrics so far and the best score, and the data and all noise are functions of
-    the step.
+    A resumed run goes on as if it had not stopped: the checkpoint holds the model's variables, the
+    optimizer's, the carried RNN state, the metrics so far and the best score, and the data and all noise are
+    functions of the step.
     """
 
     def __init__(
@@ -117,9 +117,8 @@ class Loop:
                 self.model.reset_metrics()
             start = time.monotonic()
             logs = {}
-            for step in progress(
-                range(step + 1, (epoch + 1) * self.steps_per_epoch + 1), f"epoch {epoch + 1}"
-            ):
+            steps = range(step + 1, (epoch + 1) * self.steps_per_epoch + 1)
+            for step in progress(steps, f"epoch {epoch + 1}"):
                 logs = self._train_step(next(stream))
                 self._check_finite(logs, step)
                 if time.monotonic() - saved > self.checkpoint_seconds and step % self.steps_per_epoch:

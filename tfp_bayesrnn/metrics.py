@@ -7,7 +7,7 @@ import keras
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class Perplexity(keras.metrics.Mean):
-    """exp of the mean negative log-likelihood (nats) over all predictions: update with that mean, weighted."""
+    """exp of the mean negative log-likelihood (nats) of all predictions: update with that mean, weighted."""
 
     def __init__(self, name: str = "perplexity", dtype=None):
         super().__init__(name=name, dtype=dtype)

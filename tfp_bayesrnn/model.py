@@ -40,7 +40,7 @@ class CarriedState(tf.Module):
 class BayesianModel(keras.Model):
     """Trains a network of variational layers by the free energy (Fortunato et al., 2017, eqs. 4 and 5).
 
-        loss = (NLL summed over time, averaged over the rows of the minibatch) + kl_weight * KL / training_rows
+        loss = (NLL summed over time, averaged over the minibatch's rows) + kl_weight * KL / training_rows
 
     The model owns this reduction: `compile` takes no `loss`. Every minibatch is run under one draw of all
     weights. `predict`, `evaluate` and a plain call use the posterior mean.
@@ -123,7 +123,7 @@ class BayesianModel(keras.Model):
             self.network.build(steps.split_inputs(input_shape)[0])
 
     def call(self, inputs, training=False):
-        """The network's outputs, from a zero RNN state; under the posterior mean unless a draw is in force."""
+        """The network's outputs, from an RNN state of zeros; under the mean unless a draw is in force."""
         inputs, _ = steps.split_inputs(inputs)
         return self.network(inputs, training=training)
 
@@ -168,8 +168,8 @@ class BayesianModel(keras.Model):
         """
         if loss is not None:
             raise ValueError(
-                "BayesianModel owns its loss, the free energy, and its reduction: leave `loss` out and choose "
-                f"the likelihood with BayesianModel(..., likelihood=...). Received: loss={loss!r}"
+                "BayesianModel owns its loss, the free energy, and its reduction: leave `loss` out and "
+                f"choose the likelihood with BayesianModel(..., likelihood=...). Received: loss={loss!r}"
             )
         super().compile(
             optimizer=optimizer,
@@ -238,8 +238,8 @@ class BayesianModel(keras.Model):
         for layer in self.network._flatten_layers():
             if getattr(layer, "kl_weight", None) is not None:
                 raise ValueError(
-                    "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of its "
-                    f"layers. Received: layer {layer.name!r} with kl_weight={layer.kl_weight}"
+                    "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of "
+                    f"its layers. Received: layer {layer.name!r} with kl_weight={layer.kl_weight}"
                 )
         if self.training_rows is None and self.posterior.is_variational:
             raise ValueError(
@@ -252,7 +252,7 @@ class BayesianModel(keras.Model):
         return steps.free_energy_gradients(self, batch, state, seed, kl_weight, with_outputs)
 
     def train_step(self, data):
-        """Draws, differentiates, clips, updates. The one train step, of `fit` and of the project's own loop."""
+        """Draws, differentiates, clips, updates. The one train step: of `fit` and of the project's loop."""
         batch = steps.unpack(data)
         if not self.built:  # `fit` leaves it to the first step, but only weights that exist can be drawn.
             self(batch.inputs)
@@ -274,7 +274,7 @@ class BayesianModel(keras.Model):
         return self._report(batch, step.energy.loss, step.energy.nll, step.outputs, training=True)
 
     def test_step(self, data):
-        """Evaluates under the posterior mean. `loss` is the NLL per row: the KL belongs to the training data."""
+        """Evaluates under the posterior mean. `loss` is the NLL per row: the KL is the training data's."""
         batch = steps.unpack(data)
         carried = self.carried("test", batch)
         state = carried.read() if carried else None

@@ -1,8 +1,9 @@
 """The posterior over all weights of a network, and a draw from it as a value.
 
 A `Draw` maps every `VariationalWeight` of a network to a tensor. Running the network under another draw is
-all there is to training, averaging over samples, pruning or evaluating the mean: the layers read the draw that
-is in force. It is put in force inside the traced function that runs the network, by whoever owns the objective:
+all there is to training, averaging over samples, pruning or evaluating the mean: the layers read the draw
+that is in force. It is put in force inside the traced function that runs the network, by whoever owns the
+objective:
 
     posterior = Posterior.of(network)
     draw = posterior.sample(seed)

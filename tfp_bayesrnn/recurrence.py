@@ -54,8 +54,9 @@ def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -
 def run_layer(layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor], **kwargs):
     """Runs one recurrent layer from `state`, whatever its `return_state`: (outputs, new state)."""
     return_state, layer.return_state = layer.return_state, True
+    mask = getattr(inputs, "_keras_mask", None)  # Keras looks it up itself only if no state is passed.
     try:
-        outputs, *new_state = layer(inputs, initial_state=state, **kwargs)
+        outputs, *new_state = layer(inputs, initial_state=state, mask=mask, **kwargs)
     finally:
         layer.return_state = return_state
     return outputs, new_state

@@ -1,7 +1,7 @@
-"""The way of a minibatch from the data to the update (Fortunato et al., 2017, Algorithm 1 without sharpening).
+"""From a minibatch to the update (Fortunato et al., 2017, Algorithm 1 without sharpening).
 
-`BayesianModel.train_step` calls `free_energy_gradients` and then `apply_gradients`; `fit` and the project's own
-loop both call `train_step`. There is no other training code.
+`BayesianModel.train_step` calls `free_energy_gradients` and then `apply_gradients`; `fit` and the project's
+own loop both call `train_step`. There is no other training code.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import objective, recurrence
+from tfp_bayesrnn import objective
 from tfp_bayesrnn.objective import FreeEnergy
 from tfp_bayesrnn.recurrence import State
 
@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 
 def split_inputs(x) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """(inputs, is_first) of what a data stream yields as `x`: inputs, or a dictionary with a key "is_first"."""
+    """(inputs, is_first) of what a data stream yields as `x`: inputs, or a dict with a key "is_first"."""
     if not isinstance(x, dict) or "is_first" not in x:
         return x, None
     inputs = {key: value for key, value in x.items() if key != "is_first"}

@@ -36,11 +36,11 @@ def from_json(text: str, source: str = "the configuration") -> ConfigDict:
     """The configuration that `to_json` wrote, locked.
 
     Args:
-        text: JSON text.
-        source: What to call the text in an error, such as a file's path.
+      text: JSON text.
+      source: What to call the text in an error, such as a file's path.
 
     Raises:
-        InputError: the text is not a JSON object.
+      InputError: the text is not a JSON object.
     """
     try:
         loaded = json.loads(text)
@@ -83,12 +83,12 @@ def for_evaluation(saved: ConfigDict, preset: str | None, overrides: Mapping[str
     """The saved configuration of a run with what `evaluate` may change in it changed.
 
     Args:
-        saved: The run's configuration.
-        preset: The preset named on the command line, if any: it must be the run's.
-        overrides: Dotted field name -> value, only of `EVALUATION_FIELDS`.
+      saved: The run's configuration.
+      preset: The preset named on the command line, if any: it must be the run's.
+      overrides: Dotted field name -> value, only of `EVALUATION_FIELDS`.
 
     Raises:
-        InputError: another preset, or an override of a field that the trained model depends on.
+      InputError: another preset, or an override of a field that the trained model depends on.
     """
     known = flatten(saved)
     if preset is not None and preset != known.get("preset"):
@@ -108,7 +108,7 @@ def with_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDi
     """A locked copy of the configuration with some fields, by dotted name, set to other values.
 
     Raises:
-        InputError: there is no such field; the near matches are listed.
+      InputError: there is no such field; the near matches are listed.
     """
     known = flatten(config)
     for name in overrides:
@@ -130,7 +130,7 @@ def validate(config: ConfigDict) -> None:
     """Checks every field of a resolved configuration.
 
     Raises:
-        InputError: a field is missing, unknown or out of range; it names the first, and what is accepted.
+      InputError: a field is missing, unknown or out of range; it names the first, and what is accepted.
     """
     flat = flatten(config)
     for name, (accepts, accepted) in _CHECKS.items():

@@ -59,7 +59,7 @@ _BBB = {"epochs": 70, "hold_epochs": 20, "decay": 0.9, "clip_norm": 5.0, "unroll
 # Of our choice: two hundred units are done sooner, and two cores finish it in an hour or so.
 _SMALL_DROPOUT = {"epochs": 20, "hold_epochs": 6, "decay": 0.8, "clip_norm": 5.0, "unroll": 35}
 _SMALL_BBB = {"epochs": 20, "hold_epochs": 8, "decay": 0.8, "clip_norm": 5.0, "unroll": 35}
-_DEMO = {"epochs": 8, "hold_epochs": 4, "decay": 0.7, "clip_norm": 5.0, "unroll": 20}
+_DEMO = {"epochs": 16, "hold_epochs": 8, "decay": 0.75, "clip_norm": 5.0, "unroll": 20}
 
 # Gal keeps Zaremba's schedule but holds the large model's rate for 10 epochs, not 14.
 _SCHEDULES = {
@@ -180,7 +180,7 @@ def get_preset(name: str) -> ConfigDict:
     """The preset `name` as a locked `ConfigDict` of its own: changing it changes no other.
 
     Raises:
-        InputError: no preset has that name; the near matches are listed.
+      InputError: no preset has that name; the near matches are listed.
     """
     if name not in PRESETS:
         # Not at the top: the library imports TensorFlow, which listing presets can do without.

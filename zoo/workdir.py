@@ -27,11 +27,11 @@ class Workdir:
     valid JSON: numbers that are not finite are written as null.
 
     Args:
-        path: The directory; it is created, with its parents, unless `create` is false.
-        create: Whether a missing directory is made. Without, it is an error.
+      path: The directory; it is created, with its parents, unless `create` is false.
+      create: Whether a missing directory is made. Without, it is an error.
 
     Raises:
-        InputError: the path is a file, cannot be created or (with `create=False`) does not exist.
+      InputError: the path is a file, cannot be created or (with `create=False`) does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True):
@@ -88,10 +88,10 @@ class Workdir:
         not change it (`zoo.config.FREE_FIELDS`) take their new values.
 
         Returns:
-            Whether the workdir already belonged to this run, so that there may be something to resume.
+          Whether the workdir already belonged to this run, so that there may be something to resume.
 
         Raises:
-            InputError: another configuration's workdir, with each differing field and both values.
+          InputError: another configuration's workdir, with each differing field and both values.
         """
         resumed = self.config_path.exists()
         if resumed:
@@ -112,7 +112,7 @@ class Workdir:
         """The configuration of the run in this workdir.
 
         Raises:
-            InputError: there is none, or it cannot be read.
+          InputError: there is none, or it cannot be read.
         """
         if not self.config_path.exists():
             raise InputError(
@@ -168,7 +168,7 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it is, whatever happens, the old one or the new one whole.
 
     Raises:
-        InputError: it cannot be written: a full disk, no permission.
+      InputError: it cannot be written: a full disk, no permission.
     """
     with explained(path, "write"):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

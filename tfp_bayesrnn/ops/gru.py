@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfp_bayesrnn.ops.lstm import (
+from tfp_bayesrnn.ops.sequence import (
     Activation,
     as_constant,
     as_tensors,

@@ -1,17 +1,30 @@
 """The LSTM as pure functions of (inputs, state, weights), with a gradient written by hand for speed.
 
 Dimension letters: B batch, T time, D input features, U units. Inside the loops everything is time-major,
-[T, B, ...]. The helpers at the end (`project`, `scan`, `previous`, ...) are shared with `gru.py`.
+[T, B, ...].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-Activation = Callable[[tf.Tensor], tf.Tensor]
+from tfp_bayesrnn.ops.sequence import (
+    Activation,
+    as_constant,
+    as_tensors,
+    batch_major_outputs,
+    check_shapes,
+    dropped,
+    previous,
+    project,
+    scan,
+    time_major,
+    time_major_mask,
+    weight_gradient,
+    zero_unless,
+)
 
 
 class LSTMState(NamedTuple):
@@ -212,133 +225,3 @@ def _backward(upstream, record, initial_state, recurrent_kernel, mask, dropout_m
     )
     entering = dropped(previous(hiddens, initial_state.hidden), dropout_mask)
     return d_z, *d_initial, weight_gradient(entering, d_z)
-
-
-# Shared by the LSTM and the GRU.
-
-
-def as_tensors(*values):
-    """Tensors of `values`, None left alone: `tf.custom_gradient` does not take variables as arguments."""
-    return tuple(None if value is None else tf.convert_to_tensor(value) for value in values)
-
-
-def as_constant(recurrent_dropout_mask: tf.Tensor | None) -> tf.Tensor | None:
-    """The mask cut off from differentiation, so that both routes of the gradient treat it alike."""
-    return None if recurrent_dropout_mask is None else tf.stop_gradient(recurrent_dropout_mask)
-
-
-def check_shapes(inputs, rank, kernel, recurrent_kernel, bias, *, state, gates, bias_rows=()):
-    """Raises ValueError unless the static shapes fit a recurrence of `gates` gates."""
-    if inputs.shape.rank != rank:
-        raise ValueError(
-            f"inputs must be {'[B, T, D]' if rank == 3 else '[B, D]'}. Received: inputs.shape={inputs.shape}"
-        )
-    units = recurrent_kernel.shape[0]
-    if units is None:
-        raise ValueError(
-            "the number of units must be known when tracing. "
-            f"Received: recurrent_kernel.shape={recurrent_kernel.shape}"
-        )
-    for name, value, expected in [
-        ("recurrent_kernel", recurrent_kernel, [units, gates * units]),
-        ("kernel", kernel, [inputs.shape[-1], gates * units]),
-        ("bias", bias, [*bias_rows, gates * units]),
-        *(("state", part, [inputs.shape[0], units]) for part in state),
-    ]:
-        if value is not None and not value.shape.is_compatible_with(expected):
-            raise ValueError(f"{name} must have shape {expected}. Received: {name}.shape={value.shape}")
-
-
-def time_major(inputs: tf.Tensor, go_backwards: bool) -> tf.Tensor:
-    """[B, T, D] to [T, B, D] in the order in which steps are taken."""
-    inputs = tf.transpose(inputs, [1, 0, 2])
-    return tf.reverse(inputs, axis=[0]) if go_backwards else inputs
-
-
-def time_major_mask(mask: tf.Tensor | None, go_backwards: bool) -> tf.Tensor | None:
-    """[B, T] to a boolean [T, B, 1], which broadcasts over units."""
-    if mask is None:
-        return None
-    mask = tf.cast(mask, tf.bool)
-    if mask.shape.rank != 2:
-        raise ValueError(f"mask must be [B, T]. Received: mask.shape={mask.shape}")
-    return time_major(mask[:, :, tf.newaxis], go_backwards)
-
-
-def batch_major_outputs(hiddens: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Hidden states [T, B, U] to outputs [B, T, U]."""
-    if mask is not None:
-        # A masked step's hidden state is the previous one, which is Keras's output too, except before the
-        # first valid step: there Keras gives zeros, not the initial state.
-        begun = tf.cumsum(tf.cast(mask, tf.int32), axis=0) > 0
-        hiddens = zero_unless(begun, hiddens)
-    return tf.transpose(hiddens, [1, 0, 2])
-
-
-def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """`inputs @ kernel + bias` over all leading axes: one matrix product, and one each in its gradient."""
-    projected = tf.tensordot(inputs, kernel, axes=1)
-    return projected if bias is None else tf.nn.bias_add(projected, bias)
-
-
-def dropped(hidden: tf.Tensor, dropout_mask: tf.Tensor | None) -> tf.Tensor:
-    """`hidden` [..., B, U] under the recurrent dropout mask [B, U], if there is one."""
-    return hidden if dropout_mask is None else hidden * dropout_mask
-
-
-def zero_unless(condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """`values` where `condition` holds, else zero (a product would let NaN and infinity through)."""
-    return tf.where(condition, values, tf.zeros_like(values))
-
-
-def previous(states: tf.Tensor, initial: tf.Tensor) -> tf.Tensor:
-    """What each step started from, [T, B, U], given the states it led to and the initial one [B, U]."""
-    return tf.concat([initial[tf.newaxis], states], axis=0)[:-1]
-
-
-def weight_gradient(entering: tf.Tensor, d_z: tf.Tensor) -> tf.Tensor:
-    """Gradient of a weight used at every step as `entering_t @ weight`: one product over T and B at once."""
-    rows = tf.reshape(entering, [-1, entering.shape[-1]])
-    return tf.matmul(rows, tf.reshape(d_z, [-1, d_z.shape[-1]]), transpose_a=True)
-
-
-def scan(step, state: tuple, sequences: Sequence[tf.Tensor], widths: Sequence[int], *, reverse: bool = False):
-    """Carries `state` over the leading axis of `sequences` and stacks what each step emits.
-
-    Args:
-      step: (state, slices) -> (new state, emitted): `slices` is a list with one [B, ...] per sequence,
-        `emitted` one [B, width] per entry of `widths`, in the state's dtype.
-      state: named tuple of [B, U].
-      sequences: tensors [T, B, ...].
-      widths: the last dimension of each emitted tensor.
-      reverse: go from the last index to the first; what is emitted lies at the index it was emitted for.
-
-    Returns:
-      The list of stacked emissions, each [T, B, width], and the last state.
-    """
-    steps = sequences[0].shape[0]
-    if steps is None:
-        steps = tf.shape(sequences[0])[0]
-    batch, dtype = state[0].shape[0], state[0].dtype
-    reads = [tf.TensorArray(sequence.dtype, steps).unstack(sequence) for sequence in sequences]
-    writes = [tf.TensorArray(dtype, steps, element_shape=[batch, width]) for width in widths]
-
-    def body(count, state, writes):
-        time = steps - 1 - count if reverse else count
-        state, emitted = step(state, [read.read(time) for read in reads])
-        return (
-            count + 1,
-            state,
-            [write.write(time, value) for write, value in zip(writes, emitted, strict=True)],
-        )
-
-    # Steps follow each other strictly, so nothing is gained by parallel iterations; XLA needs the bound to
-    # size what a gradient of this loop saves.
-    _, state, writes = tf.while_loop(
-        lambda count, *_: count < steps,
-        body,
-        (tf.constant(0), state, writes),
-        maximum_iterations=steps,
-        parallel_iterations=1,
-    )
-    return [write.stack() for write in writes], state

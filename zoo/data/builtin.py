@@ -89,7 +89,7 @@ def cross_entropy(stream: np.ndarray) -> float:
     """Nats per token of a stream of whole sentences under the grammar that makes them.
 
     Raises:
-        InputError: where the stream is not that: ends within a sentence, or has one the grammar lacks.
+      InputError: where the stream is not that: ends within a sentence, or has one the grammar lacks.
     """
     grammar = builtin_grammar()
     words = Vocabulary(grammar.words).decode(stream)

@@ -22,13 +22,13 @@ class Corpus:
     """A vocabulary and three streams of word ids.
 
     Attributes:
-        name: the data set's name.
-        vocabulary: the words the ids stand for.
-        train: training stream, int32 [tokens], one `<eos>` after every sentence or line.
-        valid: validation stream, likewise.
-        test: test stream, likewise.
-        entropy_rate: nats per token below which no model's cross-entropy can fall in expectation, where it
-            is known (`builtin`); None elsewhere.
+      name: the data set's name.
+      vocabulary: the words the ids stand for.
+      train: training stream, int32 [tokens], one `<eos>` after every sentence or line.
+      valid: validation stream, likewise.
+      test: test stream, likewise.
+      entropy_rate: nats per token below which no model's cross-entropy can fall in expectation, where it
+        is known (`builtin`); None elsewhere.
     """
 
     name: str
@@ -43,12 +43,12 @@ def load_corpus(name: str, data_dir: str | os.PathLike[str] | None = None) -> Co
     """Reads, downloads or generates a corpus; the same one every time.
 
     Args:
-        name: `builtin` (generated, needs no files), `ptb` (Penn Treebank as Mikolov prepared it: downloaded,
-            or from `data_dir`), `text` (any files: see `zoo.data.text`) or `wikitext2` (from `data_dir`).
-        data_dir: the directory with the files.
+      name: `builtin` (generated, needs no files), `ptb` (Penn Treebank as Mikolov prepared it: downloaded,
+        or from `data_dir`), `text` (any files: see `zoo.data.text`) or `wikitext2` (from `data_dir`).
+      data_dir: the directory with the files.
 
     Raises:
-        InputError: for an unknown name, a missing or needless `data_dir`, or files that cannot be used.
+      InputError: for an unknown name, a missing or needless `data_dir`, or files that cannot be used.
     """
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)

@@ -50,12 +50,12 @@ class Grammar:
     """A probabilistic LL(1) grammar.
 
     Args:
-        start: the nonterminal every sentence comes from.
-        rules: the productions of each nonterminal; every other symbol is a word. A production is a positive
-            integer weight and its symbols.
+      start: the nonterminal every sentence comes from.
+      rules: the productions of each nonterminal; every other symbol is a word. A production is a positive
+        integer weight and its symbols.
 
     Raises:
-        InputError: where the grammar is not LL(1), or its sentences grow without bound.
+      InputError: where the grammar is not LL(1), or its sentences grow without bound.
     """
 
     def __init__(self, start: str, rules: Mapping[str, Sequence[Production]]):

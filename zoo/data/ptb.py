@@ -54,9 +54,9 @@ class PennTreebankWords(tfds.core.GeneratorBasedBuilder):
     not kept: what tensorflow-datasets stores afterwards is the copy.
 
     Args:
-        url: where the archive is (`file:` addresses too).
-        sha256: what the three members should hash to, by split.
-        **kwargs: as for every builder, such as `data_dir`.
+      url: where the archive is (`file:` addresses too).
+      sha256: what the three members should hash to, by split.
+      **kwargs: as for every builder, such as `data_dir`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -89,12 +89,12 @@ def load_ptb(data_dir: str | os.PathLike[str] | None = None) -> tuple[Vocabulary
     """The vocabulary and the splits as int32 streams.
 
     Args:
-        data_dir: where the files are, under any names `zoo.data.text` knows, or in the archive or the folder
-            unpacked from it. Without it the archive is downloaded once and kept by tensorflow-datasets, in
-            `$TFDS_DATA_DIR` or `~/tensorflow_datasets`. Files that are not Mikolov's are read with a warning.
+      data_dir: where the files are, under any names `zoo.data.text` knows, or in the archive or the folder
+        unpacked from it. Without it the archive is downloaded once and kept by tensorflow-datasets, in
+        `$TFDS_DATA_DIR` or `~/tensorflow_datasets`. Files that are not Mikolov's are read with a warning.
 
     Raises:
-        InputError: where the download fails, or the files cannot be used or have not 10,000 words.
+      InputError: where the download fails, or the files cannot be used or have not 10,000 words.
     """
     if data_dir is None:
         return load_prepared(PennTreebankWords())
@@ -138,7 +138,7 @@ def fetch(url: str, sha256: Mapping[str, str]) -> dict[str, bytes]:
     """The three files from the archive at `url`, by split, verified.
 
     Raises:
-        InputError: where the download fails, or the archive is not what it should be.
+      InputError: where the download fails, or the archive is not what it should be.
     """
     with tempfile.TemporaryFile() as archive:
         _download(url, archive)
@@ -162,12 +162,12 @@ def read_archive(archive: io.BufferedIOBase, name: str) -> dict[str, bytes]:
     """The contents of `data/ptb.{train,valid,test}.txt` of an open archive, by split; nothing is unpacked.
 
     Args:
-        archive: the archive, a gzipped tar file.
-        name: what to call it in errors.
+      archive: the archive, a gzipped tar file.
+      name: what to call it in errors.
 
     Raises:
-        InputError: where it is no such archive, a member is missing, or one of the three is not a plain
-            file inside the archive's own folder (a link, an absolute path, a path through `..`).
+      InputError: where it is no such archive, a member is missing, or one of the three is not a plain
+        file inside the archive's own folder (a link, an absolute path, a path through `..`).
     """
     found: dict[str, bytes] = {}
     try:

@@ -36,11 +36,11 @@ def split_files(data_dir: str | os.PathLike[str], prefix: str | None = None) -> 
     """The three files of the corpus in `data_dir`, by split name.
 
     Args:
-        data_dir: the directory to look in.
-        prefix: takes the files with this prefix (`"ptb."`) where they are among several candidates.
+      data_dir: the directory to look in.
+      prefix: takes the files with this prefix (`"ptb."`) where they are among several candidates.
 
     Raises:
-        InputError: where there is no such directory, a split has no file, or several corpora are there.
+      InputError: where there is no such directory, a split has no file, or several corpora are there.
     """
     folder = Path(data_dir).expanduser()
     if not folder.is_dir():
@@ -75,8 +75,8 @@ def read_directory(
     """The vocabulary of the training file and the splits as int32 streams of word ids.
 
     Raises:
-        InputError: as `split_files` does, and for a file that cannot be read, is empty or is not UTF-8, and
-            for a word of valid or test that the training file lacks where it has no `<unk>` either.
+      InputError: as `split_files` does, and for a file that cannot be read, is empty or is not UTF-8, and
+        for a word of valid or test that the training file lacks where it has no `<unk>` either.
     """
     files = split_files(data_dir, prefix)
     return encode_splits({split: (str(path), _file_lines(path)) for split, path in files.items()})
@@ -86,7 +86,7 @@ def encode_splits(splits: dict[str, tuple[str, Lines]]) -> tuple[Vocabulary, dic
     """Vocabulary and streams of lines from anywhere; `splits` maps a split to (name for errors, its lines).
 
     Raises:
-        InputError: for an empty split, bytes that are not UTF-8, an unknown word.
+      InputError: for an empty split, bytes that are not UTF-8, an unknown word.
     """
     name, lines = splits["train"]
     vocabulary = Vocabulary.from_tokens(word for _, words in _tokens(name, lines()) for word in words)

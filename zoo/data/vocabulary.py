@@ -20,10 +20,10 @@ class Vocabulary:
     """An ordered set of words; a word's id is its place, 0 to `len(vocabulary) - 1`.
 
     Args:
-        words: the words in the order of their ids: distinct, not empty, without white space.
+      words: the words in the order of their ids: distinct, not empty, without white space.
 
     Raises:
-        InputError: where a word is empty, holds white space or comes twice, or there is no word at all.
+      InputError: where a word is empty, holds white space or comes twice, or there is no word at all.
     """
 
     def __init__(self, words: Sequence[str]):
@@ -80,11 +80,11 @@ class Vocabulary:
         A word outside the vocabulary becomes `<unk>` where the vocabulary has that word.
 
         Args:
-            words: the words to look up.
-            where: what the words come from, such as a file and a line, for the error message.
+          words: the words to look up.
+          where: what the words come from, such as a file and a line, for the error message.
 
         Raises:
-            InputError: for a word outside a vocabulary without `<unk>`.
+          InputError: for a word outside a vocabulary without `<unk>`.
         """
         unknown = self._ids.get(UNK)
         ids = []
@@ -130,7 +130,7 @@ class Vocabulary:
         """Reads what `save` wrote.
 
         Raises:
-            InputError: where the file cannot be read, is not UTF-8 or is no list of distinct words.
+          InputError: where the file cannot be read, is not UTF-8 or is no list of distinct words.
         """
         try:
             with open(path, "rb") as file:

@@ -28,12 +28,12 @@ class Windows:
     """The windows of one pass over a stream; made by `train_windows` and `evaluation_windows`.
 
     Attributes:
-        batch: rows, B.
-        unroll: steps per window, T.
-        windows: windows per pass; also `len()`.
-        predictions: tokens predicted per pass, padding not counted.
-        rows: int32 [B, windows * T + 1]: the tokens of each row, padded with 0.
-        row_predictions: int64 [B]: how many predictions of each row are not padding.
+      batch: rows, B.
+      unroll: steps per window, T.
+      windows: windows per pass; also `len()`.
+      predictions: tokens predicted per pass, padding not counted.
+      rows: int32 [B, windows * T + 1]: the tokens of each row, padded with 0.
+      row_predictions: int64 [B]: how many predictions of each row are not padding.
     """
 
     batch: int
@@ -64,12 +64,12 @@ class Windows:
         """The elements in order, from window `start` on.
 
         Args:
-            start: the first window. With `repeat` it may pass the end of the first pass: a run resumed
-                after n steps goes on with `dataset(start=n, repeat=True)`.
-            repeat: goes on with pass after pass, for ever, instead of ending after one.
+          start: the first window. With `repeat` it may pass the end of the first pass: a run resumed
+            after n steps goes on with `dataset(start=n, repeat=True)`.
+          repeat: goes on with pass after pass, for ever, instead of ending after one.
 
         Raises:
-            InputError: where `start` is negative or, without `repeat`, beyond the end of the pass.
+          InputError: where `start` is negative or, without `repeat`, beyond the end of the pass.
         """
         if start < 0 or (start > self.windows and not repeat):
             end = "" if repeat else f" to {self.windows}"
@@ -101,13 +101,13 @@ def train_windows(tokens: np.ndarray, batch: int, unroll: int, tail: str = "drop
     `evaluation_windows` with `batch` rows.
 
     Args:
-        tokens: the stream, integers [N].
-        batch: rows, B.
-        unroll: steps per window, T.
-        tail: `"drop"` or `"pad"`.
+      tokens: the stream, integers [N].
+      batch: rows, B.
+      unroll: steps per window, T.
+      tail: `"drop"` or `"pad"`.
 
     Raises:
-        InputError: where the stream is too short for one window, or an argument is not as said.
+      InputError: where the stream is too short for one window, or an argument is not as said.
     """
     if tail == "pad":
         return evaluation_windows(tokens, rows=batch, unroll=unroll)
@@ -134,12 +134,12 @@ def evaluation_windows(tokens: np.ndarray, rows: int = 1, unroll: int = 35) -> W
     `rows=1` scores the stream as one text.
 
     Args:
-        tokens: the stream, integers [N], N at least 2.
-        rows: rows, B.
-        unroll: steps per window, T. It does not change what is predicted from what, only how much at once.
+      tokens: the stream, integers [N], N at least 2.
+      rows: rows, B.
+      unroll: steps per window, T. It does not change what is predicted from what, only how much at once.
 
     Raises:
-        InputError: where the stream has fewer than 2 tokens or an argument is not as said.
+      InputError: where the stream has fewer than 2 tokens or an argument is not as said.
     """
     tokens = _stream(tokens)
     _positive(rows=rows, unroll=unroll)

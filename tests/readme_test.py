@@ -1,0 +1,37 @@
+"""What the README shows is true: its example runs, its commands and names exist."""
+
+import pathlib
+import re
+
+import zoo
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["logits"].shape == (4, 20, 50)
+
+
+def test_presets_named_in_it_exist():
+    named = set(re.findall(r"--preset=(\w+)", README)) | set(re.findall(r'from_preset\("(\w+)"', README))
+    assert named
+    assert named <= set(zoo.preset_names())
+
+
+def test_files_named_in_its_architecture_exist():
+    section = README.split("## Architecture")[1].split("## Reference")[0]
+    tables = re.split(r"\| `(tfp_bayesrnn|zoo)/` \| \|", section)
+    for folder, table in zip(tables[1::2], tables[2::2], strict=True):
+        rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+        named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+        # Every room of the house is in the table, and nothing else is.
+        found = {
+            path.name + ("/" if path.is_dir() else "")
+            for path in (ROOT / folder).iterdir()
+            if path.name not in ("__init__.py", "__pycache__", "errors.py", "py.typed")
+        }
+        assert named == found
