@@ -76,9 +76,9 @@ class Averages(keras.callbacks.Callback):
 
 
 def test_training_recovers_the_closed_form_posterior(model, problem):
-    """Tolerances, in units of sigma_i. The mean over N steps of mu errs by that of the noise, 1 / sqrt(N), and
-    that of sigma, by the bound's second derivative in it, by at most 0.9 / sqrt(N): 0.01 at N = 8000. Taking
-    every 100th step for it may double that; three such errors are 0.06.
+    """Tolerances, in units of sigma_i. The mean over N steps of mu errs by that of the noise, 1 / sqrt(N),
+    and that of sigma, by the bound's second derivative in it, by at most 0.9 / sqrt(N): 0.01 at N = 8000.
+    Taking every 100th step for it may double that; three such errors are 0.06.
 
     Adam, since the bound's curvature in rho (2 nats) is far below that in mu (sigma_i^-2).
     """

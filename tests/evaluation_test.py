@@ -34,10 +34,6 @@ def eagerly():
     tf.config.run_functions_eagerly(False)
 
 
-def evaluator(model):
-    return StreamEvaluator(model)
-
-
 def padded_windows(ids, unroll, lengths):
     """Windows of rows of different lengths; the last of `unroll` steps too, padded with id 0 and weight 0."""
     steps = -(-(ids.shape[1] - 1) // unroll) * unroll
@@ -71,14 +67,14 @@ class TestPerplexity:
         product = math.prod(
             table[one, other] for one, other in zip(inputs.ravel(), targets.ravel(), strict=True)
         )
-        score = evaluator(model).mean([(inputs, targets)])
+        score = StreamEvaluator(model).mean([(inputs, targets)])
         assert score.predictions == 24
         np.testing.assert_allclose(score.perplexity, product ** (-1 / 24), rtol=1e-5)
 
     def test_padding_is_no_prediction(self, bigrams):
         model, table = bigrams
         weights = np.arange(12) < np.array([[12], [5]])
-        score = evaluator(model).mean([(IDS[:, :-1], IDS[:, 1:], weights)])
+        score = StreamEvaluator(model).mean([(IDS[:, :-1], IDS[:, 1:], weights)])
         nats = -np.log(table[IDS[:, :-1], IDS[:, 1:]])
         assert score.predictions == 17
         np.testing.assert_allclose(score.nll, (nats[0].sum() + nats[1, :5].sum()) / 17, **CLOSE)
@@ -87,7 +83,7 @@ class TestPerplexity:
         layer = VariationalDense(5, kernel_initializer="zeros")
         model = BayesianModel(keras.Sequential([layer]))
         model.build((None, None, 2))
-        score = evaluator(model).mean([(np.ones([2, 3, 2], np.float32), np.ones([2, 3], np.int32))])
+        score = StreamEvaluator(model).mean([(np.ones([2, 3, 2], np.float32), np.ones([2, 3], np.int32))])
         np.testing.assert_allclose(score.perplexity, 5.0, rtol=1e-6)
 
     def test_overflows_to_infinity(self):
@@ -100,21 +96,21 @@ class TestStreams:
     def test_the_score_is_that_of_one_long_pass_whatever_the_unroll(self, unroll):
         model = language_model()
         lengths = [12, 9]
-        score = evaluator(model).mean(padded_windows(IDS, unroll, lengths))
+        score = StreamEvaluator(model).mean(padded_windows(IDS, unroll, lengths))
         expected = log_probabilities(model, IDS, model.posterior.mean())
         assert score.predictions == sum(lengths)
         np.testing.assert_allclose(score.nll, -(expected[0].sum() + expected[1, :9].sum()) / 21, **CLOSE)
 
     def test_rows_do_not_see_each_other(self):
         model = language_model()
-        both = evaluator(model).mean(windows(IDS))
-        apart = [evaluator(model).mean(windows(IDS[row : row + 1])) for row in range(2)]
+        both = StreamEvaluator(model).mean(windows(IDS))
+        apart = [StreamEvaluator(model).mean(windows(IDS[row : row + 1])) for row in range(2)]
         np.testing.assert_allclose(both.nll, np.mean([score.nll for score in apart]), **CLOSE)
 
     def test_log_probabilities_are_in_the_order_of_windows_then_rows(self):
         model = language_model()
         draw = model.posterior.mean()
-        scores = evaluator(model).log_probabilities(windows(IDS, unroll=6), draw)
+        scores = StreamEvaluator(model).log_probabilities(windows(IDS, unroll=6), draw)
         whole = log_probabilities(model, IDS, draw)
         np.testing.assert_allclose(
             scores, np.concatenate([whole[:, :6].ravel(), whole[:, 6:].ravel()]), **CLOSE
@@ -129,7 +125,7 @@ class TestStreams:
                 seen.append(data)
                 yield data
 
-        evaluator(point_mass_language_model()).average(windows(IDS), samples=2, progress=progress)
+        StreamEvaluator(point_mass_language_model()).average(windows(IDS), samples=2, progress=progress)
         assert len(seen) == 2 * len(windows(IDS))
 
     def test_nothing_of_the_model_changes(self):
@@ -141,8 +137,8 @@ class TestStreams:
             return values([*model.variables, *model.metrics_variables, *model.optimizer.variables, *state])
 
         before = everything()
-        evaluator(model).mean(windows(IDS))
-        evaluator(model).average(windows(IDS), samples=2)
+        StreamEvaluator(model).mean(windows(IDS))
+        StreamEvaluator(model).average(windows(IDS), samples=2)
         assert_identical(everything(), before)
         assert model._carried_test is None
 
@@ -157,22 +153,20 @@ class TestAverage:
             for sample in range(samples)
         ]
         mixture = scipy.special.logsumexp(np.array(passes, np.float64), axis=0) - math.log(samples)
-        score = evaluator(model).average(
-            windows(IDS, unroll=5)[:2] + windows(IDS, unroll=5)[2:], samples, seed=7
-        )
+        score = StreamEvaluator(model).average(windows(IDS, unroll=5), samples, seed=7)
         np.testing.assert_allclose(score.nll, -mixture.mean(), **CLOSE)
         # Far from an average of log-probabilities, and from the mean's score.
         assert score.nll < -np.mean(passes) - 1e-3
-        assert abs(score.nll - evaluator(model).mean(windows(IDS)).nll) > 1e-3
+        assert abs(score.nll - StreamEvaluator(model).mean(windows(IDS)).nll) > 1e-3
 
     def test_the_seed_decides_and_the_models_is_the_default(self):
         model = language_model(seed=7)
-        scores = [evaluator(model).average(windows(IDS), 2, seed=seed).nll for seed in (None, 7, 8)]
+        scores = [StreamEvaluator(model).average(windows(IDS), 2, seed=seed).nll for seed in (None, 7, 8)]
         assert scores[0] == scores[1] != scores[2]
 
     def test_its_draws_are_none_of_trainings(self):
         model = language_model()
-        score = evaluator(model).average(windows(IDS), 1)
+        score = StreamEvaluator(model).average(windows(IDS), 1)
         for step in range(3):
             model.optimizer.iterations.assign(step)
             nats = log_probabilities(model, IDS, model.posterior.sample(model.step_seed()))
@@ -180,20 +174,20 @@ class TestAverage:
 
     def test_a_dropout_network_is_stochastic_under_samples_and_not_under_the_mean(self):
         plain, dropout = point_mass_language_model(), point_mass_language_model(layers=[Dropout(0.5)])
-        expected = evaluator(plain).mean(windows(IDS))
-        assert evaluator(dropout).mean(windows(IDS)) == expected
-        samples = [evaluator(dropout).average(windows(IDS), 1, seed=seed).nll for seed in range(3)]
+        expected = StreamEvaluator(plain).mean(windows(IDS))
+        assert StreamEvaluator(dropout).mean(windows(IDS)) == expected
+        samples = [StreamEvaluator(dropout).average(windows(IDS), 1, seed=seed).nll for seed in range(3)]
         assert len({*samples, expected.nll}) == 4
 
     def test_of_point_masses_is_the_mean(self):
         model = point_mass_language_model()
-        scores = [evaluator(model).mean(windows(IDS)), evaluator(model).average(windows(IDS), 3)]
+        scores = [StreamEvaluator(model).mean(windows(IDS)), StreamEvaluator(model).average(windows(IDS), 3)]
         np.testing.assert_allclose(scores[1].nll, scores[0].nll, rtol=1e-12)
 
     @pytest.mark.parametrize("samples", [0, -1])
     def test_needs_a_sample(self, samples):
         with pytest.raises(ValueError, match=f"Received: samples={samples}"):
-            evaluator(language_model()).average(windows(IDS), samples)
+            StreamEvaluator(language_model()).average(windows(IDS), samples)
 
 
 def test_an_unbuilt_model_is_an_error():
@@ -204,8 +198,8 @@ def test_an_unbuilt_model_is_an_error():
 
 def test_compiled_and_eager_scores_agree():
     model = small_models.language_model()
-    eager = evaluator(model).mean(windows(IDS))
+    eager = StreamEvaluator(model).mean(windows(IDS))
     tf.config.run_functions_eagerly(False)
     model.compile(jit_compile=False)
-    compiled = evaluator(model).mean(windows(IDS))
+    compiled = StreamEvaluator(model).mean(windows(IDS))
     np.testing.assert_allclose(compiled.nll, eager.nll, **CLOSE)

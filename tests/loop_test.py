@@ -34,13 +34,13 @@ class Interrupted(Exception):
 class Run:
     """A process's worth of objects around a directory of checkpoints."""
 
-    def __init__(self, directory, checkpoint_seconds=0.0, rate=None, validation=None):
+    def __init__(self, directory, checkpoint_seconds=0.0, rate=None, validation=None, steps=STEPS):
         self.reports, self.asked_for = [], []
         self.model = language_model(layers=[Dropout(0.2, seed=0)], kl_warmup_steps=4)
         rate = rate or HoldThenDecay(0.5, STEPS, hold_epochs=1, decay=0.5)
         optimizer = keras.optimizers.SGD(rate, momentum=0.9)
         self.model.compile(optimizer, clip_norm=5.0, jit_compile=False, metrics=["accuracy"])
-        self.loop = Loop(self.model, self.stream, STEPS, directory, checkpoint_seconds)
+        self.loop = Loop(self.model, self.stream, steps, directory, checkpoint_seconds)
         self.evaluator = StreamEvaluator(self.model)
         self.validation = iter(validation) if validation is not None else None
 
@@ -148,15 +148,14 @@ class TestResume:
         assert resumed.first_step == STEPS
         assert_as_uninterrupted(resumed, uninterrupted)
 
-    @pytest.mark.parametrize("epochs", [1, EPOCHS])
-    def test_epochs_that_are_done_are_not_done_again(self, tmp_path, epochs):
-        Run(tmp_path).train()
-        before = files(tmp_path)
-        again = Run(tmp_path)
-        variables = [again.loop.restore(), *again.variables()]
-        again.train(epochs)
-        assert_identical([again.first_step, *again.variables()], variables)
-        assert not again.reports and files(tmp_path) == before
+    def test_epochs_that_are_done_are_not_done_again(self, uninterrupted):
+        directory = uninterrupted.checkpoints().directory
+        before = files(directory)
+        for epochs in (1, EPOCHS):
+            again = Run(directory).train(epochs)
+            assert again.first_step == STEPS * EPOCHS
+            assert_identical(again.variables(), uninterrupted.variables())
+            assert not again.reports and files(directory) == before
 
     def test_more_epochs_can_be_added(self, tmp_path, uninterrupted):
         Run(tmp_path).train(epochs=1)
@@ -171,7 +170,7 @@ class TestBest:
         [([3.0, 1.0, 2.0], 2), ([2.0, 2.0], 1), ([math.nan, 5.0], 2)],
     )
     def test_is_of_the_lowest_validation_nll(self, tmp_path, nlls, best_epoch):
-        run = Run(tmp_path, validation=nlls)
+        run = Run(tmp_path, validation=nlls, steps=1)
         weights = {}
         on_epoch_end = run.on_epoch_end
 
@@ -182,7 +181,7 @@ class TestBest:
         run.on_epoch_end = keep
         run.train(epochs=len(nlls))
         fresh = Run(tmp_path)
-        assert fresh.checkpoints().restore_best() == best_epoch * STEPS
+        assert fresh.checkpoints().restore_best() == best_epoch
         assert_identical(values(fresh.model.weights), weights[best_epoch])
         assert float(fresh.loop.best_nll) == nlls[best_epoch - 1]
 
@@ -213,9 +212,10 @@ class TestDivergence:
         assert restored.loop.restore() == STEPS
         assert all(np.all(np.isfinite(value)) for value in values(restored.model.weights))
 
-    def test_of_a_weight_is_not_saved_though_the_loss_was_finite(self, tmp_path):
+    @pytest.mark.parametrize("steps", [1, STEPS], ids=["end of an epoch", "amid an epoch"])
+    def test_of_a_weight_is_not_saved_though_the_loss_was_finite(self, tmp_path, steps):
         """A rate at which the very first update overflows."""
-        run = Run(tmp_path, rate=1e39)
+        run = Run(tmp_path, rate=1e39, steps=steps)
         with pytest.raises(
             TrainingDiverged, match=r"not finite at step 1: .*; no checkpoint was written yet"
         ):

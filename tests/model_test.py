@@ -184,7 +184,7 @@ class TestGradients:
 
 class TestCompilation:
     def test_xla_takes_the_same_steps(self):
-        """Three windows with a carried state and moving averages. The noise agrees to 2e-5 with eager mode's."""
+        """Three windows, a carried state, moving averages. The noise agrees to 2e-5 with eager mode's."""
         elements = small_models.windows(small_models.tokens(length=6), unroll=2)
         models = [small_models.language_model(layers=[keras.layers.BatchNormalization()]) for _ in range(2)]
         models[1].compile(keras.optimizers.SGD(0.5), clip_norm=5.0, jit_compile=True)
