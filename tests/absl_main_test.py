@@ -11,8 +11,8 @@ import pytest
 
 import absl_main
 from tfp_bayesrnn.errors import InputError
+from zoo import command_line, presets
 from zoo import config as configs
-from zoo import presets
 from zoo.workdir import Workdir
 
 ROOT = Path(absl_main.__file__).parent
@@ -178,10 +178,10 @@ def test_output_that_nobody_reads_on():
 
 def test_only_our_own_progress_is_logged():
     said = types.SimpleNamespace(levelname="INFO", pathname="/x/site-packages/tensorflow/python/a.py")
-    assert not absl_main._is_worth_saying(said)
+    assert not command_line._is_worth_saying(said)
     said.levelname = "WARNING"
-    assert absl_main._is_worth_saying(said)
-    assert absl_main._is_worth_saying(types.SimpleNamespace(levelname="INFO", pathname="/x/zoo/a/b.py"))
+    assert command_line._is_worth_saying(said)
+    assert command_line._is_worth_saying(types.SimpleNamespace(levelname="INFO", pathname="/x/zoo/a/b.py"))
 
 
 def test_help(capsys):
@@ -205,7 +205,7 @@ def in_a_process(script, **environment):
 STAND_IN = """
 import sys, types, json
 import absl_main
-from zoo import presets
+from zoo import command_line, presets
 def run(mode, config, workdir, data_dir):
     print(presets.table() if mode == "list" else json.dumps(config.to_dict()["train"]))
 sys.modules["zoo.commands"] = types.SimpleNamespace(run=run)

@@ -1,0 +1,219 @@
+"""The command line: flags to one resolved configuration and one call of `zoo.commands.run`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from zoo.quiet import import_quietly
+
+MODES = ("list", "train", "evaluate")
+STRATEGIES = ("auto", "default")
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+
+
+class _SwitchParser(flags.ArgumentParser):
+    """on, off or auto; a bare --flag is on and --noflag is off."""
+
+    syntactic_help = "on, off or auto"
+    _accepted = {"on": "on", "true": "on", "off": "off", "false": "off", "auto": "auto"}
+
+    def parse(self, argument: Any) -> str:
+        value = self._accepted.get(str(argument).lower())
+        if value is None:
+            raise ValueError(f"accepted: {self.syntactic_help}")
+        return value
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags, save those of --config, as an object of their own."""
+    defined = flags.FlagValues()
+    defined.set_gnu_getopt(True)
+    flags.DEFINE_string("mode", None, f"what to do: {', '.join(MODES)}", flag_values=defined)
+    flags.DEFINE_string("preset", None, "which configuration; see --mode=list", flag_values=defined)
+    flags.DEFINE_string("workdir", None, "directory of the run and its results", flag_values=defined)
+    flags.DEFINE_string("data_dir", None, "directory of the data set's files", flag_values=defined)
+    flags.DEFINE_integer("seed", None, "seed of the run (config.seed)", flag_values=defined)
+    flags.DEFINE_integer(
+        "num_samples",
+        None,
+        "samples of the model average (config.evaluate.num_samples)",
+        flag_values=defined,
+    )
+    flags.DEFINE_bool(
+        "mixed_precision", False, "compute in bfloat16 (config.compute_dtype)", flag_values=defined
+    )
+    flags.DEFINE_flag(
+        flags.Flag(
+            _SwitchParser(),
+            flags.ArgumentSerializer(),
+            "jit_compile",
+            None,
+            "compile with XLA: on, off or auto (config.jit_compile)",
+            boolean=True,
+        ),
+        defined,
+    )
+    flags.DEFINE_string("strategy", "auto", f"where to run: {', '.join(STRATEGIES)}", flag_values=defined)
+    flags.DEFINE_bool("help", False, "show this", flag_values=defined, short_name="h")
+    return defined
+
+
+def main(argv: Sequence[str], about: str) -> int:
+    """Runs one command line; returns its exit status: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+      argv: the command line, the program's name first.
+      about: what `--help` says before it lists the flags.
+    """
+    try:
+        _run(list(argv), about)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # Whoever read our output, such as `head`, has had enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except flags.Error as error:
+        return _refuse(error)
+    except ValueError as error:
+        if not isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError):
+            raise
+        return _refuse(error)
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+def _run(argv: list[str], about: str) -> None:
+    # First without the --config flags, to find the configuration that they then are defined by.
+    known = _parse(define_flags(), argv, known_only=True)
+    if known["help"].value:
+        print(_help(known, about))
+        return
+    _accept_only("mode", known["mode"].value, MODES)
+    _accept_only("strategy", known["strategy"].value, STRATEGIES)
+    mode, preset, workdir = known["mode"].value, known["preset"].value, known["workdir"].value
+    _use_plain_logging()
+    if mode == "list":
+        _parse(known, argv)
+        importlib.import_module("zoo.commands").run(mode, None, workdir=None, data_dir=None)
+        return
+
+    configs = import_quietly("zoo.config")
+    if workdir is None:
+        raise flags.Error(f"--mode={mode} needs --workdir=DIR, the directory of the run")
+    if mode == "evaluate":
+        saved = importlib.import_module("zoo.workdir").Workdir(workdir, create=False).read_config()
+        config = configs.for_evaluation(saved, preset, _overrides(argv, saved))
+    else:
+        if preset is None:
+            raise flags.Error(f"--mode={mode} needs --preset=NAME; --mode=list shows them")
+        base = importlib.import_module("zoo.presets").get_preset(preset)
+        config = configs.with_overrides(base, _overrides(argv, base))
+    configs.validate(config)
+    commands = import_quietly("zoo.commands")
+    commands.run(mode, config, workdir=workdir, data_dir=known["data_dir"].value)
+
+
+def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:
+    """Dotted field name -> value for every field of `base` that the command line sets."""
+    configs = importlib.import_module("zoo.config")
+    fields = configs.flatten(base)
+    for argument in argv[1:]:
+        named = _OVERRIDE.match(argument)
+        if named and named[1] not in fields:
+            raise configs.unknown_field(named[1], fields)
+        if argument.split("=")[0].lstrip("-") == "config":
+            raise flags.Error("--config needs a field, as in --config.train.epochs=3")
+    values = define_flags()
+    config_flags.DEFINE_config_dict(
+        "config", ConfigDict(base.to_dict()), flag_values=values, sys_argv=argv, lock_config=True
+    )
+    _parse(values, argv, fields=fields)
+    overrides = dict(config_flags.get_override_values(values["config"]))
+    if values["seed"].value is not None:
+        overrides["seed"] = values["seed"].value
+    if values["num_samples"].value is not None:
+        overrides["evaluate.num_samples"] = values["num_samples"].value
+    if values["mixed_precision"].value:
+        overrides["compute_dtype"] = "bfloat16"
+    if values["jit_compile"].value is not None:
+        overrides["jit_compile"] = values["jit_compile"].value
+    return overrides
+
+
+def _parse(
+    values: flags.FlagValues,
+    argv: list[str],
+    known_only: bool = False,
+    fields: dict[str, Any] | None = None,
+) -> flags.FlagValues:
+    try:
+        rest = values(argv, known_only=known_only)
+    except flags.UnrecognizedFlagError as error:
+        raise flags.Error(_unknown_flag(error.flagname, values)) from None
+    except flags.IllegalFlagValueError as error:
+        raise flags.Error(_wrong_value(str(error), fields or {})) from None
+    if len(rest) > 1 and not known_only:
+        raise flags.Error(f"unexpected argument {rest[1]!r}; accepted: --flag=value, see --help")
+    return values
+
+
+def _unknown_flag(name: str, values: flags.FlagValues) -> str:
+    ours = [f"--{flag}" for flag in _ours(values) if not flag.startswith("config")]
+    return _unknown("flag", f"--{name}", [*ours, "--config.FIELD"])
+
+
+def _wrong_value(text: str, fields: dict[str, Any]) -> str:
+    named = re.match(r"flag --config\.(\S+?)=(.*?): ", text, flags=re.DOTALL)
+    if named is None or named[1] not in fields:
+        return re.sub(r": invalid literal for int.*", " is not accepted: it must be a whole number", text)
+    kind = type(fields[named[1]])
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "numbers in parentheses"}
+    return f"--config.{named[1]}={named[2]} is not accepted: it must be {kinds.get(kind, kind.__name__)}"
+
+
+def _accept_only(flag: str, value: str | None, accepted: Sequence[str]) -> None:
+    if value in accepted:
+        return
+    if value is None:
+        raise flags.Error(f"--{flag} is needed: one of {', '.join(accepted)}; see --help")
+    raise flags.Error(_unknown(flag, value, accepted))
+
+
+def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
+    hint = f" did you mean {' or '.join(near)}?" if near else ""
+    return f"unknown {kind} {name!r}:{hint} Accepted: {', '.join(accepted)}"
+
+
+def _ours(values: flags.FlagValues) -> list[str]:
+    return sorted(name for name in values if name not in ("flagfile", "undefok", "h"))
+
+
+def _help(values: flags.FlagValues, about: str) -> str:
+    lines = [f"  --{name:<16} {values[name].help}" for name in _ours(values)]
+    return "\n".join([about.strip(), "", "Flags:", *lines])
+
+
+def _use_plain_logging() -> None:
+    flags.FLAGS.mark_as_parsed()  # absl's own flags, --verbosity and its like, keep their defaults.
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: Any) -> bool:
+    """Whether a log record is of this project, or at least a warning of somebody else's."""
+    return record.levelname != "INFO" or not {"zoo", "tfp_bayesrnn"}.isdisjoint(record.pathname.split(os.sep))
