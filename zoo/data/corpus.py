@@ -13,9 +13,6 @@ from zoo.data.vocabulary import Vocabulary
 
 DATASETS = ("builtin", "ptb", "text", "wikitext2")
 
-# Vocabulary size and training tokens of corpora that are always the same but cannot be generated.
-KNOWN_SIZES = {"ptb": (10_000, 929_589)}
-
 
 @dataclass(frozen=True, eq=False)
 class Corpus:

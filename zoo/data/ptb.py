@@ -28,7 +28,7 @@ from absl import logging
 from etils import epath
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data.corpus import KNOWN_SIZES
+from zoo.data.known import KNOWN_SIZES
 from zoo.data.text import SPLITS, Lines, encode_splits, read_directory, split_files
 from zoo.data.vocabulary import Vocabulary
 

@@ -14,7 +14,7 @@ from tfp_bayesrnn.loop import EpochReport, Loop
 from zoo import progress
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import Vocabulary
-from zoo.data.windows import Windows, evaluation_windows, train_windows
+from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results, summary
 from zoo.workdir import Workdir
@@ -124,17 +124,12 @@ class Experiment:
             raise InputError(
                 f"workdir {self.workdir.path} holds no best checkpoint: train it for an epoch first"
             )
-        results = final_results(self, step)
+        results = final_results(
+            self.config, self.evaluator, self.corpus, self.workdir.read_metrics(), step, len(self.windows)
+        )
         self.workdir.write_results(results)
         print(summary(results))
         return results
-
-    def final_windows(self, split: str) -> Windows:
-        """The windows in which the final figures are computed: one stream, unless configured otherwise."""
-        evaluate = self.config.evaluate
-        return evaluation_windows(
-            getattr(self.corpus, split), rows=evaluate.final_rows, unroll=evaluate.final_unroll
-        )
 
 
 def train(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, Any]:

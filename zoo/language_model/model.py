@@ -7,7 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError
-from zoo.data.corpus import KNOWN_SIZES, Corpus, load_corpus
+from zoo.data.corpus import Corpus, load_corpus
+from zoo.data.known import KNOWN_SIZES
 from zoo.data.windows import train_windows
 from zoo.language_model.network import build_network
 

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+from ml_collections import ConfigDict
 
-from tfp_bayesrnn.evaluation import StreamScore
+from tfp_bayesrnn.evaluation import StreamEvaluator, StreamScore
 from zoo import progress
+from zoo.data.corpus import Corpus
+from zoo.data.windows import evaluation_windows
 
-if TYPE_CHECKING:
-    from zoo.language_model.experiment import Experiment
 
+def final_results(
+    config: ConfigDict,
+    evaluator: StreamEvaluator,
+    corpus: Corpus,
+    metrics: Sequence[dict[str, Any]],
+    step: int,
+    steps_per_epoch: int,
+) -> dict[str, Any]:
+    """Scores valid and test with the posterior mean, and by model averaging where samples are asked for.
 
-def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
-    """Scores valid and test with the posterior mean, and by model averaging where samples are asked for."""
-    config, model, corpus = experiment.config, experiment.model, experiment.corpus
-    metrics = experiment.workdir.read_metrics()
-    evaluator = experiment.evaluator
-    weights = model.posterior.weights
+    Args:
+      config: of the run.
+      evaluator: of the model, whose variables are those of the checkpoint to be scored.
+      corpus: whose valid and test splits are scored, each as one stream unless configured otherwise.
+      metrics: the evaluations during training, oldest first.
+      step: of the checkpoint.
+      steps_per_epoch: windows in one pass over the training data.
+    """
+    model = evaluator.model
     results = {
         "task": config.task,
         "preset": config.preset,
@@ -27,19 +40,21 @@ def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
         "data": config.data.name,
         "seed": config.seed,
         "steps": step,
-        "epochs": step // len(experiment.windows),
+        "epochs": step // steps_per_epoch,
         "epochs_trained": metrics[-1]["epoch"] if metrics else None,
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
         "parameters": {
-            "weights": sum(math.prod(weight.shape) for weight in weights),
-            "trainable": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+            "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
+            "trainable": sum(math.prod(variable.shape) for variable in model.trainable_variables),
         },
         "kl_per_training_token": next(
-            (m["kl_per_training_token"] for m in metrics if m["step"] == step), None
+            (entry["kl_per_training_token"] for entry in metrics if entry["step"] == step), None
         ),
     }
     for split in ("valid", "test"):
-        windows = experiment.final_windows(split)
+        windows = evaluation_windows(
+            getattr(corpus, split), rows=config.evaluate.final_rows, unroll=config.evaluate.final_unroll
+        )
         score = evaluator.mean(windows.dataset(), progress=progress.windows(split))
         results[split] = {**_figures(score, windows.batch), "weights": "mean"}
         if config.evaluate.num_samples:
