@@ -161,7 +161,15 @@ def test_word_dropout_drops_word_types_within_a_row():
         for word in np.unique(tokens[row]):
             assert len(np.unique(dropped[row, tokens[row] == word])) == 1
     assert 0.2 < dropped.mean() < 0.8
-    assert len({tuple(dropped[row, tokens[row] == tokens[0, 0]].ravel()) for row in range(4)}) >= 1
+
+
+def test_words_are_dropped_in_training_and_not_in_evaluation_samples():
+    layer = WordDropout(0.5, VOCABULARY)
+    draw = Posterior([]).sample(0)
+    for training, some_dropped in ((True, True), (False, False)):
+        with draw.in_force():
+            kept = layer(tf.ones([2, 30, 1]), tf.constant(ids(steps=30)), training=training)
+        assert bool(tf.reduce_any(kept == 0.0)) == some_dropped
 
 
 def test_half_precision_computes_in_it_and_keeps_float32_variables():

@@ -22,6 +22,9 @@ from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 class WordDropout(keras.layers.Layer):
     """Drops the vectors of whole word types, the same in all of a row (Gal and Ghahramani, 2016).
 
+    Only in training: the authors' released code drops no words when it averages over masks at test time,
+    where a mask is held for the whole stream and would erase a word from all of it.
+
     Call arguments: vectors [B, T, D] and the ids [B, T] they belong to.
     """
 
@@ -33,7 +36,7 @@ class WordDropout(keras.layers.Layer):
 
     def call(self, vectors, ids, training=False):
         """The vectors, without those of the dropped words."""
-        seed = mask_seed(self.seed_generator, training) if self.rate > 0.0 else None
+        seed = mask_seed(self.seed_generator, training) if training and self.rate > 0.0 else None
         if seed is None:
             return vectors
         mask = dropout_mask([tf.shape(ids)[0], self.vocabulary_size], self.rate, seed, vectors.dtype)
