@@ -271,5 +271,8 @@ def _delete_others(directory: Path, step: int, keep: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    """What is wrong, without the op and the path that TensorFlow puts around it."""
     text = str(getattr(error, "message", None) or getattr(error, "strerror", None) or error)
-    return (text.strip().splitlines() or [type(error).__name__])[0][:200]
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip()
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return line.split("; ")[-1].strip()[:200]
