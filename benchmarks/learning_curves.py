@@ -31,6 +31,7 @@ def main():
         label = workdir.read_config().preset
         axes.plot([m["epoch"] for m in metrics], [m["perplexity"] for m in metrics], marker=".", label=label)
     axes.set(xlabel="epoch", ylabel="validation perplexity (mean weights)", ylim=(None, arguments.top))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     pathlib.Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
