@@ -112,6 +112,7 @@ BAD = [
     ("train.tail", "keep", "one of drop, pad"),
     ("train.kl_weight", -1.0, "at least 0"),
     ("seed", -1, "at least 0"),
+    ("seed", 2**32, "below 2\\*\\*32"),
     ("compute_dtype", "float16", "one of float32, bfloat16"),
     ("jit_compile", "yes", "one of auto, on, off"),
 ]

@@ -208,6 +208,10 @@ _NUMBER: _Check = _is_number, "a finite number"
 _FLAG: _Check = (lambda value: isinstance(value, bool)), "true or false"
 _COUNT: _Check = (lambda value: _is_integer(value) and value >= 1), "a whole number of at least 1"
 _COUNT_OR_ZERO: _Check = (lambda value: _is_integer(value) and value >= 0), "a whole number of at least 0"
+_SEED: _Check = (
+    (lambda value: _is_integer(value) and 0 <= value < 2**32),
+    "a whole number of at least 0 and below 2**32",
+)
 _RATE: _Check = (lambda value: _is_number(value) and 0 <= value < 1), "a number in [0, 1)"
 _FRACTION: _Check = (lambda value: _is_number(value) and 0 < value < 1), "a number strictly between 0 and 1"
 _DECAY: _Check = (lambda value: _is_number(value) and 0 < value <= 1), "a number above 0 and at most 1"
@@ -253,7 +257,7 @@ _CHECKS: dict[str, _Check] = {
     "evaluate.final_rows": _COUNT,
     "evaluate.final_unroll": _COUNT,
     "evaluate.num_samples": _COUNT_OR_ZERO,
-    "seed": _COUNT_OR_ZERO,
+    "seed": _SEED,
     "compute_dtype": _choice(*COMPUTE_DTYPES),
     "jit_compile": _choice(*JIT_COMPILE),
 }
