@@ -21,7 +21,8 @@ class EpochReport(NamedTuple):
     epoch: int  # Counted from 1.
     step: int  # Optimizer steps so far.
     logs: dict[str, float]  # `train_step`'s metrics over the epoch.
-    seconds: float  # Training time of this process's share of the epoch.
+    steps: int  # How many of the epoch's steps this process took: fewer where it resumed in the middle.
+    seconds: float  # Training time of those steps.
 
 
 class TrainingDiverged(InputError):
@@ -128,7 +129,7 @@ class Loop:
             seconds = time.monotonic() - start
             self._check_weights(step)
             logs = {name: float(value) for name, value in logs.items()}
-            nll = on_epoch_end(EpochReport(epoch + 1, step, logs, seconds))
+            nll = on_epoch_end(EpochReport(epoch + 1, step, logs, len(steps), seconds))
             if nll < float(self.best_nll):
                 self.best_nll.assign(nll)
                 self.checkpoints.save_best(step)

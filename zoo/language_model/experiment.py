@@ -96,8 +96,7 @@ class Experiment:
         self.loop.run(step, self.config.train.epochs, on_epoch_end, progress.steps)
 
     def _metrics(self, report: EpochReport, score, elapsed: float) -> dict[str, Any]:
-        steps = len(self.windows)
-        rate = self.model.optimizer.learning_rate
+        tokens = self.windows.predictions * report.steps / len(self.windows)
         return {
             "step": report.step,
             "epoch": report.epoch,
@@ -113,8 +112,8 @@ class Experiment:
             "kl": report.logs["kl"],
             "kl_per_training_token": report.logs["kl"] / self.windows.predictions,
             "gradient_norm": report.logs["gradient_norm"],
-            "learning_rate": float(rate),
-            "tokens_per_second": self.windows.predictions / report.seconds if report.step >= steps else 0.0,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "tokens_per_second": tokens / report.seconds,
         }
 
     def evaluate(self) -> dict[str, Any]:
