@@ -193,6 +193,7 @@ def _accept_only(flag: str, value: str | None, accepted: Sequence[str]) -> None:
 
 
 def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
+    # `tfp_bayesrnn.errors.unknown_name` in words of its own: that import takes seconds, a typo's answer none.
     near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     return f"unknown {kind} {name!r}:{hint} Accepted: {', '.join(accepted)}"

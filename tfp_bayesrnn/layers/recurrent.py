@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
@@ -16,16 +18,15 @@ from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, forward_pas
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
 
 
+@dataclasses.dataclass(frozen=True)
 class SequenceWeights:
     """What one pass over a sequence runs with: weights and masks in the cell's compute dtype."""
 
-    def __init__(self, kernel, recurrent_kernel, bias, input_mask=None, recurrent_mask=None):
-        """Args: kernel, recurrent kernel, bias or None; dropout masks [B, D] and [B, U] or None."""
-        self.kernel = kernel
-        self.recurrent_kernel = recurrent_kernel
-        self.bias = bias
-        self.input_mask = input_mask
-        self.recurrent_mask = recurrent_mask
+    kernel: tf.Tensor  # [D, gates * U]
+    recurrent_kernel: tf.Tensor  # [U, gates * U]
+    bias: tf.Tensor | None
+    input_mask: tf.Tensor | None = None  # Of dropout, [B, D].
+    recurrent_mask: tf.Tensor | None = None  # Of recurrent dropout, [B, U].
 
 
 class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
@@ -140,16 +141,13 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
     def _step_weights(self, training) -> SequenceWeights:
         if self.held is not None:
             return self.held
-        if posteriors.draw_in_force() is None and training and self._is_variational():
+        if posteriors.draw_in_force() is None and training and posteriors.Posterior.of(self).is_variational:
             raise ValueError(
                 f"Cell {self.name!r} was stepped by itself with training=True: each step would get other "
                 "weights. Put it into keras.layers.RNN, or run the steps under a draw "
                 "(`with posterior.sample(seed).in_force():`). Received: training=True"
             )
         return self._sequence_weights(self._draw_for_call(training))
-
-    def _is_variational(self) -> bool:
-        return posteriors.Posterior.of(self).is_variational
 
     def _tf_activations(self) -> dict:
         return {
