@@ -19,7 +19,7 @@ from small_models import (
 )
 
 from tfp_bayesrnn import BayesianModel, Dropout, VariationalDense, noise
-from tfp_bayesrnn.evaluation import _EVALUATION, StreamEvaluator, StreamScore
+from tfp_bayesrnn.evaluation import _SAMPLES, StreamEvaluator, StreamScore
 
 IDS = tokens()  # 2 rows of 12 predictions.
 
@@ -148,7 +148,7 @@ class TestAverage:
         model, samples = language_model(), 3
         passes = [
             log_probabilities(
-                model, IDS, model.posterior.sample(noise.derive(noise.make_seed(7), _EVALUATION, sample))
+                model, IDS, model.posterior.sample(noise.derive(noise.make_seed(7), _SAMPLES, sample))
             )
             for sample in range(samples)
         ]

@@ -89,7 +89,7 @@ class TestSampling:
 
     def test_draws_have_the_mean_and_scale_of_the_posterior(self):
         weight, n = make_weight((2, 2)), 1000
-        draws = over_seeds(lambda seed: weight.sample(seed)[0], n)
+        draws = over_seeds(lambda seed: Posterior([weight]).sample(seed)[weight], n)
         standardised = (draws - weight.mu.numpy()) / scale_of(weight.rho)
         assert stats.kstest(standardised.ravel(), "norm").pvalue > 1e-3
 
@@ -194,7 +194,8 @@ class TestKL:
     def test_one_sample_estimates_average_to_the_integral(self):
         weight = make_weight((10, 10), ScaleMixturePrior(granularity="weight"))
         n = 300
-        estimates = over_seeds(lambda seed: weight.kl(*weight.sample(seed)), n)
+        posterior = Posterior([weight])
+        estimates = over_seeds(lambda seed: posterior.kl(posterior.sample(seed)), n)
         # E_q[log q - log p] weight by weight. The grid, of step sigma / 625, resolves the narrow component.
         grid, step = np.linspace(-8, 8, 10_001, retstep=True)
         mu, sigma = weight.mu.numpy().astype(np.float64)[..., None], scale_of(weight.rho)[..., None]

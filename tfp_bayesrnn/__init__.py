@@ -34,6 +34,7 @@ from tfp_bayesrnn.likelihoods import NormalLikelihood
 from tfp_bayesrnn.model import BayesianModel
 from tfp_bayesrnn.posterior import Draw, Posterior, draw_in_force
 from tfp_bayesrnn.schedules import HoldThenDecay
+from tfp_bayesrnn.sharpening import PosteriorSharpening
 from tfp_bayesrnn.weights import VariationalWeight
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "NormalPrior",
     "PointMass",
     "Posterior",
+    "PosteriorSharpening",
     "Prior",
     "ScaleMixtureNormal",
     "ScaleMixturePrior",

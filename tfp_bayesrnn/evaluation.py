@@ -1,13 +1,19 @@
-"""Evaluation of a posterior on a stream: the mean, or the average over samples.
+"""Evaluation of a posterior on a stream, in every honest way.
+
+* `mean`: the posterior mean.
+* `average`: the average of the predictions of S samples, each held for the whole stream.
+* `sharpened_bound`: the bound of a posterior sharpened on each window's own targets, its KL paid.
+* `mean` and `sharpened_bound` with a learning rate: dynamic evaluation (Mikolov et al., 2010), in which the
+  weights learn from every window once it has been scored.
 
 Perplexity is exp of the negative log-likelihood per prediction, over every prediction of the stream.
-Dimensions: S samples, N predictions.
+Dimensions: B rows and T steps of a window, S samples, N predictions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +23,8 @@ from tfp_bayesrnn import noise, recurrence, training
 from tfp_bayesrnn.model import BayesianModel
 from tfp_bayesrnn.posterior import Draw
 
-# The draws of evaluation share no seed with those of training.
-_EVALUATION = -1
+# The draws of evaluation share no seed with those of training, nor the samples with sharpening's noise.
+_SAMPLES, _SHARPENING = -1, -2
 
 
 class StreamScore(NamedTuple):
@@ -30,13 +36,36 @@ class StreamScore(NamedTuple):
     @property
     def perplexity(self) -> float:
         """exp(nll); infinite where that overflows."""
-        return math.exp(self.nll) if self.nll < 700.0 else math.inf
+        return _exp(self.nll)
+
+
+class SharpenedBound(NamedTuple):
+    """An upper bound on the negative log-likelihood of a stream: `nll` alone has seen the targets."""
+
+    nll: float  # Nats per prediction, under theta.
+    kl: float  # KL[q(theta | phi, window) || p(theta | phi)], nats per prediction.
+    predictions: int
+
+    @property
+    def perplexity_bound(self) -> float:
+        """exp(nll + kl); infinite where that overflows."""
+        return _exp(self.nll + self.kl)
+
+
+class _Window(NamedTuple):
+    """What a window gives."""
+
+    log_probabilities: np.ndarray  # Float64, of those of its [B, T] predictions that count.
+    kl: float  # Nats, of the sharpening.
 
 
 class StreamEvaluator:
     """Scores streams under draws from a model's posterior, changing nothing of the model.
 
-    It compiles one function and keeps it, so make one evaluator and use it again.
+    It compiles one function for each way of evaluation and keeps it, so make one evaluator and use it again.
+
+    Datasets are of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight is
+    0 there is no prediction. `progress` wraps the dataset, to show how far it has come.
     """
 
     def __init__(self, model: BayesianModel):
@@ -50,65 +79,127 @@ class StreamEvaluator:
                 f"The model must be built before it is evaluated. Received: model={model.name!r}"
             )
         self.model = model
-        self._function = tf.function(self._nats, jit_compile=model.use_jit())
+        self._function = tf.function(self._window, jit_compile=model.use_jit())
 
-    def _nats(self, values, seed, inputs, is_first, targets, state):
-        """Negative log-likelihood [B, T] of one window under one draw, and the state after it."""
-        draw = Draw(dict(zip(self.model.posterior.weights, values, strict=True)), seed=seed)
-        with draw.in_force():
-            outputs, state = self.model.run(inputs, is_first, state, training=False)
-        return self.model.likelihood(targets, tf.cast(outputs, tf.float32)), state
-
-    def log_probabilities(
-        self, dataset: Iterable, draw: Draw, progress: Callable[[Iterable], Iterable] = iter
-    ) -> np.ndarray:
-        """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
+    def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress=iter) -> StreamScore:
+        """The score under the posterior mean.
 
         Args:
-          dataset: of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight
-            is 0 there is no prediction.
-          draw: held for the whole stream, its dropout masks too.
-          progress: wraps the dataset, to show how far it has come.
+          dataset: see the class.
+          learning_rate: if not 0, dynamic evaluation: after each window, a step of SGD at this rate on its
+            negative log-likelihood, summed over time and averaged over rows as in training, moves a copy of
+            the weights. Each window is scored by weights that have not seen it. The paper's is 0.1.
+          progress: see the class.
         """
-        values = [draw[weight] for weight in self.model.posterior.weights]
-        scores, state = [], None
-        for data in progress(dataset):
-            batch = training.unpack(data)
-            if state is None and batch.is_first is not None:
-                state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
-            nats, state = self._function(
-                values, draw.seed, batch.inputs, batch.is_first, batch.targets, state
-            )
-            nats = nats.numpy()
-            kept = np.ones(nats.shape, bool) if batch.weights is None else np.asarray(batch.weights) > 0
-            scores.append(-nats[kept].astype(np.float64))
-        return np.concatenate(scores)
+        draw = self.model.posterior.mean()
+        return _score(self._run(dataset, draw, progress, learning_rate=learning_rate))
 
-    def mean(self, dataset: Iterable, **kwargs) -> StreamScore:
-        """The score under the posterior mean."""
-        return _score(self.log_probabilities(dataset, self.model.posterior.mean(), **kwargs))
-
-    def average(self, dataset: Iterable, samples: int, seed: int | None = None, **kwargs) -> StreamScore:
+    def average(self, dataset: Iterable, samples: int, seed: int | None = None, progress=iter) -> StreamScore:
         """The score of the average of the predictive probabilities over S samples.
 
         Each sample is held for the whole stream. Memory does not grow with S.
 
         Args:
-          dataset: as for `log_probabilities`; iterated S times.
+          dataset: see the class; iterated S times.
           samples: S.
           seed: of the samples; None for the model's.
-          **kwargs: of `log_probabilities`.
+          progress: see the class.
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
-        root = noise.make_seed(self.model.seed if seed is None else seed)
         total = None
         for sample in range(samples):
-            draw = self.model.posterior.sample(noise.derive(root, _EVALUATION, sample))
-            scores = self.log_probabilities(dataset, draw, **kwargs)
+            draw = self.model.posterior.sample(noise.derive(self._seed(seed), _SAMPLES, sample))
+            scores = self.log_probabilities(dataset, draw, progress)
             total = scores if total is None else np.logaddexp(total, scores)
-        return _score(total - math.log(samples))
+        return StreamScore(-float(np.mean(total)) + math.log(samples), len(total))
+
+    def sharpened_bound(
+        self, dataset: Iterable, learning_rate: float = 0.0, seed: int | None = None, progress=iter
+    ) -> SharpenedBound:
+        """The bound of the sharpened posterior with phi at the posterior mean, theta drawn for each window.
+
+        By Jensen's inequality the expectation of `nll + kl` over theta's noise, of which this is one draw for
+        each window, is not below the stream's negative log-likelihood under theta ~ p(theta | phi). The bound
+        depends on the windows, B and T, and looks at a window's targets before it scores them: it says how
+        well the hierarchical model fits, not how well it predicts.
+
+        Args:
+          dataset: see the class.
+          learning_rate: as for `mean`; phi is what moves, by the gradient at theta.
+          seed: of theta's noise; None for the model's.
+          progress: see the class.
+
+        Raises:
+          ValueError: if the model has no sharpening.
+        """
+        if self.model.sharpening is None:
+            raise ValueError(
+                "The sharpened bound is of a model with BayesianModel(..., sharpening=...). "
+                f"Received: model={self.model.name!r}, without"
+            )
+        seed = noise.derive(self._seed(seed), _SHARPENING)
+        windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, learning_rate))
+        score = _score(windows)
+        return SharpenedBound(
+            score.nll, sum(window.kl for window in windows) / score.predictions, score.predictions
+        )
+
+    def log_probabilities(self, dataset: Iterable, draw: Draw, progress=iter) -> np.ndarray:
+        """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
+
+        Args:
+          dataset: see the class.
+          draw: held for the whole stream, its dropout masks too.
+          progress: see the class.
+        """
+        return np.concatenate([window.log_probabilities for window in self._run(dataset, draw, progress)])
+
+    def _seed(self, seed: int | None) -> tf.Tensor:
+        return noise.make_seed(self.model.seed if seed is None else seed)
+
+    def _run(
+        self,
+        dataset: Iterable,
+        draw: Draw,
+        progress: Callable[[Iterable], Iterable],
+        sharpening_seed: tf.Tensor | None = None,
+        learning_rate: float = 0.0,
+    ) -> Iterator[_Window]:
+        """Runs the network over a stream, the weights and the RNN state going on from window to window."""
+        values, state = [draw[weight] for weight in self.model.posterior.weights], None
+        for index, data in enumerate(progress(dataset)):
+            batch = training.unpack(data)
+            if state is None and batch.is_first is not None:
+                state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
+            seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
+            nats, kl, values, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            nats = nats.numpy()
+            kept = np.ones(nats.shape, bool) if batch.weights is None else np.asarray(batch.weights) > 0
+            yield _Window(-nats[kept].astype(np.float64), float(kl))
+
+    def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
+        """One window: nats [B, T], the sharpening's KL, the values for the next window, the RNN state."""
+        model = self.model
+        weights = phi = Draw(dict(zip(model.posterior.weights, values, strict=True)), seed=mask_seed)
+        kl = tf.zeros([])
+        if sharpening_seed is not None:
+            g, _ = training.likelihood_gradient(phi, model, batch, state, training=False)
+            weights, kl = model.sharpening.sharpen(phi, g, sharpening_seed)
+        if learning_rate:
+            g, forward = training.likelihood_gradient(weights, model, batch, state, training=False)
+            rate = learning_rate / forward.nll.rows
+            values = [phi[weight] - rate * g[weight] for weight in phi]
+        else:
+            forward = training.run_under(weights, model, batch, state, training=False)
+        nats = model.likelihood(batch.targets, tf.cast(forward.outputs, tf.float32))
+        return nats, kl, values, forward.state
 
 
-def _score(log_probabilities: np.ndarray) -> StreamScore:
+def _score(windows: Iterable[_Window]) -> StreamScore:
+    log_probabilities = np.concatenate([window.log_probabilities for window in windows])
     return StreamScore(-float(np.mean(log_probabilities)), len(log_probabilities))
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 700.0 else math.inf

@@ -67,7 +67,9 @@ class Loop:
         self.checkpoint_seconds = checkpoint_seconds
         self.best_nll = tf.Variable(math.inf, trainable=False, dtype=tf.float64, name="best_nll")
         self._prepare(next(iter(dataset(0))))
-        carried = {} if model._carried_train is None else {"state": model._carried_train}
+        own = {} if model._carried_train is None else {"state": model._carried_train}
+        if model.sharpening:
+            own["sharpening_optimizer"] = model.sharpening.optimizer
         self.checkpoints = Checkpoints(
             checkpoints_dir,
             {
@@ -75,7 +77,7 @@ class Loop:
                 "optimizer": model.optimizer,
                 "metrics": _Metrics(model),
                 "best_nll": self.best_nll,
-                **carried,
+                **own,
             },
         )
         self._train_step = tf.function(model.train_step)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import likelihoods, noise, objective, recurrence
+from tfp_bayesrnn import likelihoods, noise, recurrence
 from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.metrics import Perplexity
+from tfp_bayesrnn.objective import FreeEnergy
 from tfp_bayesrnn.posterior import Posterior
 from tfp_bayesrnn.recurrence import State
+from tfp_bayesrnn.sharpening import PosteriorSharpening
 from tfp_bayesrnn.training import Minibatch
+
+# Logs of training that say nothing of an evaluation.
+_TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
 
 
 class CarriedState(tf.Module):
@@ -66,6 +71,7 @@ class BayesianModel(keras.Model):
         likelihood="categorical",
         kl_weight: float = 1.0,
         kl_warmup_steps: int = 0,
+        sharpening: PosteriorSharpening | None = None,
         seed: int = 0,
         **kwargs,
     ):
@@ -80,11 +86,12 @@ class BayesianModel(keras.Model):
             function (targets, outputs) -> elementwise negative log-likelihood in nats.
           kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so.
           kl_warmup_steps: over how many steps the KL's weight rises linearly from 0 to `kl_weight`.
+          sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
           seed: of all draws in training; each is a function of it, the step and the replica.
           **kwargs: of `keras.Model`.
 
         Raises:
-          ValueError: for a number that is out of range.
+          ValueError: for a number that is out of range, or a `sharpening` that another model has.
         """
         super().__init__(**kwargs)
         if training_rows is not None and training_rows <= 0:
@@ -94,11 +101,14 @@ class BayesianModel(keras.Model):
                 "kl_weight and kl_warmup_steps must not be negative. "
                 f"Received: kl_weight={kl_weight}, kl_warmup_steps={kl_warmup_steps}"
             )
+        if sharpening is not None and sharpening.built:
+            raise ValueError("A PosteriorSharpening has variables of one model: make another for this one.")
         self.network = network
         self.training_rows = training_rows
         self.likelihood = likelihoods.get(likelihood)
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
+        self.sharpening = sharpening
         self.seed = seed
         self.clip_norm = None
         self.jit_compile_request = "auto"
@@ -107,6 +117,7 @@ class BayesianModel(keras.Model):
         self._carried_test: CarriedState | None = None
         self.nll_tracker = keras.metrics.Mean(name="nll")
         self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
         self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
         self.perplexity_tracker = Perplexity() if self.likelihood is likelihoods.categorical else None
 
@@ -121,6 +132,8 @@ class BayesianModel(keras.Model):
         """Builds the network."""
         if not self.network.built:
             self.network.build(steps.split_inputs(input_shape)[0])
+        if self.sharpening and not self.sharpening.built:
+            self.sharpening.make_variables(self.posterior)
 
     def call(self, inputs, training=False):
         """The network's outputs, from an RNN state of zeros; under the mean unless a draw is in force."""
@@ -266,42 +279,48 @@ class BayesianModel(keras.Model):
         carried = self.carried("train", batch)
         state = carried.read() if carried else None
         step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight())
-        norm = steps.apply_gradients(self, step.gradients)
+        norm = steps.apply_gradients(self, step)
         if carried:
             carried.write(step.state)
         self.kl_tracker.update_state(step.energy.kl)
         self.norm_tracker.update_state(norm)
-        return self._report(batch, step.energy.loss, step.energy.nll, step.outputs, training=True)
+        return self._report(batch, step.energy, step.outputs, training=True)
 
     def test_step(self, data):
         """Evaluates under the posterior mean. `loss` is the NLL per row: the KL is the training data's."""
         batch = steps.unpack(data)
         carried = self.carried("test", batch)
         state = carried.read() if carried else None
-        with self.posterior.mean().in_force():
-            outputs, state = self.run(batch.inputs, batch.is_first, state, training=False)
+        forward = steps.run_under(self.posterior.mean(), self, batch, state, training=False)
         if carried:
-            carried.write(state)
-        nll = objective.negative_log_likelihood(self.likelihood, batch.targets, outputs, batch.weights)
-        return self._report(batch, nll.per_row, nll, outputs, training=False)
+            carried.write(forward.state)
+        nll = forward.nll
+        energy = FreeEnergy(loss=nll.per_row, nll=nll, kl=tf.zeros([]), kl_sharpening=tf.zeros([]))
+        return self._report(batch, energy, forward.outputs, training=False)
 
     def predict_step(self, data):
         """The network's outputs under the posterior mean."""
         return self(steps.unpack(data).inputs, training=False)
 
-    def _report(self, batch: Minibatch, loss, nll, outputs, training: bool) -> dict:
-        rows = tf.shape(tf.nest.flatten(batch.targets)[0])[0]
-        self._loss_tracker.update_state(loss, sample_weight=rows)
+    def _report(self, batch: Minibatch, energy: FreeEnergy, outputs, training: bool) -> dict:
+        nll = energy.nll
+        self._loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
         per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
         self.nll_tracker.update_state(per_prediction, sample_weight=nll.predictions)
+        kl_sharpening = tf.math.divide_no_nan(energy.kl_sharpening, nll.predictions)
+        if self.kl_sharpening_tracker is not None:
+            self.kl_sharpening_tracker.update_state(kl_sharpening, sample_weight=nll.predictions)
         if self.perplexity_tracker is not None:
-            self.perplexity_tracker.update_state(per_prediction, sample_weight=nll.predictions)
+            # With sharpening the bound, which pays for the targets that theta has seen.
+            self.perplexity_tracker.update_state(
+                per_prediction + kl_sharpening, sample_weight=nll.predictions
+            )
         if outputs is None:
             logs = self.get_metrics_result()
         else:
             logs = self.compute_metrics(batch.inputs, batch.targets, outputs, batch.weights)
         if not training:
-            logs = {name: value for name, value in logs.items() if name not in ("kl", "gradient_norm")}
+            logs = {name: value for name, value in logs.items() if name not in _TRAINING_ONLY}
         return logs
 
     # Saving.
@@ -315,6 +334,7 @@ class BayesianModel(keras.Model):
             "likelihood": likelihoods.serialize(self.likelihood),
             "kl_weight": self.kl_weight,
             "kl_warmup_steps": self.kl_warmup_steps,
+            "sharpening": keras.saving.serialize_keras_object(self.sharpening),
             "seed": self.seed,
         }
 
@@ -322,8 +342,9 @@ class BayesianModel(keras.Model):
     def from_config(cls, config):
         """The model whose `get_config` gave `config`."""
         config = dict(config)
-        network = keras.saving.deserialize_keras_object(config.pop("network"))
-        return cls(network, **config)
+        for name in ("network", "sharpening"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
 
     def get_compile_config(self):
         """The arguments of `compile`."""

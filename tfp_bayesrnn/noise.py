@@ -46,6 +46,19 @@ def normal(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return math.sqrt(2.0) * tf.math.erfinv(uniform(shape, seed))
 
 
+def normals(shapes: Sequence[Sequence[int]], seed: tf.Tensor, stream: int) -> list[tf.Tensor]:
+    """Standard normal float32 numbers of several shapes, independent of those of another `stream` >= 0.
+
+    They are cut from one vector, and each stream's vector has a length of its own, because XLA makes one
+    function of all generators of equal shape and then, on a CPU, runs it several times slower. Philox makes
+    numbers by fours.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    spare = -sum(sizes) % 4 + 4 * stream
+    parts = tf.split(normal([sum(sizes) + spare], derive(seed, stream)), [*sizes, spare])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=False)]
+
+
 def bernoulli(shape: Sequence[int] | tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
     """Booleans that are true with the given probability."""
     return uniform(shape, seed) < 2.0 * probability - 1.0

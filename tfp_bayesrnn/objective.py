@@ -18,14 +18,16 @@ class LogLikelihood(NamedTuple):
     total: tf.Tensor  # Nats, summed over every prediction of the minibatch, negated.
     per_row: tf.Tensor  # The same divided by B: summed over time, averaged over rows.
     predictions: tf.Tensor  # How many predictions; padding does not count.
+    rows: tf.Tensor  # B.
 
 
 class FreeEnergy(NamedTuple):
-    """loss = nll.per_row + kl_weight * kl / training_rows. Float32 scalars."""
+    """loss = nll.per_row + kl_weight * kl / training_rows + kl_sharpening / B. Float32 scalars."""
 
     loss: tf.Tensor
     nll: LogLikelihood
     kl: tf.Tensor  # KL[q || p] in nats: of the whole model, neither weighted nor divided.
+    kl_sharpening: tf.Tensor  # In nats, of the minibatch; 0 without sharpening.
 
 
 def negative_log_likelihood(
@@ -49,13 +51,18 @@ def negative_log_likelihood(
         weights = tf.broadcast_to(weights, tf.shape(nats))
         nats, predictions = nats * weights, tf.reduce_sum(weights)
     total = tf.reduce_sum(nats)
-    return LogLikelihood(total, total / tf.cast(tf.shape(nats)[0], tf.float32), predictions)
+    rows = tf.cast(tf.shape(nats)[0], tf.float32)
+    return LogLikelihood(total, total / rows, predictions, rows)
 
 
 def free_energy(
-    nll: LogLikelihood, kl: tf.Tensor, training_rows: float, kl_weight: tf.Tensor | float = 1.0
+    nll: LogLikelihood,
+    kl: tf.Tensor,
+    training_rows: float,
+    kl_weight: tf.Tensor | float = 1.0,
+    kl_sharpening: tf.Tensor | None = None,
 ) -> FreeEnergy:
-    """The objective of one minibatch, per row.
+    """The objective of one minibatch, per row (eqs. 4 and 5; with sharpening eqs. 8 and 9).
 
     Args:
       nll: of the minibatch.
@@ -64,5 +71,11 @@ def free_energy(
         backpropagation, the number of sequences or examples otherwise. Summed over one pass, the rows' shares
         are the whole KL, once.
       kl_weight: 1 for the variational bound; less is a tempered posterior.
+      kl_sharpening: KL[q(theta | phi, (x, y)) || p(theta | phi)] in nats, of a posterior sharpened on this
+        minibatch: paid by this minibatch alone, so it is divided by its B rows, and always in full, since it
+        is the price of having looked at the targets.
     """
-    return FreeEnergy(nll.per_row + kl_weight * kl / training_rows, nll, kl)
+    loss = nll.per_row + kl_weight * kl / training_rows
+    if kl_sharpening is None:
+        return FreeEnergy(loss, nll, kl, tf.zeros([]))
+    return FreeEnergy(loss + kl_sharpening / nll.rows, nll, kl, kl_sharpening)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -24,8 +24,8 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.weights import VariationalWeight
 
-# Seeds of the weights and of the masks of dropout come from separate streams.
-_WEIGHTS, _MASKS = 0, 1
+# Seeds of the weights, of the masks of dropout and of sharpening's noise come from separate streams.
+WEIGHTS, MASKS, SHARPENING = 0, 1, 2
 
 
 class _InForce(threading.local):
@@ -101,7 +101,15 @@ def next_mask_seed() -> tf.Tensor | None:
     if context.draw.seed is None:
         return None
     context.masks += 1
-    return noise.derive(context.draw.seed, _MASKS, context.masks)
+    return noise.derive(context.draw.seed, MASKS, context.masks)
+
+
+def standard_normals(
+    weights: Sequence[VariationalWeight], seed: tf.Tensor, stream: int
+) -> dict[VariationalWeight, tf.Tensor]:
+    """Standard normal noise for each of the weights."""
+    shapes = [weight.shape for weight in weights]
+    return dict(zip(weights, noise.normals(shapes, seed, stream), strict=True)) if shapes else {}
 
 
 class Posterior:
@@ -122,9 +130,14 @@ class Posterior:
         return cls(dict.fromkeys(found))
 
     @property
+    def variational(self) -> list[VariationalWeight]:
+        """The weights that have a distribution, not just a value."""
+        return [weight for weight in self.weights if weight.is_variational]
+
+    @property
     def is_variational(self) -> bool:
         """Whether any weight has a distribution."""
-        return any(weight.is_variational for weight in self.weights)
+        return bool(self.variational)
 
     def sample(self, seed: tf.Tensor | int) -> Draw:
         """A reparameterised draw of every weight.
@@ -134,11 +147,11 @@ class Posterior:
         """
         if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
-        values, epsilons = {}, {}
-        for index, weight in enumerate(self.weights):
-            values[weight], epsilon = weight.sample(noise.derive(seed, _WEIGHTS, index))
-            if epsilon is not None:
-                epsilons[weight] = epsilon
+        epsilons = standard_normals(self.variational, seed, WEIGHTS)
+        values = {
+            weight: weight.sample(epsilons[weight]) if weight in epsilons else weight.mean()
+            for weight in self.weights
+        }
         return Draw(values, epsilons, seed)
 
     def mean(self) -> Draw:

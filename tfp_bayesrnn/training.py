@@ -1,4 +1,4 @@
-"""From a minibatch to the update (Fortunato et al., 2017, Algorithm 1 without sharpening).
+"""From a minibatch to the update (Fortunato et al., 2017: Bayes by Backprop, with or without sharpening).
 
 `BayesianModel.train_step` calls `free_energy_gradients` and then `apply_gradients`; `fit` and the project's
 own loop both call `train_step`. There is no other training code.
@@ -6,14 +6,17 @@ own loop both call `train_step`. There is no other training code.
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import objective
-from tfp_bayesrnn.objective import FreeEnergy
+from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
+from tfp_bayesrnn.posterior import Draw
 from tfp_bayesrnn.recurrence import State
+from tfp_bayesrnn.weights import VariationalWeight
 
 
 class Minibatch(NamedTuple):
@@ -30,8 +33,17 @@ class Step(NamedTuple):
 
     energy: FreeEnergy
     gradients: list[tf.Tensor]  # Of the loss, one for each trainable variable.
+    sharpening_gradients: list[tf.Tensor]  # Of the loss, one for each `PosteriorSharpening.u`.
     state: State  # RNN state after the last time step; None where none is carried.
     outputs: tf.Tensor | None  # Of the network; None unless asked for.
+
+
+class Forward(NamedTuple):
+    """What the network makes of a minibatch under one draw."""
+
+    nll: LogLikelihood
+    state: State
+    outputs: tf.Tensor
 
 
 def split_inputs(x) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -48,6 +60,26 @@ def unpack(data) -> Minibatch:
     return Minibatch(*split_inputs(x), targets, weights)
 
 
+def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool) -> Forward:
+    """Runs the network under a draw of its weights."""
+    with draw.in_force():
+        outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=training)
+    nll = objective.negative_log_likelihood(model.likelihood, batch.targets, outputs, batch.weights)
+    return Forward(nll, new_state, outputs)
+
+
+def likelihood_gradient(
+    draw: Draw, model, batch: Minibatch, state: State, training: bool
+) -> tuple[dict[VariationalWeight, tf.Tensor], Forward]:
+    """Gradient of the minibatch's negative log-likelihood, summed, with respect to every value of `draw`."""
+    weights, values = list(draw), list(draw.values())
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        forward = run_under(draw, model, batch, state, training)
+    gradients = tape.gradient(forward.nll.total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return dict(zip(weights, map(tf.convert_to_tensor, gradients), strict=True)), forward
+
+
 def free_energy_gradients(
     model, batch: Minibatch, state: State, seed: tf.Tensor, kl_weight: tf.Tensor, with_outputs: bool = False
 ) -> Step:
@@ -62,28 +94,66 @@ def free_energy_gradients(
       with_outputs: whether to return the network's outputs too.
     """
     variables = [variable.value for variable in model.trainable_variables]
+    u = [variable.value for variable in model.sharpening.u] if model.sharpening else []
     with tf.GradientTape() as tape:
-        draw = model.posterior.sample(seed)
-        with draw.in_force():
-            outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=True)
-        nll = objective.negative_log_likelihood(model.likelihood, batch.targets, outputs, batch.weights)
-        energy = objective.free_energy(nll, model.posterior.kl(draw), model.training_rows or 1.0, kl_weight)
+        tape.watch(u)
+        phi = model.posterior.sample(seed)
+        theta, kl_sharpening = _sharpened(phi, model, batch, state, seed, tape)
+        forward = run_under(theta, model, batch, state, training=True)
+        energy = objective.free_energy(
+            forward.nll, model.posterior.kl(phi), model.training_rows or 1.0, kl_weight, kl_sharpening
+        )
         loss = tf.add_n([energy.loss, *model.losses])  # Regularisers of the network's own, if any.
-    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    with _second_order_explained(model):
+        gradients = tape.gradient(loss, [*variables, *u], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     return Step(
         energy=energy._replace(loss=loss),
-        gradients=[tf.convert_to_tensor(gradient) for gradient in gradients],
+        gradients=gradients[: len(variables)],
+        sharpening_gradients=gradients[len(variables) :],
         # Truncated backpropagation through time: the state goes on, its gradient does not.
-        state=None if new_state is None else tf.nest.map_structure(tf.stop_gradient, new_state),
-        outputs=outputs if with_outputs else None,
+        state=None if forward.state is None else tf.nest.map_structure(tf.stop_gradient, forward.state),
+        outputs=forward.outputs if with_outputs else None,
     )
 
 
-def apply_gradients(model, gradients: list[tf.Tensor]) -> tf.Tensor:
-    """Clips the gradients of all variables to the model's global norm and applies them; the norm before."""
+def _sharpened(phi: Draw, model, batch: Minibatch, state: State, seed, tape) -> tuple[Draw, tf.Tensor | None]:
+    """theta ~ q(theta | phi, minibatch) and its KL in nats; phi itself and None without sharpening.
+
+    The gradient that it follows is of a pass from the same RNN state, and is held fixed, unseen by `tape`,
+    unless second-order gradients are asked for.
+    """
+    if model.sharpening is None:
+        return phi, None
+    with contextlib.nullcontext() if model.sharpening.second_order else tape.stop_recording():
+        g, _ = likelihood_gradient(phi, model, batch, state, training=True)
+    return model.sharpening.sharpen(phi, g, seed)
+
+
+@contextlib.contextmanager
+def _second_order_explained(model):
+    """Says what to do where a kernel has no second-order gradient."""
+    try:
+        yield
+    except LookupError as error:
+        if model.sharpening is None or not model.sharpening.second_order:
+            raise
+        raise ValueError(
+            "PosteriorSharpening(second_order=True) differentiates the gradient of the network, and an "
+            f"operation in it has no second-order gradient; second_order=False needs none. {error}"
+        ) from error
+
+
+def apply_gradients(model, step: Step) -> tf.Tensor:
+    """Clips the gradients of all variables to the model's global norm and applies them; the norm before.
+
+    Those of the sharpening go to an optimizer of their own, as they are.
+    """
     if model.clip_norm is None:
-        norm = tf.linalg.global_norm(gradients)
+        gradients, norm = step.gradients, tf.linalg.global_norm(step.gradients)
     else:
-        gradients, norm = tf.clip_by_global_norm(gradients, model.clip_norm)
+        gradients, norm = tf.clip_by_global_norm(step.gradients, model.clip_norm)
     model.optimizer.apply(gradients, model.trainable_variables)
+    if model.sharpening:
+        model.sharpening.apply_gradients(step.sharpening_gradients)
     return norm

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_bayesrnn import noise
 from tfp_bayesrnn.distributions import MeanFieldNormal, PointMass, Prior
 from tfp_bayesrnn.distributions.posteriors import scale_from_rho
 
@@ -78,12 +77,9 @@ class VariationalWeight(keras.layers.Layer):
         """|mu| / sigma, by which weights are ranked for pruning; infinite for a `PointMass`."""
         return tf.abs(self.mean()) / self.scale()
 
-    def sample(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """A reparameterised sample mu + sigma * eps, and the eps it was made with; None for a `PointMass`."""
-        if not self.is_variational:
-            return self.mean(), None
-        epsilon = noise.normal(self.shape, seed)
-        return self.mean() + self.scale() * epsilon, epsilon
+    def sample(self, epsilon: tf.Tensor) -> tf.Tensor:
+        """The reparameterised sample mu + sigma * epsilon of standard normal noise of the weight's shape."""
+        return self.mean() + self.scale() * epsilon
 
     def prior_distribution(self) -> tfd.Distribution:
         """p(w)."""
