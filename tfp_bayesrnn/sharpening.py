@@ -26,6 +26,11 @@ from tfp_bayesrnn.posterior import Draw, Posterior
 from tfp_bayesrnn.weights import VariationalWeight
 
 
+def default_optimizer(learning_rate: float = 1e-3) -> keras.optimizers.Optimizer:
+    """RMSprop, whose steps do not depend on the scale of the gradient; its usual epsilon would drown it."""
+    return keras.optimizers.RMSprop(learning_rate, epsilon=1e-20)
+
+
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class PosteriorSharpening(keras.layers.Layer):
     """q(theta | phi, (x, y)), for the `sharpening` argument of `BayesianModel`.
@@ -56,7 +61,8 @@ class PosteriorSharpening(keras.layers.Layer):
         Args:
           sigma0: standard deviation of theta around its mean; with 0, theta is phi and nothing is sharpened.
           second_order: whether gradients go through g too. By default g is held fixed.
-          optimizer: of u; None for Adam. Its step must not depend on the scale of the gradient, so no SGD.
+          optimizer: of u; None for `default_optimizer()`. Its step must not depend on the scale of the
+            gradient: no SGD, and a tiny epsilon.
           **kwargs: of `keras.layers.Layer`.
 
         Raises:
@@ -67,8 +73,7 @@ class PosteriorSharpening(keras.layers.Layer):
             raise ValueError(f"sigma0 must not be negative. Received: sigma0={sigma0}")
         self.sigma0 = float(sigma0)
         self.second_order = bool(second_order)
-        # Gradients with respect to u are as small as 1e-8: Adam's usual epsilon would drown them.
-        self.optimizer = keras.optimizers.get(optimizer or keras.optimizers.Adam(1e-3, epsilon=1e-20))
+        self.optimizer = keras.optimizers.get(optimizer or default_optimizer())
         self.u: list[keras.Variable] = []
 
     def make_variables(self, posterior: Posterior) -> None:

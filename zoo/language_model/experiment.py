@@ -81,12 +81,13 @@ class Experiment:
                         tf.summary.scalar(name, value)
             board.flush()
             logging.info(
-                "epoch %d/%d: valid perplexity %.2f (mean), train NLL %.4f nats/token (one draw), "
+                "epoch %d/%d: valid perplexity %.2f (mean), train NLL %.4f nats/token (one draw)%s, "
                 "KL %.4f nats/training token, %.0f s, %.0f tokens/s",
                 report.epoch,
                 self.config.train.epochs,
                 score.perplexity,
                 entry["train_nll"],
+                f" + sharpening KL {entry['train_kl_sharpening']:.4f}" if self.model.sharpening else "",
                 entry["kl_per_training_token"],
                 report.seconds,
                 entry["tokens_per_second"],
@@ -109,6 +110,7 @@ class Experiment:
             "rows": self.config.evaluate.rows,
             "loss": report.logs["loss"],
             "train_nll": report.logs["nll"],
+            "train_kl_sharpening": report.logs.get("kl_sharpening", 0.0),
             "kl": report.logs["kl"],
             "kl_per_training_token": report.logs["kl"] / self.windows.predictions,
             "gradient_norm": report.logs["gradient_norm"],

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError
+from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError, PosteriorSharpening, sharpening
 from zoo.data.corpus import Corpus, load_corpus
 from zoo.data.known import KNOWN_SIZES
 from zoo.data.windows import train_windows
@@ -22,6 +22,7 @@ def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int
         training_rows=train.batch * windows_per_epoch,
         kl_weight=train.kl_weight,
         kl_warmup_steps=round(train.kl_warmup_epochs * windows_per_epoch),
+        sharpening=_sharpening(config),
         seed=config.seed,
         name=config.preset,
     )
@@ -33,6 +34,15 @@ def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
     )
     return model
+
+
+def _sharpening(config: ConfigDict) -> PosteriorSharpening | None:
+    if config.method != "bbb_sharpened":
+        return None
+    settings = config.sharpening
+    return PosteriorSharpening(
+        settings.sigma0, settings.second_order, sharpening.default_optimizer(settings.learning_rate)
+    )
 
 
 def model_for(config: ConfigDict, corpus: Corpus | None = None) -> BayesianModel:

@@ -16,6 +16,7 @@ from tfp_bayesrnn import (
 )
 from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
+from zoo import presets
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -225,7 +226,7 @@ class LanguageModelNetwork(keras.Model):
 
 def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
     """The network of a resolved configuration (`zoo.presets`)."""
-    bayesian = config.method == "bbb"
+    bayesian = config.method in presets.BAYESIAN_METHODS
     posterior = config.posterior
     return LanguageModelNetwork(
         vocabulary_size,

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn.evaluation import StreamEvaluator, StreamScore
+from tfp_bayesrnn.evaluation import SharpenedBound, StreamEvaluator, StreamScore
 from zoo import progress
 from zoo.data.corpus import Corpus
-from zoo.data.windows import evaluation_windows
+from zoo.data.windows import Windows, evaluation_windows
 
 
 def final_results(
@@ -22,7 +23,7 @@ def final_results(
     step: int,
     steps_per_epoch: int,
 ) -> dict[str, Any]:
-    """Scores valid and test with the posterior mean, and by model averaging where samples are asked for.
+    """Scores valid and test with the posterior mean, and in every other way that is asked for.
 
     Args:
       config: of the run.
@@ -52,51 +53,99 @@ def final_results(
         ),
     }
     for split in ("valid", "test"):
-        windows = evaluation_windows(
-            getattr(corpus, split), rows=config.evaluate.final_rows, unroll=config.evaluate.final_unroll
-        )
-        score = evaluator.mean(windows.dataset(), progress=progress.windows(split))
-        results[split] = {**_figures(score, windows.batch), "weights": "mean"}
-        if config.evaluate.num_samples:
-            score = evaluator.average(
-                windows.dataset(), config.evaluate.num_samples, progress=progress.windows(f"{split}, samples")
-            )
-            results[f"{split}_mc"] = {
-                **_figures(score, windows.batch),
-                "samples": config.evaluate.num_samples,
-            }
+        results.update(_split_results(split, getattr(corpus, split), config, evaluator))
     if corpus.entropy_rate is not None:
         results["lowest_perplexity"] = math.exp(corpus.entropy_rate)
     return results
 
 
-def _figures(score: StreamScore, rows: int) -> dict[str, Any]:
-    layout = "one stream" if rows == 1 else f"{rows} rows"
+def _split_results(
+    split: str, tokens: np.ndarray, config: ConfigDict, evaluator: StreamEvaluator
+) -> dict[str, dict[str, Any]]:
+    """The figures of one split, a dictionary for each way of evaluation that is asked for."""
+    settings = config.evaluate
+    windows = evaluation_windows(tokens, rows=settings.final_rows, unroll=settings.final_unroll)
+    score = evaluator.mean(windows.dataset(), progress=progress.windows(split))
+    results = {split: {**_figures(score, windows), "weights": "mean"}}
+    if settings.num_samples:
+        samples = settings.num_samples
+        score = evaluator.average(windows.dataset(), samples, progress=progress.windows(f"{split}, samples"))
+        results[f"{split}_mc"] = {**_figures(score, windows), "samples": samples}
+    if config.method == "bbb_sharpened":
+        windows = evaluation_windows(tokens, rows=settings.rows, unroll=settings.unroll)
+        bound = evaluator.sharpened_bound(windows.dataset(), progress=progress.windows(f"{split}, bound"))
+        same_rows = evaluator.mean(windows.dataset(), progress=progress.windows(f"{split}, mean"))
+        results[f"{split}_sharpened_bound"] = {
+            **_bound_figures(bound, windows),
+            "mean_perplexity_of_same_rows": same_rows.perplexity,
+        }
+    if settings.dynamic_learning_rate:
+        results.update(_dynamic_results(split, tokens, config, evaluator))
+    return results
+
+
+def _dynamic_results(
+    split: str, tokens: np.ndarray, config: ConfigDict, evaluator: StreamEvaluator
+) -> dict[str, dict[str, Any]]:
+    """Dynamic evaluation of the mean and, of a sharpened model, of the bound."""
+    rate = config.evaluate.dynamic_learning_rate
+    windows = evaluation_windows(tokens, rows=config.evaluate.final_rows, unroll=config.evaluate.unroll)
+    score = evaluator.mean(
+        windows.dataset(), learning_rate=rate, progress=progress.windows(f"{split}, dynamic")
+    )
+    results = {
+        f"{split}_dynamic": {
+            **_figures(score, windows),
+            "weights": "mean, SGD after every window",
+            "learning_rate": rate,
+            "batch": windows.batch,
+            "unroll": windows.unroll,
+        }
+    }
+    if config.method == "bbb_sharpened":
+        bound = evaluator.sharpened_bound(
+            windows.dataset(), learning_rate=rate, progress=progress.windows(f"{split}, dynamic bound")
+        )
+        results[f"{split}_dynamic_sharpened_bound"] = {
+            **_bound_figures(bound, windows),
+            "learning_rate": rate,
+        }
+    return results
+
+
+def _figures(score: StreamScore, windows: Windows) -> dict[str, Any]:
     return {
         "perplexity": score.perplexity,
         "nll": score.nll,
         "tokens": score.predictions,
-        "layout": layout,
+        "layout": _layout(windows),
     }
+
+
+def _bound_figures(bound: SharpenedBound, windows: Windows) -> dict[str, Any]:
+    return {
+        "perplexity_bound": bound.perplexity_bound,
+        "kl_per_token": bound.kl,
+        "tokens": bound.predictions,
+        "layout": _layout(windows),
+        "weights": "phi: mean; theta: a draw for every window, which has seen its targets",
+        "batch": windows.batch,
+        "unroll": windows.unroll,
+    }
+
+
+def _layout(windows: Windows) -> str:
+    return "one stream" if windows.batch == 1 else f"{windows.batch} rows"
 
 
 def summary(results: dict[str, Any]) -> str:
     """A table of the perplexities, saying which weights each is of."""
     rows = [("split", "weights", "perplexity", "tokens", "layout")]
     for split in ("valid", "test"):
-        for key in (split, f"{split}_mc"):
-            if key in results:
-                figures = results[key]
-                weights = figures.get("weights") or f"{figures['samples']} samples"
-                rows.append(
-                    (
-                        split,
-                        weights,
-                        f"{figures['perplexity']:.2f}",
-                        f"{figures['tokens']:,}",
-                        figures["layout"],
-                    )
-                )
+        for suffix, description in _WAYS.items():
+            figures = results.get(f"{split}{suffix}")
+            if figures is not None:
+                rows.append((split, *_row(description, figures)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         f"{results['preset']} ({results['method']}), best of {results['epochs_trained']} epochs: "
@@ -106,8 +155,35 @@ def summary(results: dict[str, Any]) -> str:
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    if any("perplexity_bound" in figures for figures in results.values() if isinstance(figures, dict)):
+        lines.append(
+            "  bound: an upper bound on the perplexity, of weights that have seen each window's own targets, "
+            "their KL paid"
+        )
     if "lowest_perplexity" in results:
         lines.append(
             f"  lowest perplexity any model can reach in expectation: {results['lowest_perplexity']:.2f}"
         )
     return "\n".join(lines)
+
+
+# The ways of evaluation by the suffix of their key in results.json.
+_WAYS = {
+    "": "mean",
+    "_mc": "{samples} samples",
+    "_sharpened_bound": "sharpened bound, batch {batch}, unroll {unroll}, KL {kl_per_token:.4f}/token",
+    "_dynamic": "mean, dynamic, unroll {unroll}, rate {learning_rate:g}",
+    "_dynamic_sharpened_bound": (
+        "sharpened bound, dynamic, unroll {unroll}, rate {learning_rate:g}, KL {kl_per_token:.4f}/token"
+    ),
+}
+
+
+def _row(description: str, figures: dict[str, Any]) -> tuple[str, str, str, str]:
+    if "perplexity_bound" in figures:
+        perplexity = f"<= {figures['perplexity_bound']:.2f}"
+        if "mean_perplexity_of_same_rows" in figures:
+            perplexity += f" (mean: {figures['mean_perplexity_of_same_rows']:.2f})"
+    else:
+        perplexity = f"{figures['perplexity']:.2f}"
+    return description.format(**figures), perplexity, f"{figures['tokens']:,}", figures["layout"]
