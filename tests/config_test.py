@@ -93,7 +93,7 @@ def test_a_tables_name_is_answered_with_its_fields():
 
 BAD = [
     ("task", "captions", "one of language_model"),
-    ("method", "bayes", "one of deterministic, dropout, variational_dropout, bbb"),
+    ("method", "bayes", "one of deterministic, dropout, variational_dropout, bbb, bbb_sharpened"),
     ("data.name", "ptbb", "one of builtin, ptb, text, wikitext2"),
     ("model.dropout", 1.0, r"a number in \[0, 1\)"),
     ("model.word_dropout", -0.1, r"a number in \[0, 1\)"),
@@ -106,6 +106,8 @@ BAD = [
     ("prior.granularity", "layer", "one of row, weight, tensor"),
     ("posterior.other_scale_range", (1.0, 0.5), "two numbers"),
     ("posterior.other_scale_range", (0.5,), "two numbers"),
+    ("sharpening.sigma0", -0.1, "at least 0"),
+    ("evaluate.dynamic_learning_rate", -0.1, "at least 0"),
     ("train.epochs", 0, "at least 1"),
     ("train.decay", 1.5, "at most 1"),
     ("train.learning_rate", float("inf"), "a number above 0"),

@@ -123,6 +123,57 @@ def test_evaluate_with_samples(copy, capsys):
     assert "2 samples" in capsys.readouterr().out
 
 
+def test_a_sharpened_run_and_every_way_to_evaluate_it(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    short = ("--config.train.epochs=1", "--config.sharpening.sigma0=0.05")
+    assert run("train", workdir, *short, preset="demo_bbb_sharpened") == 0
+    assert metrics(workdir)[0]["train_kl_sharpening"] > 0.0
+    before = json.loads((workdir / "results.json").read_text())
+    assert not {"test_mc", "test_dynamic"} & set(before)
+    # Embedding, LSTM and softmax have mu, rho and u; the softmax's bias has a mean only.
+    variational = 355 * 8 * 2 + 16 * 32 + 32
+    assert before["parameters"] == {"weights": variational + 355, "trainable": 3 * variational + 355}
+
+    capsys.readouterr()
+    more = (
+        "--num_samples=2",
+        "--config.evaluate.dynamic_learning_rate=0.1",
+        "--config.evaluate.final_rows=10",
+    )
+    assert run("evaluate", workdir, *more) == 0
+    table, results = capsys.readouterr().out, json.loads((workdir / "results.json").read_text())
+    bound = results["test_sharpened_bound"]
+    assert bound == before["test_sharpened_bound"]
+    assert (bound["batch"], bound["unroll"]) == (20, 35)
+    assert 0.0 < bound["kl_per_token"] < 0.1
+    assert "nll" not in bound  # It has seen the targets: never shown by itself.
+    assert bound["tokens"] == results["test"]["tokens"] == results["test_dynamic"]["tokens"]
+    for figures in (results["test_dynamic"], results["test_dynamic_sharpened_bound"]):
+        assert (figures["learning_rate"], figures["batch"], figures["unroll"]) == (0.1, 10, 35)
+    # Each row is a grammar's endless text: a model of one epoch gains by learning on.
+    assert results["test_dynamic"]["perplexity"] < results["test"]["perplexity"]
+    assert results["test_dynamic_sharpened_bound"]["perplexity_bound"] < bound["perplexity_bound"]
+    for line in (
+        f"<= {bound['perplexity_bound']:.2f} (mean: {bound['mean_perplexity_of_same_rows']:.2f})",
+        f"sharpened bound, batch 20, unroll 35, KL {bound['kl_per_token']:.4f}/token",
+        "mean, dynamic, unroll 35, rate 0.1",
+        "sharpened bound, dynamic, unroll 35, rate 0.1",
+        "2 samples",
+        "an upper bound on the perplexity",
+    ):
+        assert line in table
+
+
+def test_dynamic_evaluation_of_a_tied_dropout_model(tmp_path):
+    workdir, short = tmp_path / "run", ("--config.train.epochs=1", "--config.model.tied=true")
+    assert run("train", workdir, *short, preset="demo_dropout") == 0
+    assert run("evaluate", workdir, "--config.evaluate.dynamic_learning_rate=0.1") == 0
+    results = json.loads((workdir / "results.json").read_text())
+    assert "test_sharpened_bound" not in results
+    assert "test_dynamic_sharpened_bound" not in results
+    assert results["test_dynamic"]["perplexity"] < results["test"]["perplexity"]
+
+
 def one_line_error(capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ")

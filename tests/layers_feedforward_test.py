@@ -54,6 +54,16 @@ class TestEmbedding:
             layer.attend(SEQUENCES), SEQUENCES @ layer.embeddings.mu.numpy().T, rtol=1e-5, atol=1e-5
         )
 
+    def test_attend_adds_its_bias_which_has_no_distribution(self):
+        layer = VariationalEmbedding(6, 4, attend_bias=True)
+        layer.build()
+        assert [weight.is_variational for weight in (layer.embeddings, layer.bias)] == [True, False]
+        plain = layer.attend(SEQUENCES)
+        layer.bias.mu.assign(np.arange(6.0))
+        with Posterior.of(layer).mean().in_force():
+            np.testing.assert_allclose(layer.attend(SEQUENCES), plain + np.arange(6.0), rtol=1e-5)
+        assert VariationalEmbedding.from_config(layer.get_config()).attend_bias
+
     def test_mask_zero_masks_the_layers_that_follow(self):
         ids = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
         layers = [VariationalEmbedding(6, 4, mask_zero=True), VariationalLSTM(3)]

@@ -21,11 +21,22 @@ def test_every_preset_is_valid_and_of_one_shape(name):
 
 def test_the_presets_there_are():
     names = set(presets.preset_names())
-    methods = ("deterministic", "dropout", "variational_dropout", "bbb")
+    methods = ("deterministic", "dropout", "variational_dropout", "bbb", "bbb_sharpened")
     for method in methods:
         assert {f"demo_{method}", *(f"ptb_{size}_{method}" for size in ("small", "medium", "large"))} <= names
     assert {"text_small_bbb", "text_small_dropout", "text_medium_bbb", "text_medium_dropout"} <= names
-    assert "wikitext2_medium_bbb" in names
+    assert {"text_small_bbb_sharpened", "wikitext2_medium_bbb", "wikitext2_medium_bbb_sharpened"} <= names
+
+
+@pytest.mark.parametrize("name", [name for name in presets.preset_names() if name.endswith("_sharpened")])
+def test_sharpening_is_all_that_a_sharpened_preset_adds(name):
+    plain, sharpened = fields(name.removesuffix("_sharpened")), fields(name)
+    named = ("preset", "method", "description")
+    assert {f: v for f, v in plain.items() if f not in named} == {
+        f: v for f, v in sharpened.items() if f not in named
+    }
+    assert sharpened["method"] == "bbb_sharpened"
+    assert sharpened["sharpening.sigma0"] == 0.02
 
 
 # What the papers and released codes say, written out a second time on purpose.

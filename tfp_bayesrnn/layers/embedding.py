@@ -28,6 +28,7 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         output_dim: int,
         embeddings_initializer="uniform",
         mask_zero: bool = False,
+        attend_bias: bool = False,
         prior=None,
         posterior=None,
         kl_weight: float | None = None,
@@ -41,6 +42,7 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
           output_dim: the size of a vector.
           embeddings_initializer: of the posterior mean.
           mask_zero: whether id 0 is padding, to be masked in the layers that follow.
+          attend_bias: whether `attend` adds a bias, which starts at zero and has no distribution.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
@@ -58,13 +60,17 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         self.output_dim = int(output_dim)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.mask_zero = mask_zero
+        self.attend_bias = attend_bias
         self.supports_masking = mask_zero
         self.autocast = False
 
     def build(self, input_shape=None):
-        """Makes the table, [input_dim, output_dim]."""
+        """Makes the table [input_dim, output_dim], and the bias [input_dim] of `attend`."""
         shape = (self.input_dim, self.output_dim)
         self.embeddings = self._add_variational_weight("embeddings", shape, self.embeddings_initializer)
+        if self.attend_bias:
+            zeros = keras.initializers.Zeros()
+            self.bias = self._add_variational_weight("bias", (self.input_dim,), zeros, variational=False)
 
     def call(self, inputs, training=False):
         """The vectors of the ids."""
@@ -73,9 +79,11 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         return tf.cast(tf.gather(table, tf.cast(inputs, tf.int32)), self.compute_dtype)
 
     def attend(self, inputs, training=False):
-        """`inputs` [..., output_dim] times the transposed table: [..., input_dim]."""
-        table = tf.cast(self._draw_for_call(training)[self.embeddings], self.compute_dtype)
-        return tf.einsum("...u,vu->...v", tf.cast(inputs, self.compute_dtype), table)
+        """`inputs` [..., output_dim] times the transposed table, plus the bias: [..., input_dim]."""
+        draw = self._draw_for_call(training)
+        table = tf.cast(draw[self.embeddings], self.compute_dtype)
+        outputs = tf.einsum("...u,vu->...v", tf.cast(inputs, self.compute_dtype), table)
+        return outputs + tf.cast(draw[self.bias], self.compute_dtype) if self.attend_bias else outputs
 
     def compute_mask(self, inputs, mask=None):
         """Where the ids are not 0, if `mask_zero`."""
@@ -94,4 +102,5 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
             "output_dim": self.output_dim,
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "mask_zero": self.mask_zero,
+            "attend_bias": self.attend_bias,
         }

@@ -128,6 +128,7 @@ class LanguageModelNetwork(keras.Model):
             vocabulary_size,
             embedding_units,
             embeddings_initializer=uniform,
+            attend_bias=tied,
             posterior=self._other_posterior,
             name="embedding",
             **common,
@@ -151,11 +152,7 @@ class LanguageModelNetwork(keras.Model):
             for index in range(layers)
         ]
         self.output_dropout = Dropout(output_dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
-        if tied:
-            self.softmax_bias = self.add_weight(
-                shape=(vocabulary_size,), initializer="zeros", name="softmax_bias", autocast=False
-            )
-        else:
+        if not tied:
             self.softmax = VariationalDense(
                 vocabulary_size,
                 kernel_initializer=uniform,
@@ -190,7 +187,6 @@ class LanguageModelNetwork(keras.Model):
         hidden = self.output_dropout(self.dropouts[-1](hidden, training=training), training=training)
         if self.tied:
             logits = self.embedding.attend(hidden, training=training)
-            logits += tf.cast(self.softmax_bias, logits.dtype)
         else:
             logits = self.softmax(hidden, training=training)
         return logits, new_state

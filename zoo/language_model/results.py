@@ -34,6 +34,7 @@ def final_results(
       steps_per_epoch: windows in one pass over the training data.
     """
     model = evaluator.model
+    trained = [*model.trainable_variables, *(model.sharpening.u if model.sharpening else [])]
     results = {
         "task": config.task,
         "preset": config.preset,
@@ -46,7 +47,7 @@ def final_results(
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
         "parameters": {
             "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
-            "trainable": sum(math.prod(variable.shape) for variable in model.trainable_variables),
+            "trainable": sum(math.prod(variable.shape) for variable in trained),
         },
         "kl_per_training_token": next(
             (entry["kl_per_training_token"] for entry in metrics if entry["step"] == step), None
