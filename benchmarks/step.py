@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, Posterior, VariationalLSTM, noise, ops
+from tfp_bayesrnn import BayesianModel, Posterior, PosteriorSharpening, VariationalLSTM, noise, ops
 from zoo.language_model.network import build_network
 from zoo.presets import get_preset
 
@@ -69,7 +69,10 @@ def our_step(units: int, method: str, jit: bool) -> Callable[[], None]:
     """`BayesianModel.train_step` of the zoo's model."""
     config = get_preset(f"ptb_medium_{method}")
     config.model.units = config.model.embedding_units = units
-    model = BayesianModel(build_network(config, VOCABULARY), training_rows=BATCH * PTB_WINDOWS)
+    sharpening = PosteriorSharpening() if method == "bbb_sharpened" else None
+    model = BayesianModel(
+        build_network(config, VOCABULARY), training_rows=BATCH * PTB_WINDOWS, sharpening=sharpening
+    )
     model.build((None, None))
     model.compile(keras.optimizers.SGD(0.1), clip_norm=5.0, jit_compile=jit)
     model.optimizer.build(model.trainable_variables)
@@ -80,7 +83,7 @@ def our_step(units: int, method: str, jit: bool) -> Callable[[], None]:
 
 def step_contestants(units: int) -> dict[str, Callable[[], None]]:
     contestants = {"Keras layers, deterministic": keras_step(units)}
-    for method in ("deterministic", "bbb"):
+    for method in ("deterministic", "bbb", "bbb_sharpened"):
         for jit in (False, True):
             label = f"ours, {method}{', XLA' if jit else ''}"
             contestants[label] = our_step(units, method, jit)

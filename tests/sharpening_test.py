@@ -375,8 +375,8 @@ class TestFreeEnergy:
     def test_its_gradients_are_central_differences(self, case, second_order):
         """By mu, rho and u of every weight, along a random direction; with g held at its value, or not.
 
-        The gradients are float32 numbers: a part in 1e4 is a hundred times their rounding, and far less
-        than what the two kinds differ by.
+        The gradients are float32 numbers: 2e-5 is some hundred of their roundings, and by a hundred times
+        that the two kinds differ.
         """
         model, data, state, nll = CASES[case](second_order=second_order)
         scatter(model.sharpening.u)
@@ -391,13 +391,13 @@ class TestFreeEnergy:
         variables |= {("u", w): u for w, u in zip(oracle.chosen, model.sharpening.u, strict=True)}
         for key, (slope, direction) in (moving if second_order else fixed).items():
             actual = np.sum(of[id(variables[key])].numpy() * direction)
-            size = 1e-4 * (abs(slope) + np.linalg.norm(of[id(variables[key])]))
+            size = 2e-5 * (abs(slope) + np.linalg.norm(of[id(variables[key])]))
             assert abs(actual - slope) < size, (key, actual, slope)
             other = (fixed if second_order else moving)[key][0]
             if key[0] == "u":  # g does not depend on u.
                 assert abs(other - slope) < 1e-6 * (1.0 + abs(slope))
             else:
-                assert abs(other - slope) > 20 * size, (key, slope, other)
+                assert abs(other - slope) > 100 * size, (key, slope, other)
 
     def test_is_never_below_the_nll_it_contains(self):
         generator = np.random.default_rng(0)
@@ -605,6 +605,22 @@ class TestOff:
             histories.append(model.fit(X, Y, batch_size=2, epochs=2, shuffle=False, verbose=0).history)
         self.assert_same(plain, off, histories)
 
+    @pytest.mark.parametrize(
+        "stateful",
+        [lambda: keras.layers.BatchNormalization(momentum=0.9), lambda: keras.layers.Dropout(0.5, seed=1)],
+        ids=["moving averages", "the seeds of Keras's own dropout"],
+    )
+    def test_for_what_a_training_pass_changes(self, stateful):
+        weights = []
+        for sharpening in (None, PosteriorSharpening(0.0)):
+            keras.utils.set_random_seed(1)
+            layer = stateful()
+            model = regression([layer, VariationalDense(1, prior=PRIOR)], sharpening=sharpening)
+            for _ in range(2):
+                model.train_on_batch(X, Y)
+            weights.append(values([*model.network.variables, *layer.variables]))
+        assert_identical(*weights)
+
     def test_the_energies_and_states_of_a_step(self):
         models = [language_model(sharpening=s) for s in (None, PosteriorSharpening(0.0))]
         state = [[tf.fill([2, UNITS], 0.3)] * 2]
@@ -702,7 +718,8 @@ class TestQuadratic:
 
 class TestUpdate:
     def after(self, steps=1, learning_rate=0.1, clip_norm=None, optimizer=None, sigma0=0.3):
-        optimizer = optimizer or keras.optimizers.Adam(1e-2, epsilon=1e-20)
+        # Adam would hide a change of the gradient's scale.
+        optimizer = optimizer or keras.optimizers.SGD(0.5)
         model = regression(compiled=False, sharpening=PosteriorSharpening(sigma0, optimizer=optimizer))
         model.compile(keras.optimizers.SGD(learning_rate), clip_norm=clip_norm, run_eagerly=True)
         for _ in range(steps):
@@ -735,10 +752,11 @@ class TestUpdate:
         start = flat(self.after(steps=0).sharpening.u)
         model = self.after(steps=0)
         gradient = flat(step_of(model, (X, Y), seed=model.step_seed(), kl_weight=1.0).sharpening_gradients)
-        by_sgd = flat(self.after(optimizer=keras.optimizers.SGD(0.5)).sharpening.u)
+        by_sgd = flat(self.after().sharpening.u)
         np.testing.assert_allclose(by_sgd - start, -0.5 * gradient, rtol=1e-4, atol=1e-6)
         for sigma0 in (0.3, 0.01):
-            moved = flat(self.after(sigma0=sigma0).sharpening.u) - start
+            adam = keras.optimizers.Adam(1e-2, epsilon=1e-20)
+            moved = flat(self.after(sigma0=sigma0, optimizer=adam).sharpening.u) - start
             np.testing.assert_allclose(np.abs(moved), 1e-2, rtol=1e-3)
 
     def test_the_defaults_step_does_not_depend_on_the_scale_of_the_gradient(self):
@@ -746,8 +764,9 @@ class TestUpdate:
         moves = []
         for scale in (1.0, 1e-4, 1e-8):
             sharpening = regression(sharpening=PosteriorSharpening(0.02)).sharpening
-            before, gradients = flat(sharpening.u), random_like(sharpening.u, scale).values()
-            sharpening.apply_gradients(list(gradients))
+            generator, before = np.random.default_rng(6), flat(sharpening.u)
+            gradients = [generator.choice([-1.0, 1.0], u.shape) * scale for u in sharpening.u]
+            sharpening.apply_gradients([tf.constant(gradient, tf.float32) for gradient in gradients])
             moves.append(flat(sharpening.u) - before)
         assert np.abs(moves[0]).min() > 5e-4
         for move in moves[1:]:
@@ -869,7 +888,7 @@ class TestSaving:
         assert again.sharpening is not sharpening
         assert (again.sharpening.sigma0, again.sharpening.second_order) == (0.3, True)
         assert type(again.sharpening.optimizer) is type(sharpening.optimizer)
-        assert_identical(all_variables(again), all_variables(model))
+        assert_identical(values(again.weights), values(model.weights))
         for _ in range(3):
             logs = [each.train_on_batch(X, Y, return_dict=True) for each in (again, model)]
             assert logs[0] == logs[1]
@@ -959,7 +978,8 @@ class TestResume:
         # What a resume that forgot them would get wrong.
         assert int(whole.sharpening.optimizer.iterations) == 2 * STEPS
         fresh = language_model(layers=[Dropout(0.2)], sharpening=PosteriorSharpening(0.3))
-        assert np.all(flat(whole.sharpening.u) != flat(fresh.sharpening.u))
+        for u, start in zip(whole.sharpening.u, fresh.sharpening.u, strict=True):
+            assert np.abs(u.numpy() - start.numpy()).max() > 0.05
         assert np.any(flat(whole.sharpening.optimizer.variables[2:]) != 0.0)
 
 

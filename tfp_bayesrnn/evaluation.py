@@ -175,7 +175,7 @@ class StreamEvaluator:
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
             nats, kl, values, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
             nats = nats.numpy()
-            kept = np.ones(nats.shape, bool) if batch.weights is None else np.asarray(batch.weights) > 0
+            kept = _counts(batch.weights, nats.shape)
             yield _Window(-nats[kept].astype(np.float64), float(kl))
 
     def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
@@ -194,6 +194,14 @@ class StreamEvaluator:
             forward = training.run_under(weights, model, batch, state, training=False)
         nats = model.likelihood(batch.targets, tf.cast(forward.outputs, tf.float32))
         return nats, kl, values, forward.state
+
+
+def _counts(weights, shape: tuple[int, ...]) -> np.ndarray:
+    """Which of the predictions, of `shape`, count: `weights` has this shape or its leading axes."""
+    if weights is None:
+        return np.ones(shape, bool)
+    weights = np.asarray(weights)
+    return np.broadcast_to((weights > 0).reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
 
 def _score(windows: Iterable[_Window]) -> StreamScore:

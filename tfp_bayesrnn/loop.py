@@ -146,7 +146,7 @@ class Loop:
 
     def _check_weights(self, step: int):
         """A finite loss and gradient can still have led to weights that are not, which must not be saved."""
-        for variable in self.model.trainable_variables:
+        for variable in self.model.trained_variables:
             if not bool(tf.reduce_all(tf.math.is_finite(variable.value))):
                 raise self._diverged(variable.path, step)
 

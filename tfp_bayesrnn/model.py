@@ -128,6 +128,11 @@ class BayesianModel(keras.Model):
         """q(w) over all weights of the network."""
         return Posterior.of(self.network)
 
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """Every variable that training moves: the trainable ones, and those of the sharpening."""
+        return [*self.trainable_variables, *(self.sharpening.u if self.sharpening else [])]
+
     def build(self, input_shape=None):
         """Builds the network."""
         if not self.network.built:

@@ -27,8 +27,8 @@ from tfp_bayesrnn.weights import VariationalWeight
 
 
 def default_optimizer(learning_rate: float = 1e-3) -> keras.optimizers.Optimizer:
-    """RMSprop, whose steps do not depend on the scale of the gradient; its usual epsilon would drown it."""
-    return keras.optimizers.RMSprop(learning_rate, epsilon=1e-20)
+    """RMSprop: its steps do not depend on the scale of the gradient, if a tiny epsilon does not drown it."""
+    return keras.optimizers.RMSprop(learning_rate, epsilon=1e-30)
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")

@@ -121,11 +121,13 @@ def _sharpened(phi: Draw, model, batch: Minibatch, state: State, seed, tape) -> 
     """theta ~ q(theta | phi, minibatch) and its KL in nats; phi itself and None without sharpening.
 
     The gradient that it follows is of a pass from the same RNN state, and is held fixed, unseen by `tape`,
-    unless second-order gradients are asked for.
+    unless second-order gradients are asked for. That pass leaves no trace in variables: moving averages move
+    and random seeds advance once a step, with theta.
     """
     if model.sharpening is None:
         return phi, None
-    with contextlib.nullcontext() if model.sharpening.second_order else tape.stop_recording():
+    recorded = contextlib.nullcontext() if model.sharpening.second_order else tape.stop_recording()
+    with recorded, keras.StatelessScope():
         g, _ = likelihood_gradient(phi, model, batch, state, training=True)
     return model.sharpening.sharpen(phi, g, seed)
 

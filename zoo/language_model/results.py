@@ -34,7 +34,6 @@ def final_results(
       steps_per_epoch: windows in one pass over the training data.
     """
     model = evaluator.model
-    trained = [*model.trainable_variables, *(model.sharpening.u if model.sharpening else [])]
     results = {
         "task": config.task,
         "preset": config.preset,
@@ -47,7 +46,7 @@ def final_results(
         "train_seconds": metrics[-1]["seconds"] if metrics else None,
         "parameters": {
             "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
-            "trainable": sum(math.prod(variable.shape) for variable in trained),
+            "trainable": sum(math.prod(variable.shape) for variable in model.trained_variables),
         },
         "kl_per_training_token": next(
             (entry["kl_per_training_token"] for entry in metrics if entry["step"] == step), None
