@@ -1,11 +1,12 @@
 """Validation perplexity by epoch with and without posterior sharpening: the same seed, schedule and epochs.
 
     python -m benchmarks.sharpening --data_dir=DIR --workdir=runs/sharpening         # Penn Treebank
-    python -m benchmarks.sharpening --size=demo --epochs=16 --seeds 0 1 2 3 4 --workdir=runs/sharpening_demo
+    python -m benchmarks.sharpening --size=demo --epochs=16 --seeds 0 1 2 3 4 --sigma0 0.02 0.05 0.1 \\
+        --workdir=runs/sharpening_demo                                               # the built-in corpus
 
-Trains the presets `..._bbb` and `..._bbb_sharpened` one after the other, through the command line, into
-directories under the workdir; the same command again resumes. Then it prints the perplexity of the posterior
-mean on valid after each epoch, and the final figures of both. `--size=demo` is the built-in corpus.
+Trains the preset `..._bbb` and, for each sigma0, `..._bbb_sharpened` one after the other, through the command
+line, into directories under the workdir; the same command again resumes. Then it prints the perplexity of the
+posterior mean on valid after each epoch, and the final figures of all.
 """
 
 from __future__ import annotations
@@ -21,49 +22,65 @@ import numpy as np
 from zoo.language_model.results import summary
 from zoo.workdir import Workdir
 
-METHODS = ("bbb", "bbb_sharpened")
+PLAIN = "bbb"
 _PRESETS = {"demo": "demo", "small": "ptb_small", "medium": "ptb_medium"}
 
 
-def train(preset: str, workdir: pathlib.Path, seed: int, arguments: argparse.Namespace) -> None:
+def train(preset: str, workdir: pathlib.Path, flags: list[str]) -> Workdir:
     """Runs or resumes one training, and its evaluation."""
-    command = [
-        sys.executable,
-        str(pathlib.Path(__file__).parent.parent / "absl_main.py"),
-        "--mode=train",
-        f"--preset={preset}",
-        f"--workdir={workdir}",
-        f"--config.train.epochs={arguments.epochs}",
-        f"--seed={seed}",
-    ]
+    program = pathlib.Path(__file__).parent.parent / "absl_main.py"
+    command = [sys.executable, str(program), "--mode=train", f"--preset={preset}", f"--workdir={workdir}"]
+    subprocess.run([*command, *flags], check=True)
+    return Workdir(workdir, create=False)
+
+
+def train_all(arguments: argparse.Namespace, seed: int) -> dict[str, Workdir]:
+    """The runs of one seed, by their names: without sharpening, and with each sigma0."""
+    size, directory = _PRESETS[arguments.size], pathlib.Path(arguments.workdir) / f"seed_{seed}"
+    flags = [f"--config.train.epochs={arguments.epochs}", f"--seed={seed}"]
     if arguments.data_dir:
-        command.append(f"--data_dir={arguments.data_dir}")
-    subprocess.run(command, check=True)
+        flags.append(f"--data_dir={arguments.data_dir}")
+    runs = {PLAIN: train(f"{size}_bbb", directory / PLAIN, flags)}
+    for sigma0 in arguments.sigma0:
+        name = f"sigma0 {sigma0:g}"
+        runs[name] = train(
+            f"{size}_bbb_sharpened",
+            directory / f"bbb_sharpened_{sigma0:g}",
+            [*flags, f"--config.sharpening.sigma0={sigma0}"],
+        )
+    return runs
 
 
 def by_epoch(runs: dict[str, Workdir]) -> str:
-    """The table by epoch, of as many epochs as both runs have."""
-    metrics = {method: run.read_metrics() for method, run in runs.items()}
-    lines = ["epoch  bbb      bbb_sharpened  difference  sharpening KL, nats per training token"]
-    for plain, sharpened in zip(*metrics.values(), strict=False):
-        difference = sharpened["perplexity"] / plain["perplexity"] - 1.0
-        lines.append(
-            f"{plain['epoch']:<5}  {plain['perplexity']:<7.2f}  {sharpened['perplexity']:<13.2f}  "
-            f"{100.0 * difference:+.2f} %     {sharpened['train_kl_sharpening']:.5f}"
-        )
+    """The table by epoch, of as many epochs as all runs have."""
+    metrics = {name: run.read_metrics() for name, run in runs.items()}
+    lines = ["epoch  " + "".join(name.ljust(32) for name in metrics).rstrip()]
+    for entries in zip(*metrics.values(), strict=False):
+        plain, cells = entries[0], [f"{entries[0]['perplexity']:.2f}".ljust(32)]
+        for entry in entries[1:]:
+            change = 100.0 * (entry["perplexity"] / plain["perplexity"] - 1.0)
+            kl = entry["train_kl_sharpening"]
+            cells.append(f"{entry['perplexity']:.2f} ({change:+.2f} %, KL {kl:.4f}/token)".ljust(32))
+        lines.append(f"{plain['epoch']:<7}" + "".join(cells).rstrip())
     return "\n".join(lines)
 
 
 def paired(results: list[dict[str, dict]]) -> str:
     """Test perplexities over seeds and their paired differences: mean and standard error."""
-    perplexities = np.array([[run["test"]["perplexity"] for run in pair.values()] for pair in results])
-    columns = {"bbb": perplexities[:, 0], "bbb_sharpened": perplexities[:, 1]}
-    columns["sharpened - bbb"] = perplexities[:, 1] - perplexities[:, 0]
+    perplexities = {
+        name: np.array([runs[name]["test"]["perplexity"] for runs in results]) for name in results[0]
+    }
     lines = [f"test perplexity of the mean, {len(results)} seeds, mean ± standard error"]
-    for name, values in columns.items():
-        error = values.std(ddof=1) / math.sqrt(len(values))
-        lines.append(f"  {name:<16} {values.mean():+.3f} ± {error:.3f}  {np.round(values, 2).tolist()}")
+    for name, values in perplexities.items():
+        line = f"  {name:<12} {_mean_and_error(values)}  {[round(float(value), 2) for value in values]}"
+        if name != PLAIN:
+            line += f"  difference by seed {_mean_and_error(values - perplexities[PLAIN])}"
+        lines.append(line)
     return "\n".join(lines)
+
+
+def _mean_and_error(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} ± {values.std(ddof=1) / math.sqrt(len(values)):.3f}"
 
 
 def main():
@@ -71,19 +88,15 @@ def main():
     parser.add_argument("--size", choices=tuple(_PRESETS), default="small")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--sigma0", type=float, nargs="+", default=[0.02])
     parser.add_argument("--data_dir")
     parser.add_argument("--workdir", required=True)
     arguments = parser.parse_args()
     results = []
     for seed in arguments.seeds:
-        runs = {}
-        for method in METHODS:
-            directory = pathlib.Path(arguments.workdir) / f"seed_{seed}" / method
-            train(f"{_PRESETS[arguments.size]}_{method}", directory, seed, arguments)
-            runs[method] = Workdir(directory, create=False)
-        print(f"seed {seed}")
-        print(by_epoch(runs))
-        results.append({method: run.read_results() for method, run in runs.items()})
+        runs = train_all(arguments, seed)
+        results.append({name: run.read_results() for name, run in runs.items()})
+        print(f"seed {seed}", by_epoch(runs), sep="\n")
         for result in results[-1].values():
             print(summary(result), flush=True)
     if len(results) > 1:

@@ -39,20 +39,20 @@ def test_perplexities_by_epoch_of_as_many_epochs_as_both_runs_have():
         ]
         return types.SimpleNamespace(read_metrics=lambda: lines)
 
-    table = sharpening.by_epoch({"bbb": run(200.0, 100.0, 90.0), "bbb_sharpened": run(190.0, 101.0)})
+    table = sharpening.by_epoch({"bbb": run(200.0, 100.0, 90.0), "sigma0 0.02": run(190.0, 101.0)})
     head, *lines = table.splitlines()
-    assert head.split()[:3] == ["epoch", "bbb", "bbb_sharpened"]
+    assert head.split() == ["epoch", "bbb", "sigma0", "0.02"]
     assert [line.split() for line in lines] == [
-        ["1", "200.00", "190.00", "-5.00", "%", "0.00250"],
-        ["2", "100.00", "101.00", "+1.00", "%", "0.00250"],
+        ["1", "200.00", "190.00", "(-5.00", "%,", "KL", "0.0025/token)"],
+        ["2", "100.00", "101.00", "(+1.00", "%,", "KL", "0.0025/token)"],
     ]
 
 
 def test_differences_are_paired_by_seed():
     def pair(plain, sharpened):
-        return {"bbb": {"test": {"perplexity": plain}}, "bbb_sharpened": {"test": {"perplexity": sharpened}}}
+        return {"bbb": {"test": {"perplexity": plain}}, "sigma0 1": {"test": {"perplexity": sharpened}}}
 
     table = sharpening.paired([pair(20.0, 19.0), pair(30.0, 28.0), pair(40.0, 37.0)])
-    assert "bbb              +30.000 ± 5.774" in table
+    assert "bbb          30.000 ± 5.774" in table
     # Differences 1, 2, 3: standard deviation 1, so 1 / sqrt(3); unpaired it would be ten times that.
-    assert "sharpened - bbb  -2.000 ± 0.577" in table
+    assert "difference by seed -2.000 ± 0.577" in table

@@ -47,8 +47,9 @@ class BayesianModel(keras.Model):
 
         loss = (NLL summed over time, averaged over the minibatch's rows) + kl_weight * KL / training_rows
 
-    The model owns this reduction: `compile` takes no `loss`. Every minibatch is run under one draw of all
-    weights. `predict`, `evaluate` and a plain call use the posterior mean.
+    or, with `sharpening`, by that of the sharpened posterior (eqs. 8 and 9). The model owns this reduction:
+    `compile` takes no `loss`. Every minibatch is run under one draw of all weights. `predict`, `evaluate` and
+    a plain call use the posterior mean.
 
     RNN state is carried from minibatch to minibatch where the data say so: if `x` is a dictionary with a key
     "is_first", bool [B], rows go on from the state they ended with unless their `is_first` is true. Training
@@ -172,9 +173,11 @@ class BayesianModel(keras.Model):
           clip_norm: gradients of all variables are clipped to this global norm.
           jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
             support it.
-          metrics: as in `keras.Model.compile`; they see the outputs under the draw in training, under the
-            mean in evaluation. `loss`, `nll` (nats per prediction), `kl` (nats) and, for a categorical
-            likelihood, `perplexity` are always reported.
+          metrics: as in `keras.Model.compile`; they see the outputs under the draw in training (with
+            sharpening, under one that has seen the targets), under the mean in evaluation. `loss`, `nll`
+            (nats per prediction), `kl` (nats) and, for a categorical likelihood, `perplexity` are always
+            reported. With sharpening so is `kl_sharpening` (nats per prediction), and `perplexity` is the
+            bound exp(nll + kl_sharpening) in training.
           weighted_metrics: as in `keras.Model.compile`.
           run_eagerly: as in `keras.Model.compile`.
           steps_per_execution: as in `keras.Model.compile`.
