@@ -19,7 +19,7 @@ import sys
 
 import numpy as np
 
-from zoo.language_model.results import summary
+from zoo.language_model.summary import summary
 from zoo.workdir import Workdir
 
 PLAIN = "bbb"

@@ -16,7 +16,8 @@ from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
-from zoo.language_model.results import final_results, summary
+from zoo.language_model.results import final_results
+from zoo.language_model.summary import summary
 from zoo.workdir import Workdir
 
 
