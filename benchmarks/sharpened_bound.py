@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from tfp_bayesrnn import BayesianModel, PosteriorSharpening
+import tensorflow as tf
+
+from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
 from tfp_bayesrnn.distributions.posteriors import inverse_softplus
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from zoo.data.windows import evaluation_windows
@@ -32,7 +34,8 @@ class Study:
     def __init__(self, workdir: str, data_dir: str | None, windows: int):
         directory = Workdir(workdir, create=False)
         self.experiment = Experiment(directory.read_config(), directory, data_dir)
-        self.experiment.loop.checkpoints.restore_best()
+        if self.experiment.loop.checkpoints.restore_best() is None:
+            raise InputError(f"workdir {workdir} holds no best checkpoint: train it for an epoch first")
         self.windows = windows
         self.evaluators: dict[float, StreamEvaluator] = {}
 
@@ -60,7 +63,7 @@ class Study:
         posterior, sharpening = evaluator.model.posterior, evaluator.model.sharpening
         for weight, u in zip(posterior.variational, sharpening.u, strict=True):
             follows = eta > 0.0 and (only is None or only in weight.path)
-            u.assign(u * 0.0 + (inverse_softplus(eta) if follows else -100.0))
+            u.assign(tf.fill(u.shape, inverse_softplus(eta) if follows else -100.0))
         return evaluator.sharpened_bound(self.dataset(**shape)).perplexity_bound
 
 
@@ -92,7 +95,9 @@ def main():
         for sigma0 in (0.02, 0.07)
     ]
     _print(
-        "the same with eta = sigma0^2 in one group of weights, 0 in the others", ("", *GROUPS, "mean"), groups
+        "eta = sigma0^2 in one group of weights and 0 in the others, theta's noise in all of them",
+        ("", *GROUPS, "mean"),
+        groups,
     )
     windows = []
     for rows, unroll in WINDOWS:

@@ -91,6 +91,19 @@ def test_a_tables_name_is_answered_with_its_fields():
     assert "Accepted: prior.granularity, prior.log_sigma1, prior.log_sigma2, prior.pi" in str(error)
 
 
+def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
+    earlier = json.loads(config.to_json(preset()))
+    del earlier["sharpening"], earlier["evaluate"]["dynamic_learning_rate"]
+    assert config.from_json(json.dumps(earlier)) == preset()
+
+
+def test_sharpening_is_not_set_without_effect():
+    plain, sharpened = (presets.get_preset(name) for name in ("demo_bbb", "demo_bbb_sharpened"))
+    config.validate(config.with_overrides(sharpened, {"sharpening.sigma0": 0.1}))
+    with pytest.raises(InputError, match=r"sharpening.sigma0=0.1 has no effect with method='bbb'"):
+        config.validate(config.with_overrides(plain, {"sharpening.sigma0": 0.1}))
+
+
 BAD = [
     ("task", "captions", "one of language_model"),
     ("method", "bayes", "one of deterministic, dropout, variational_dropout, bbb, bbb_sharpened"),

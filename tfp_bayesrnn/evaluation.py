@@ -1,4 +1,4 @@
-"""Evaluation of a posterior on a stream, in every honest way.
+"""Modes of evaluation of a posterior on a stream.
 
 * `mean`: the posterior mean.
 * `average`: the average of the predictions of S samples, each held for the whole stream.
@@ -19,12 +19,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import noise, recurrence, training
+from tfp_bayesrnn import noise, objective, recurrence, training
 from tfp_bayesrnn.model import BayesianModel
 from tfp_bayesrnn.posterior import Draw
 
 # The draws of evaluation share no seed with those of training, nor the samples with sharpening's noise.
 _SAMPLES, _SHARPENING = -1, -2
+
+
+# Wraps an iteration, to show how far it has come.
+Progress = Callable[[Iterable], Iterable]
 
 
 class StreamScore(NamedTuple):
@@ -40,7 +44,7 @@ class StreamScore(NamedTuple):
 
 
 class SharpenedBound(NamedTuple):
-    """An upper bound on the negative log-likelihood of a stream: `nll` alone has seen the targets."""
+    """Estimate of an upper bound on a stream's negative log-likelihood: `nll` alone has seen the targets."""
 
     nll: float  # Nats per prediction, under theta.
     kl: float  # KL[q(theta | phi, window) || p(theta | phi)], nats per prediction.
@@ -50,6 +54,14 @@ class SharpenedBound(NamedTuple):
     def perplexity_bound(self) -> float:
         """exp(nll + kl); infinite where that overflows."""
         return _exp(self.nll + self.kl)
+
+    @property
+    def standard_error(self) -> float:
+        """Of `nll` over theta's noise, to first order in sigma0 and for eta near sigma0^2.
+
+        The NLL then varies by sigma0 * ||g||, and the KL is half the square of that.
+        """
+        return math.sqrt(2.0 * self.kl / self.predictions)
 
 
 class _Window(NamedTuple):
@@ -81,7 +93,7 @@ class StreamEvaluator:
         self.model = model
         self._function = tf.function(self._window, jit_compile=model.use_jit())
 
-    def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress=iter) -> StreamScore:
+    def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress: Progress = iter) -> StreamScore:
         """The score under the posterior mean.
 
         Args:
@@ -94,7 +106,9 @@ class StreamEvaluator:
         draw = self.model.posterior.mean()
         return _score(self._run(dataset, draw, progress, learning_rate=learning_rate))
 
-    def average(self, dataset: Iterable, samples: int, seed: int | None = None, progress=iter) -> StreamScore:
+    def average(
+        self, dataset: Iterable, samples: int, seed: int | None = None, progress: Progress = iter
+    ) -> StreamScore:
         """The score of the average of the predictive probabilities over S samples.
 
         Each sample is held for the whole stream. Memory does not grow with S.
@@ -120,9 +134,10 @@ class StreamEvaluator:
         """The bound of the sharpened posterior with phi at the posterior mean, theta drawn for each window.
 
         By Jensen's inequality the expectation of `nll + kl` over theta's noise, of which this is one draw for
-        each window, is not below the stream's negative log-likelihood under theta ~ p(theta | phi). The bound
-        depends on the windows, B and T, and looks at a window's targets before it scores them: it says how
-        well the hierarchical model fits, not how well it predicts.
+        each window, is not below the stream's negative log-likelihood under the hierarchical model, whose
+        theta ~ p(theta | phi) is new in each window; it may be below that of the posterior mean, which is
+        another model. The bound depends on the windows, B and T, and looks at a window's targets before it
+        scores them: it says how well the hierarchical model fits, not how well it predicts.
 
         Args:
           dataset: see the class.
@@ -145,7 +160,7 @@ class StreamEvaluator:
             score.nll, sum(window.kl for window in windows) / score.predictions, score.predictions
         )
 
-    def log_probabilities(self, dataset: Iterable, draw: Draw, progress=iter) -> np.ndarray:
+    def log_probabilities(self, dataset: Iterable, draw: Draw, progress: Progress = iter) -> np.ndarray:
         """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
 
         Args:
@@ -162,25 +177,28 @@ class StreamEvaluator:
         self,
         dataset: Iterable,
         draw: Draw,
-        progress: Callable[[Iterable], Iterable],
+        progress: Progress,
         sharpening_seed: tf.Tensor | None = None,
         learning_rate: float = 0.0,
     ) -> Iterator[_Window]:
         """Runs the network over a stream, the weights and the RNN state going on from window to window."""
+        if not 0.0 <= learning_rate < math.inf:
+            raise ValueError(f"learning_rate must not be negative. Received: learning_rate={learning_rate}")
         values, state = [draw[weight] for weight in self.model.posterior.weights], None
         for index, data in enumerate(progress(dataset)):
             batch = training.unpack(data)
             if state is None and batch.is_first is not None:
                 state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
-            nats, kl, values, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
-            nats = nats.numpy()
-            kept = _counts(batch.weights, nats.shape)
-            yield _Window(-nats[kept].astype(np.float64), float(kl))
+            nats, kl, moved, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            values = moved or values
+            if batch.weights is not None:
+                nats = nats[objective.weights_of_predictions(batch.weights, nats) > 0.0]
+            yield _Window(-nats.numpy().ravel().astype(np.float64), float(kl))
 
     def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
-        """One window: nats [B, T], the sharpening's KL, the values for the next window, the RNN state."""
-        model = self.model
+        """One window: its nats [B, T], the sharpening's KL, values moved by it (or none), the RNN state."""
+        model, moved = self.model, []
         weights = phi = Draw(dict(zip(model.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])
         if sharpening_seed is not None:
@@ -189,19 +207,10 @@ class StreamEvaluator:
         if learning_rate:
             g, forward = training.likelihood_gradient(weights, model, batch, state, training=False)
             rate = learning_rate / forward.nll.rows
-            values = [phi[weight] - rate * g[weight] for weight in phi]
+            moved = [phi[weight] - rate * g[weight] for weight in phi]
         else:
             forward = training.run_under(weights, model, batch, state, training=False)
-        nats = model.likelihood(batch.targets, tf.cast(forward.outputs, tf.float32))
-        return nats, kl, values, forward.state
-
-
-def _counts(weights, shape: tuple[int, ...]) -> np.ndarray:
-    """Which of the predictions, of `shape`, count: `weights` has this shape or its leading axes."""
-    if weights is None:
-        return np.ones(shape, bool)
-    weights = np.asarray(weights)
-    return np.broadcast_to((weights > 0).reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+        return forward.nll.nats, kl, moved, forward.state
 
 
 def _score(windows: Iterable[_Window]) -> StreamScore:

@@ -102,8 +102,11 @@ class BayesianModel(keras.Model):
                 "kl_weight and kl_warmup_steps must not be negative. "
                 f"Received: kl_weight={kl_weight}, kl_warmup_steps={kl_warmup_steps}"
             )
-        if sharpening is not None and sharpening.built:
-            raise ValueError("A PosteriorSharpening has variables of one model: make another for this one.")
+        if sharpening is not None and (not isinstance(sharpening, PosteriorSharpening) or sharpening.built):
+            raise ValueError(
+                "sharpening must be a PosteriorSharpening that no other model has: it holds variables of its "
+                f"model. Received: sharpening={sharpening!r}"
+            )
         self.network = network
         self.training_rows = training_rows
         self.likelihood = likelihoods.get(likelihood)
@@ -351,7 +354,7 @@ class BayesianModel(keras.Model):
         """The model whose `get_config` gave `config`."""
         config = dict(config)
         for name in ("network", "sharpening"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+            config[name] = keras.saving.deserialize_keras_object(config.get(name))
         return cls(**config)
 
     def get_compile_config(self):

@@ -13,12 +13,13 @@ from tfp_bayesrnn.likelihoods import NegativeLogLikelihood
 
 
 class LogLikelihood(NamedTuple):
-    """The data's side of the objective. Float32 scalars."""
+    """The data's side of the objective. Float32, scalars but for `nats`."""
 
     total: tf.Tensor  # Nats, summed over every prediction of the minibatch, negated.
     per_row: tf.Tensor  # The same divided by B: summed over time, averaged over rows.
     predictions: tf.Tensor  # How many predictions; padding does not count.
     rows: tf.Tensor  # B.
+    nats: tf.Tensor  # Of every prediction: what `total` sums, 0 where there is only padding.
 
 
 class FreeEnergy(NamedTuple):
@@ -46,13 +47,18 @@ def negative_log_likelihood(
     if weights is None:
         predictions = tf.cast(tf.size(nats), tf.float32)
     else:
-        weights = tf.cast(weights, tf.float32)
-        weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * (nats.ndim - weights.ndim)], 0))
-        weights = tf.broadcast_to(weights, tf.shape(nats))
+        weights = weights_of_predictions(weights, nats)
         nats, predictions = nats * weights, tf.reduce_sum(weights)
     total = tf.reduce_sum(nats)
     rows = tf.cast(tf.shape(nats)[0], tf.float32)
-    return LogLikelihood(total, total / rows, predictions, rows)
+    return LogLikelihood(total, total / rows, predictions, rows, nats)
+
+
+def weights_of_predictions(weights: tf.Tensor, nats: tf.Tensor) -> tf.Tensor:
+    """Weights of the leading axes of `nats`, float32, broadcast to all of them."""
+    weights = tf.cast(weights, tf.float32)
+    weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * (nats.ndim - weights.ndim)], 0))
+    return tf.broadcast_to(weights, tf.shape(nats))
 
 
 def free_energy(

@@ -18,6 +18,8 @@ from tfp_bayesrnn.posterior import Draw
 from tfp_bayesrnn.recurrence import State
 from tfp_bayesrnn.weights import VariationalWeight
 
+_ZERO = tf.UnconnectedGradients.ZERO
+
 
 class Minibatch(NamedTuple):
     """What a data stream yields: B rows of inputs and targets."""
@@ -76,7 +78,7 @@ def likelihood_gradient(
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         forward = run_under(draw, model, batch, state, training)
-    gradients = tape.gradient(forward.nll.total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = tape.gradient(forward.nll.total, values, unconnected_gradients=_ZERO)
     return dict(zip(weights, map(tf.convert_to_tensor, gradients), strict=True)), forward
 
 
@@ -98,38 +100,37 @@ def free_energy_gradients(
     with tf.GradientTape() as tape:
         tape.watch(u)
         phi = model.posterior.sample(seed)
-        theta, kl_sharpening = _sharpened(phi, model, batch, state, seed, tape)
+        theta, kl_sharpening = phi, None
+        if model.sharpening:
+            with _without_trace(tape, recorded=model.sharpening.second_order):
+                g, _ = likelihood_gradient(phi, model, batch, state, training=True)
+            theta, kl_sharpening = model.sharpening.sharpen(phi, g, seed)
         forward = run_under(theta, model, batch, state, training=True)
         energy = objective.free_energy(
             forward.nll, model.posterior.kl(phi), model.training_rows or 1.0, kl_weight, kl_sharpening
         )
         loss = tf.add_n([energy.loss, *model.losses])  # Regularisers of the network's own, if any.
     with _second_order_explained(model):
-        gradients = tape.gradient(loss, [*variables, *u], unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        gradients, of_u = tape.gradient(loss, (variables, u), unconnected_gradients=_ZERO)
     return Step(
         energy=energy._replace(loss=loss),
-        gradients=gradients[: len(variables)],
-        sharpening_gradients=gradients[len(variables) :],
+        gradients=[tf.convert_to_tensor(gradient) for gradient in gradients],
+        sharpening_gradients=[tf.convert_to_tensor(gradient) for gradient in of_u],
         # Truncated backpropagation through time: the state goes on, its gradient does not.
         state=None if forward.state is None else tf.nest.map_structure(tf.stop_gradient, forward.state),
         outputs=forward.outputs if with_outputs else None,
     )
 
 
-def _sharpened(phi: Draw, model, batch: Minibatch, state: State, seed, tape) -> tuple[Draw, tf.Tensor | None]:
-    """theta ~ q(theta | phi, minibatch) and its KL in nats; phi itself and None without sharpening.
+@contextlib.contextmanager
+def _without_trace(tape: tf.GradientTape, recorded: bool):
+    """For a pass before the one that counts: it leaves Keras's variables alone, and the tape does not see it.
 
-    The gradient that it follows is of a pass from the same RNN state, and is held fixed, unseen by `tape`,
-    unless second-order gradients are asked for. That pass leaves no trace in variables: moving averages move
-    and random seeds advance once a step, with theta.
+    So moving averages move, and the seeds of Keras's own dropout advance, once a step. With `recorded` the
+    tape does see it.
     """
-    if model.sharpening is None:
-        return phi, None
-    recorded = contextlib.nullcontext() if model.sharpening.second_order else tape.stop_recording()
-    with recorded, keras.StatelessScope():
-        g, _ = likelihood_gradient(phi, model, batch, state, training=True)
-    return model.sharpening.sharpen(phi, g, seed)
+    with contextlib.nullcontext() if recorded else tape.stop_recording(), keras.StatelessScope():
+        yield
 
 
 @contextlib.contextmanager

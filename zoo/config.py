@@ -24,6 +24,14 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 JIT_COMPILE = ("auto", "on", "off")
 TAILS = ("drop", "pad")
 
+# Fields that configurations saved by earlier versions lack, with what those versions did.
+_ADDED = {
+    "sharpening.sigma0": 0.02,
+    "sharpening.learning_rate": 0.001,
+    "sharpening.second_order": False,
+    "evaluate.dynamic_learning_rate": 0.0,
+}
+
 _ABSENT = "absent"
 
 
@@ -33,7 +41,7 @@ def to_json(config: Mapping[str, Any] | ConfigDict) -> str:
 
 
 def from_json(text: str, source: str = "the configuration") -> ConfigDict:
-    """The configuration that `to_json` wrote, locked.
+    """The configuration that `to_json` wrote, in this version or an earlier one, locked.
 
     Args:
       text: JSON text.
@@ -48,6 +56,9 @@ def from_json(text: str, source: str = "the configuration") -> ConfigDict:
         raise InputError(f"{source} is not valid JSON: {error}") from None
     if not isinstance(loaded, dict):
         raise InputError(f"{source} must hold a JSON object, got {type(loaded).__name__}")
+    for name, value in _ADDED.items():
+        table, field = name.split(".")
+        loaded.setdefault(table, {}).setdefault(field, value)
     return ConfigDict(_lists_to_tuples(loaded)).lock()
 
 
@@ -141,6 +152,13 @@ def validate(config: ConfigDict) -> None:
     for name in flat:
         if name not in _CHECKS:
             raise unknown_field(name, _CHECKS)
+    if flat["method"] != "bbb_sharpened":
+        for name, default in _ADDED.items():
+            if name.startswith("sharpening.") and flat[name] != default:
+                raise InputError(
+                    f"{name}={flat[name]!r} has no effect with method={flat['method']!r}; accepted then: "
+                    f"{default!r}, or a preset that ends in bbb_sharpened"
+                )
     if flat["model.tied"] and flat["model.embedding_units"] != flat["model.units"]:
         raise InputError(
             f"model.tied=True needs model.embedding_units={flat['model.embedding_units']} to equal "

@@ -70,13 +70,17 @@ def _split_results(
     if settings.num_samples:
         samples = settings.num_samples
         score = evaluator.average(windows.dataset(), samples, progress=progress.windows(f"{split}, samples"))
-        results[f"{split}_mc"] = {**_figures(score, windows), "samples": samples}
+        results[f"{split}_mc"] = {
+            **_figures(score, windows),
+            "weights": f"average over {samples} samples",
+            "samples": samples,
+        }
     if config.method == "bbb_sharpened":
         windows = evaluation_windows(tokens, rows=settings.rows, unroll=settings.unroll)
         bound = evaluator.sharpened_bound(windows.dataset(), progress=progress.windows(f"{split}, bound"))
         same_rows = evaluator.mean(windows.dataset(), progress=progress.windows(f"{split}, mean"))
         results[f"{split}_sharpened_bound"] = {
-            **_bound_figures(bound, windows),
+            **_bound_figures(bound, windows, "mean"),
             "mean_perplexity_of_same_rows": same_rows.perplexity,
         }
     if settings.dynamic_learning_rate:
@@ -107,7 +111,7 @@ def _dynamic_results(
             windows.dataset(), learning_rate=rate, progress=progress.windows(f"{split}, dynamic bound")
         )
         results[f"{split}_dynamic_sharpened_bound"] = {
-            **_bound_figures(bound, windows),
+            **_bound_figures(bound, windows, "mean, SGD after every window"),
             "learning_rate": rate,
         }
     return results
@@ -122,13 +126,14 @@ def _figures(score: StreamScore, windows: Windows) -> dict[str, Any]:
     }
 
 
-def _bound_figures(bound: SharpenedBound, windows: Windows) -> dict[str, Any]:
+def _bound_figures(bound: SharpenedBound, windows: Windows, phi: str) -> dict[str, Any]:
     return {
         "perplexity_bound": bound.perplexity_bound,
+        "standard_error": bound.perplexity_bound * bound.standard_error,
         "kl_per_token": bound.kl,
         "tokens": bound.predictions,
         "layout": _layout(windows),
-        "weights": "phi: mean; theta: a draw for every window, which has seen its targets",
+        "weights": f"phi: {phi}; theta: a draw for every window, which has seen its targets",
         "batch": windows.batch,
         "unroll": windows.unroll,
     }

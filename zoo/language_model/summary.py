@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# The ways of evaluation by the suffix of their key in results.json.
-_WAYS = {
+# The modes of evaluation by the suffix of their key in results.json.
+_MODES = {
     "": "mean",
     "_mc": "{samples} samples",
     "_sharpened_bound": "sharpened bound, batch {batch}, unroll {unroll}, KL {kl_per_token:.4f}/token",
@@ -20,7 +20,7 @@ def summary(results: dict[str, Any]) -> str:
     """A table of the perplexities, saying which weights each is of."""
     rows = [("split", "weights", "perplexity", "tokens", "layout")]
     for split in ("valid", "test"):
-        for suffix, description in _WAYS.items():
+        for suffix, description in _MODES.items():
             figures = results.get(f"{split}{suffix}")
             if figures is not None:
                 rows.append((split, *_row(description, figures)))
@@ -35,8 +35,8 @@ def summary(results: dict[str, Any]) -> str:
     ]
     if any("perplexity_bound" in figures for figures in results.values() if isinstance(figures, dict)):
         lines.append(
-            "  bound: an upper bound on the perplexity, of weights that have seen each window's own targets, "
-            "their KL paid"
+            "  sharpened bound: estimate of an upper bound on the perplexity of the hierarchical model, another "
+            "than the mean; its weights have seen each window's targets, and their KL is paid"
         )
     if "lowest_perplexity" in results:
         lines.append(
@@ -47,7 +47,7 @@ def summary(results: dict[str, Any]) -> str:
 
 def _row(description: str, figures: dict[str, Any]) -> tuple[str, str, str, str]:
     if "perplexity_bound" in figures:
-        perplexity = f"<= {figures['perplexity_bound']:.2f}"
+        perplexity = f"<= {figures['perplexity_bound']:.2f} ± {figures['standard_error']:.2f}"
         if "mean_perplexity_of_same_rows" in figures:
             perplexity += f" (mean: {figures['mean_perplexity_of_same_rows']:.2f})"
     else:
