@@ -1,12 +1,13 @@
 """Validation perplexity by epoch with and without posterior sharpening: the same seed, schedule and epochs.
 
-    python -m benchmarks.sharpening --data_dir=DIR --workdir=runs/sharpening         # Penn Treebank
-    python -m benchmarks.sharpening --size=demo --epochs=16 --seeds 0 1 2 3 4 --sigma0 0.02 0.05 0.1 \\
-        --workdir=runs/sharpening_demo                                               # the built-in corpus
+    python -m benchmarks.sharpening --data_dir=DIR --workdir=runs/sharpening     # Penn Treebank
+    python -m benchmarks.sharpening --size=demo --epochs=16 --seeds 0 1 2 --workdir=DIR \\
+        --variants sharpening.sigma0=0.02 sharpening.second_order=true           # the built-in corpus
 
-Trains the preset `..._bbb` and, for each sigma0, `..._bbb_sharpened` one after the other, through the command
-line, into directories under the workdir; the same command again resumes. Then it prints the perplexity of the
-posterior mean on valid after each epoch, and the final figures of all.
+Trains the preset `..._bbb` and `..._bbb_sharpened`, this in several variants, one after the other, through
+the command line, into directories under the workdir; the same command again resumes. Then it prints the
+perplexity of the posterior mean on valid after each epoch, and the final figures of all. `--common` sets
+fields of all.
 """
 
 from __future__ import annotations
@@ -35,18 +36,16 @@ def train(preset: str, workdir: pathlib.Path, flags: list[str]) -> Workdir:
 
 
 def train_all(arguments: argparse.Namespace, seed: int) -> dict[str, Workdir]:
-    """The runs of one seed, by their names: without sharpening, and with each sigma0."""
+    """The runs of one seed, by their names: without sharpening, and each variant with it."""
     size, directory = _PRESETS[arguments.size], pathlib.Path(arguments.workdir) / f"seed_{seed}"
     flags = [f"--config.train.epochs={arguments.epochs}", f"--seed={seed}"]
+    flags += [f"--config.{setting}" for setting in arguments.common]
     if arguments.data_dir:
         flags.append(f"--data_dir={arguments.data_dir}")
     runs = {PLAIN: train(f"{size}_bbb", directory / PLAIN, flags)}
-    for sigma0 in arguments.sigma0:
-        name = f"sigma0 {sigma0:g}"
-        runs[name] = train(
-            f"{size}_bbb_sharpened",
-            directory / f"bbb_sharpened_{sigma0:g}",
-            [*flags, f"--config.sharpening.sigma0={sigma0}"],
+    for variant in arguments.variants:
+        runs[variant] = train(
+            f"{size}_bbb_sharpened", directory / f"sharpened_{variant}", [*flags, f"--config.{variant}"]
         )
     return runs
 
@@ -88,7 +87,10 @@ def main():
     parser.add_argument("--size", choices=tuple(_PRESETS), default="small")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--sigma0", type=float, nargs="+", default=[0.02])
+    parser.add_argument(
+        "--variants", nargs="+", default=["sharpening.sigma0=0.02"], help="FIELD=VALUE of each sharpened run"
+    )
+    parser.add_argument("--common", nargs="*", default=[], help="FIELD=VALUE of all runs")
     parser.add_argument("--data_dir")
     parser.add_argument("--workdir", required=True)
     arguments = parser.parse_args()

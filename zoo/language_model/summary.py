@@ -35,8 +35,8 @@ def summary(results: dict[str, Any]) -> str:
     ]
     if any("perplexity_bound" in figures for figures in results.values() if isinstance(figures, dict)):
         lines.append(
-            "  sharpened bound: estimate of an upper bound on the perplexity of the hierarchical model, another "
-            "than the mean; its weights have seen each window's targets, and their KL is paid"
+            "  sharpened bound: estimate of an upper bound on the perplexity of the hierarchical model, "
+            "another than the mean; its weights have seen each window's targets, and their KL is paid"
         )
     if "lowest_perplexity" in results:
         lines.append(
