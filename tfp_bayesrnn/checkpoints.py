@@ -200,7 +200,7 @@ def _named_variables(group: str, held: Any) -> dict[str, Any]:
 
 def _stable_name(variable: Any) -> str:
     name = getattr(variable, "path", None) or variable.name.split(":")[0]
-    without_counters = re.sub(r"_\d+(?=_|/|$)", "", name)
+    without_counters = re.sub(r"_\d+(?=[-_/]|$)", "", name)
     return re.sub(r"[^0-9A-Za-z_]", "-", without_counters)
 
 

@@ -75,45 +75,40 @@ def _split_results(
             "weights": f"average over {samples} samples",
             "samples": samples,
         }
-    if config.method == "bbb_sharpened":
+    if config.method == "bbb_sharpened" or settings.dynamic_learning_rate:
         windows = evaluation_windows(tokens, rows=settings.rows, unroll=settings.unroll)
-        bound = evaluator.sharpened_bound(windows.dataset(), progress=progress.windows(f"{split}, bound"))
-        same_rows = evaluator.mean(windows.dataset(), progress=progress.windows(f"{split}, mean"))
-        results[f"{split}_sharpened_bound"] = {
-            **_bound_figures(bound, windows, "mean"),
-            "mean_perplexity_of_same_rows": same_rows.perplexity,
-        }
-    if settings.dynamic_learning_rate:
-        results.update(_dynamic_results(split, tokens, config, evaluator))
+        results.update(_results_by_window(split, windows, config, evaluator))
     return results
 
 
-def _dynamic_results(
-    split: str, tokens: np.ndarray, config: ConfigDict, evaluator: StreamEvaluator
+def _results_by_window(
+    split: str, windows: Windows, config: ConfigDict, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
-    """Dynamic evaluation of the mean and, of a sharpened model, of the bound."""
-    rate = config.evaluate.dynamic_learning_rate
-    windows = evaluation_windows(tokens, rows=config.evaluate.final_rows, unroll=config.evaluate.unroll)
-    score = evaluator.mean(
-        windows.dataset(), learning_rate=rate, progress=progress.windows(f"{split}, dynamic")
-    )
-    results = {
-        f"{split}_dynamic": {
-            **_figures(score, windows),
-            "weights": "mean, SGD after every window",
-            "learning_rate": rate,
-            "batch": windows.batch,
-            "unroll": windows.unroll,
-        }
+    """The modes that depend on batch and unroll, beside the mean on the same rows."""
+    same_rows = evaluator.mean(windows.dataset(), progress=progress.windows(f"{split}, mean"))
+    common = {
+        "batch": windows.batch,
+        "unroll": windows.unroll,
+        "mean_perplexity_of_same_rows": same_rows.perplexity,
     }
-    if config.method == "bbb_sharpened":
-        bound = evaluator.sharpened_bound(
-            windows.dataset(), learning_rate=rate, progress=progress.windows(f"{split}, dynamic bound")
-        )
-        results[f"{split}_dynamic_sharpened_bound"] = {
-            **_bound_figures(bound, windows, "mean, SGD after every window"),
-            "learning_rate": rate,
-        }
+    results, sharpened = {}, config.method == "bbb_sharpened"
+    if sharpened:
+        bound = evaluator.sharpened_bound(windows.dataset(), progress=progress.windows(f"{split}, bound"))
+        results[f"{split}_sharpened_bound"] = {**_bound_figures(bound, windows, "mean"), **common}
+    rate = config.evaluate.dynamic_learning_rate
+    if rate:
+        moved = "mean, SGD after every window"
+        score = evaluator.mean(windows.dataset(), rate, progress=progress.windows(f"{split}, dynamic"))
+        common["learning_rate"] = rate
+        results[f"{split}_dynamic"] = {**_figures(score, windows), "weights": moved, **common}
+        if sharpened:
+            bound = evaluator.sharpened_bound(
+                windows.dataset(), rate, progress=progress.windows(f"{split}, dynamic bound")
+            )
+            results[f"{split}_dynamic_sharpened_bound"] = {
+                **_bound_figures(bound, windows, moved),
+                **common,
+            }
     return results
 
 
@@ -134,8 +129,6 @@ def _bound_figures(bound: SharpenedBound, windows: Windows, phi: str) -> dict[st
         "tokens": bound.predictions,
         "layout": _layout(windows),
         "weights": f"phi: {phi}; theta: a draw for every window, which has seen its targets",
-        "batch": windows.batch,
-        "unroll": windows.unroll,
     }
 
 

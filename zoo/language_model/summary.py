@@ -9,9 +9,10 @@ _MODES = {
     "": "mean",
     "_mc": "{samples} samples",
     "_sharpened_bound": "sharpened bound, batch {batch}, unroll {unroll}, KL {kl_per_token:.4f}/token",
-    "_dynamic": "mean, dynamic, unroll {unroll}, rate {learning_rate:g}",
+    "_dynamic": "mean, dynamic, batch {batch}, unroll {unroll}, rate {learning_rate:g}",
     "_dynamic_sharpened_bound": (
-        "sharpened bound, dynamic, unroll {unroll}, rate {learning_rate:g}, KL {kl_per_token:.4f}/token"
+        "sharpened bound, dynamic, batch {batch}, unroll {unroll}, rate {learning_rate:g}, "
+        "KL {kl_per_token:.4f}/token"
     ),
 }
 
@@ -48,8 +49,8 @@ def summary(results: dict[str, Any]) -> str:
 def _row(description: str, figures: dict[str, Any]) -> tuple[str, str, str, str]:
     if "perplexity_bound" in figures:
         perplexity = f"<= {figures['perplexity_bound']:.2f} ± {figures['standard_error']:.2f}"
-        if "mean_perplexity_of_same_rows" in figures:
-            perplexity += f" (mean: {figures['mean_perplexity_of_same_rows']:.2f})"
     else:
         perplexity = f"{figures['perplexity']:.2f}"
+    if "mean_perplexity_of_same_rows" in figures:
+        perplexity += f" (mean: {figures['mean_perplexity_of_same_rows']:.2f})"
     return description.format(**figures), perplexity, f"{figures['tokens']:,}", figures["layout"]
