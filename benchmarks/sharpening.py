@@ -53,13 +53,13 @@ def train_all(arguments: argparse.Namespace, seed: int) -> dict[str, Workdir]:
 def by_epoch(runs: dict[str, Workdir]) -> str:
     """The table by epoch, of as many epochs as all runs have."""
     metrics = {name: run.read_metrics() for name, run in runs.items()}
-    lines = ["epoch  " + "".join(name.ljust(32) for name in metrics).rstrip()]
+    lines = ["epoch  " + "".join(name.ljust(36) for name in metrics).rstrip()]
     for entries in zip(*metrics.values(), strict=False):
-        plain, cells = entries[0], [f"{entries[0]['perplexity']:.2f}".ljust(32)]
+        plain, cells = entries[0], [f"{entries[0]['perplexity']:.2f}".ljust(36)]
         for entry in entries[1:]:
             change = 100.0 * (entry["perplexity"] / plain["perplexity"] - 1.0)
             kl = entry["train_kl_sharpening"]
-            cells.append(f"{entry['perplexity']:.2f} ({change:+.2f} %, KL {kl:.4f}/token)".ljust(32))
+            cells.append(f"{entry['perplexity']:.2f} ({change:+.2f} %, KL {kl:.4f}/token)".ljust(36))
         lines.append(f"{plain['epoch']:<7}" + "".join(cells).rstrip())
     return "\n".join(lines)
 

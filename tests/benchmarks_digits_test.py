@@ -62,11 +62,17 @@ def test_standard_errors_over_seeds():
 
 
 def test_differences_are_paired_by_seed():
-    base = [{"mean": {"nll": seed}, "samples": {"nll": seed}, "training": {}} for seed in (0.0, 2.0)]
-    ours = [{"mean": {"nll": seed + 1.0}, "samples": {"nll": 0.0}, "training": {}} for seed in (0.0, 2.0)]
+    base = [
+        {"mean": {"nll": seed}, "samples": {"nll": seed}, "training": {"loss": seed}} for seed in (0.0, 2.0)
+    ]
+    ours = [
+        {"mean": {"nll": seed + 1.0}, "samples": {"nll": 0.0}, "training": {"loss": seed - 3.0, "extra": 1.0}}
+        for seed in (0.0, 2.0)
+    ]
     difference = digits.paired_difference(ours, base)
     # However far the seeds lie apart, every pair differs by 1.
     assert difference["mean"]["nll"] == {"mean": 1.0, "standard_error": 0.0}
+    assert difference["training"] == {"loss": {"mean": -3.0, "standard_error": 0.0}}
     assert difference["samples"]["nll"] == pytest.approx({"mean": -1.0, "standard_error": 1.0})
 
 
