@@ -156,9 +156,21 @@ def measure(contestants: dict[str, Callable[[], None]], repetitions: int, calls:
                 "ratio": statistics.median(ratios),
                 "ratio_min": ratios[0],
                 "ratio_max": ratios[-1],
+                "all_milliseconds": values,
             }
         )
     return rows
+
+
+def sharpening_ratios(rows: list[dict]) -> dict[str, list[float]]:
+    """Sharpened to plain Bayesian step, repetition by repetition: [smallest, median, largest]."""
+    times = {row["name"]: row["all_milliseconds"] for row in rows}
+    found = {}
+    for suffix in ("", ", XLA"):
+        pairs = zip(times[f"ours, bbb_sharpened{suffix}"], times[f"ours, bbb{suffix}"], strict=True)
+        ratios = sorted(sharpened / plain for sharpened, plain in pairs)
+        found[f"sharpened / bbb{suffix}"] = [ratios[0], statistics.median(ratios), ratios[-1]]
+    return found
 
 
 def peak_memory(units: int) -> float:
@@ -195,6 +207,9 @@ def main():
         )
     figures = {"what": what, "units": arguments.units, "rows": rows}
     if not arguments.layer:
+        figures["sharpening"] = sharpening_ratios(rows)
+        for name, (low, median, high) in figures["sharpening"].items():
+            print(f"  {name:<30} {'':>8}      x{median:.2f} ({low:.2f} to {high:.2f})")
         figures["peak_memory_gib"] = peak_memory(arguments.units)
         print(f"  peak memory of a training process, Bayesian: {figures['peak_memory_gib']:.2f} GiB")
     if arguments.json:

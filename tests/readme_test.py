@@ -35,3 +35,17 @@ def test_files_named_in_its_architecture_exist():
             if path.name not in ("__init__.py", "__pycache__", "errors.py", "py.typed")
         }
         assert named == found
+
+
+def test_no_document_has_a_place_left_to_fill_in():
+    for path in (ROOT / "README.md", ROOT / "BUILD.md", *(ROOT / "docs").glob("*.md")):
+        assert not re.findall(r"@[A-Z0-9]+@|TODO|TBD", path.read_text(encoding="utf-8")), path
+
+
+def test_presets_and_benchmarks_named_in_the_documents_exist():
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        for module in re.findall(r"python -m benchmarks\.(\w+)", text):
+            assert (ROOT / "benchmarks" / f"{module}.py").exists()
+        for preset in re.findall(r"`((?:ptb|demo|text)_\w+?)`", text):
+            assert preset in zoo.preset_names()
