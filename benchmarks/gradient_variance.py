@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -35,11 +36,11 @@ class Moments(NamedTuple):
     signal: float
 
 
-def gradient_function(model: BayesianModel, jit: bool):
+def gradient_function(model: BayesianModel) -> Callable:
     """(batch, state, seed, kl_weight) -> gradients of mu."""
     mus = {id(weight.mu) for weight in model.posterior.variational}
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=model.use_jit())
     def gradients(batch, state, seed, kl_weight):
         step = training.free_energy_gradients(model, batch, state, seed, kl_weight)
         named = zip(model.trainable_variables, step.gradients, strict=True)
@@ -64,16 +65,24 @@ def moments(gradients, batch, state, kl_weight: float, draws: int) -> Moments:
     return Moments(variance, of_mean - variance / draws)
 
 
-def measure(model: BayesianModel, windows: Windows, start: int, sigma0: float, minibatches: int, draws: int):
-    """Rows of the table at the model's present weights, from window `start` on."""
+def gradient_functions(model: BayesianModel, sigma0: float) -> dict[str, Callable]:
+    """The two estimators, of one network."""
     sharpened = BayesianModel(
         model.network, model.training_rows, sharpening=PosteriorSharpening(sigma0), seed=model.seed
     )
     sharpened.build((None, None))
-    estimators = {
-        "plain": gradient_function(model, model.use_jit()),
-        "sharpened": gradient_function(sharpened, model.use_jit()),
-    }
+    return {name: gradient_function(m) for name, m in (("plain", model), ("sharpened", sharpened))}
+
+
+def measure(
+    estimators: dict[str, Callable],
+    model: BayesianModel,
+    windows: Windows,
+    start: int,
+    minibatches: int,
+    draws: int,
+) -> list[dict]:
+    """Rows of the table at the model's present weights, from window `start` on."""
     found = {(name, kl_weight): [] for kl_weight in (1.0, 0.0) for name in estimators}
     state = recurrence.initial_state(model.network, windows.batch)
     # One window before the first, under the mean, for a state that is not zero.
@@ -115,6 +124,7 @@ def main():
     corpus = load_corpus(config.data.name, arguments.data_dir)
     model = zoo.from_preset(arguments.preset, corpus=corpus)
     windows = train_windows(corpus.train, config.train.batch, config.train.unroll, config.train.tail)
+    estimators = gradient_functions(model, arguments.sigma0)
     train_step = tf.function(model.train_step)
     stream, step, table = iter(windows.dataset(0, repeat=True)), 0, []
     print(f"{arguments.preset}, sigma0 {arguments.sigma0:g}, {arguments.minibatches} minibatches of ", end="")
@@ -124,7 +134,7 @@ def main():
         while step < round(epoch * len(windows)):
             train_step(next(stream))
             step += 1
-        for row in measure(model, windows, step, arguments.sigma0, arguments.minibatches, arguments.draws):
+        for row in measure(estimators, model, windows, step, arguments.minibatches, arguments.draws):
             table.append({"epoch": epoch, **row})
             low, high = row["variance_ratio_range"]
             print(

@@ -97,6 +97,12 @@ def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
     assert config.from_json(json.dumps(earlier)) == preset()
 
 
+def test_a_table_that_is_none_is_named():
+    damaged = {**json.loads(config.to_json(preset())), "evaluate": 3}
+    with pytest.raises(InputError, match=r"evaluate.rows is missing"):
+        config.validate(config.from_json(json.dumps(damaged)))
+
+
 def test_sharpening_is_not_set_without_effect():
     plain, sharpened = (presets.get_preset(name) for name in ("demo_bbb", "demo_bbb_sharpened"))
     config.validate(config.with_overrides(sharpened, {"sharpening.sigma0": 0.1}))

@@ -26,12 +26,7 @@ IDS = tokens()  # 2 rows of 12 predictions.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # Float32 log-probabilities, summed in another order.
 
 
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Nothing here depends on compilation, which would take most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def padded_windows(ids, unroll, lengths):

@@ -19,12 +19,7 @@ VALIDATION = windows(tokens(length=2, seed=8), unroll=2)
 STEPS, EPOCHS = len(ELEMENTS), 2
 
 
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Nothing here depends on compilation, which would take most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 class Interrupted(Exception):

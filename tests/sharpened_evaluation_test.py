@@ -40,12 +40,7 @@ SIGMA0, RATE = 0.2, 0.3
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # Float32 log-probabilities, summed in another order.
 
 
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Nothing here depends on compilation, which would take most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def opinionated(model):

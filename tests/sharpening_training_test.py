@@ -244,8 +244,6 @@ class TestSaving:
 
 
 ELEMENTS = windows(tokens(length=4), unroll=2)
-
-
 STEPS = len(ELEMENTS)
 
 
@@ -253,13 +251,8 @@ class Interrupted(Exception):
     """The process ends here."""
 
 
+@pytest.mark.usefixtures("eagerly")
 class TestResume:
-    @pytest.fixture(autouse=True)
-    def eagerly(self):
-        tf.config.run_functions_eagerly(True)
-        yield
-        tf.config.run_functions_eagerly(False)
-
     @staticmethod
     def run(directory, stop_before=None):
         sharpening = PosteriorSharpening(0.3, optimizer=keras.optimizers.Adam(0.05, epsilon=1e-20))

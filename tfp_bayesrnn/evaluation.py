@@ -26,7 +26,6 @@ from tfp_bayesrnn.posterior import Draw
 # The draws of evaluation share no seed with those of training, nor the samples with sharpening's noise.
 _SAMPLES, _SHARPENING = -1, -2
 
-
 # Wraps an iteration, to show how far it has come.
 Progress = Callable[[Iterable], Iterable]
 
@@ -74,7 +73,7 @@ class _Window(NamedTuple):
 class StreamEvaluator:
     """Scores streams under draws from a model's posterior, changing nothing of the model.
 
-    It compiles one function for each way of evaluation and keeps it, so make one evaluator and use it again.
+    It compiles one function for each mode of evaluation and keeps it, so make one evaluator and use it again.
 
     Datasets are of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight is
     0 there is no prediction. `progress` wraps the dataset, to show how far it has come.
@@ -121,15 +120,19 @@ class StreamEvaluator:
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
-        total = None
+        root, total = noise.derive(self._seed(seed), _SAMPLES), None
         for sample in range(samples):
-            draw = self.model.posterior.sample(noise.derive(self._seed(seed), _SAMPLES, sample))
+            draw = self.model.posterior.sample(noise.derive(root, sample))
             scores = self.log_probabilities(dataset, draw, progress)
             total = scores if total is None else np.logaddexp(total, scores)
         return StreamScore(-float(np.mean(total)) + math.log(samples), len(total))
 
     def sharpened_bound(
-        self, dataset: Iterable, learning_rate: float = 0.0, seed: int | None = None, progress=iter
+        self,
+        dataset: Iterable,
+        learning_rate: float = 0.0,
+        seed: int | None = None,
+        progress: Progress = iter,
     ) -> SharpenedBound:
         """The bound of the sharpened posterior with phi at the posterior mean, theta drawn for each window.
 

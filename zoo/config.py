@@ -24,13 +24,8 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 JIT_COMPILE = ("auto", "on", "off")
 TAILS = ("drop", "pad")
 
-# Fields that configurations saved by earlier versions lack, with what those versions did.
-_ADDED = {
-    "sharpening.sigma0": 0.02,
-    "sharpening.learning_rate": 0.001,
-    "sharpening.second_order": False,
-    "evaluate.dynamic_learning_rate": 0.0,
-}
+# Tables with fields that configurations saved by earlier versions lack, with what those versions did.
+_ADDED = {"sharpening": presets.SHARPENING, "evaluate": {"dynamic_learning_rate": 0.0}}
 
 _ABSENT = "absent"
 
@@ -56,9 +51,9 @@ def from_json(text: str, source: str = "the configuration") -> ConfigDict:
         raise InputError(f"{source} is not valid JSON: {error}") from None
     if not isinstance(loaded, dict):
         raise InputError(f"{source} must hold a JSON object, got {type(loaded).__name__}")
-    for name, value in _ADDED.items():
-        table, field = name.split(".")
-        loaded.setdefault(table, {}).setdefault(field, value)
+    for table, fields in _ADDED.items():
+        if isinstance(loaded.setdefault(table, {}), dict):
+            loaded[table] = {**fields, **loaded[table]}
     return ConfigDict(_lists_to_tuples(loaded)).lock()
 
 
@@ -153,8 +148,9 @@ def validate(config: ConfigDict) -> None:
         if name not in _CHECKS:
             raise unknown_field(name, _CHECKS)
     if flat["method"] != "bbb_sharpened":
-        for name, default in _ADDED.items():
-            if name.startswith("sharpening.") and flat[name] != default:
+        for field, default in presets.SHARPENING.items():
+            name = f"sharpening.{field}"
+            if flat[name] != default:
                 raise InputError(
                     f"{name}={flat[name]!r} has no effect with method={flat['method']!r}; accepted then: "
                     f"{default!r}, or a preset that ends in bbb_sharpened"

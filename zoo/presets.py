@@ -29,6 +29,9 @@ from ml_collections import ConfigDict
 METHODS = ("deterministic", "dropout", "variational_dropout", "bbb", "bbb_sharpened")
 BAYESIAN_METHODS = ("bbb", "bbb_sharpened")
 
+# Of "bbb_sharpened"; the learning rate is that of the sharpening's own optimizer.
+SHARPENING = {"sigma0": 0.02, "learning_rate": 0.001, "second_order": False}
+
 _LABELS = {
     "deterministic": "LSTM, no regularisation",
     "dropout": "LSTM, dropout on non-recurrent connections",
@@ -139,8 +142,7 @@ def _language_model(name: str, data: str, size: str, method: str) -> dict[str, A
         "prior": {"pi": 0.25, "log_sigma1": -1.0, "log_sigma2": -7.0, "granularity": "row"},
         # In units of the prior's standard deviation; "recurrent" is the LSTM, "other" embedding and softmax.
         "posterior": {"recurrent_scale_range": (0.25, 0.5), "other_scale_range": (0.5, 1.0)},
-        # Of "bbb_sharpened"; the learning rate is that of the sharpening's own optimizer.
-        "sharpening": {"sigma0": 0.02, "learning_rate": 0.001, "second_order": False},
+        "sharpening": dict(SHARPENING),
         "train": _train(size, method),
         "evaluate": {
             "rows": 20,

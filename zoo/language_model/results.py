@@ -23,7 +23,7 @@ def final_results(
     step: int,
     steps_per_epoch: int,
 ) -> dict[str, Any]:
-    """Scores valid and test with the posterior mean, and in every other way that is asked for.
+    """Scores valid and test with the posterior mean, and in every other mode that is asked for.
 
     Args:
       config: of the run.
@@ -62,7 +62,7 @@ def final_results(
 def _split_results(
     split: str, tokens: np.ndarray, config: ConfigDict, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
-    """The figures of one split, a dictionary for each way of evaluation that is asked for."""
+    """The figures of one split, a dictionary for each mode of evaluation that is asked for."""
     settings = config.evaluate
     windows = evaluation_windows(tokens, rows=settings.final_rows, unroll=settings.final_unroll)
     score = evaluator.mean(windows.dataset(), progress=progress.windows(split))
@@ -75,7 +75,7 @@ def _split_results(
             "weights": f"average over {samples} samples",
             "samples": samples,
         }
-    if config.method == "bbb_sharpened" or settings.dynamic_learning_rate:
+    if evaluator.model.sharpening or settings.dynamic_learning_rate:
         windows = evaluation_windows(tokens, rows=settings.rows, unroll=settings.unroll)
         results.update(_results_by_window(split, windows, config, evaluator))
     return results
@@ -91,7 +91,7 @@ def _results_by_window(
         "unroll": windows.unroll,
         "mean_perplexity_of_same_rows": same_rows.perplexity,
     }
-    results, sharpened = {}, config.method == "bbb_sharpened"
+    results, sharpened = {}, evaluator.model.sharpening is not None
     if sharpened:
         bound = evaluator.sharpened_bound(windows.dataset(), progress=progress.windows(f"{split}, bound"))
         results[f"{split}_sharpened_bound"] = {**_bound_figures(bound, windows, "mean"), **common}
