@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ import absl_main
 from tfp_bayesrnn.errors import InputError
 from zoo import command_line, presets
 from zoo import config as configs
+from zoo.machine import Machine
 from zoo.workdir import Workdir
 
 ROOT = Path(absl_main.__file__).parent
@@ -21,11 +23,15 @@ TRAIN = ("--mode=train", "--preset=demo_bbb", "--workdir=w")
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir)."""
+    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir, machine)."""
     received = []
 
-    def run(mode, config, workdir, data_dir):
-        received.append(types.SimpleNamespace(mode=mode, config=config, workdir=workdir, data_dir=data_dir))
+    def run(mode, config, workdir, data_dir, machine=None):
+        received.append(
+            types.SimpleNamespace(
+                mode=mode, config=config, workdir=workdir, data_dir=data_dir, machine=machine
+            )
+        )
 
     monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run))
     return received
@@ -42,6 +48,7 @@ def test_train(calls, tmp_path):
     assert (call.mode, call.workdir, call.data_dir) == ("train", str(tmp_path), "d")
     assert call.config == presets.get_preset("ptb_small_bbb")
     assert call.config.is_locked
+    assert call.machine == Machine("auto", 1, False)
 
 
 def test_list(calls):
@@ -63,16 +70,37 @@ def test_list(calls):
         (["--seed=7"], "seed", 7),
         (["--seed", "7"], "seed", 7),
         (["--mixed_precision"], "compute_dtype", "bfloat16"),
+        (["--mixed_precision=true"], "compute_dtype", "bfloat16"),
+        (["--mixed_precision=bfloat16"], "compute_dtype", "bfloat16"),
+        (["--mixed_precision=float16"], "compute_dtype", "float16"),
+        (["--config.compute_dtype=float16", "--mixed_precision=false"], "compute_dtype", "float32"),
+        (["--config.compute_dtype=float16", "--nomixed_precision"], "compute_dtype", "float32"),
+        (["--config.compute_dtype=float16"], "compute_dtype", "float16"),
+        (["--config.train.patience=3"], "train.patience", 3),
         (["--jit_compile"], "jit_compile", "on"),
         (["--nojit_compile"], "jit_compile", "off"),
         (["--jit_compile=auto", "--config.jit_compile=on"], "jit_compile", "auto"),
-        (["--strategy=default"], "seed", 0),
     ],
 )
 def test_overrides(calls, arguments, field, value):
     assert main(*TRAIN, *arguments) == 0
     found = configs.flatten(calls[0].config)[field]
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "machine"),
+    [
+        (["--strategy=default"], Machine("default")),
+        (["--strategy=mirrored", "--cpu_devices=3"], Machine("mirrored", 3)),
+        (["--strategy=multi_worker", "--deterministic"], Machine("multi_worker", deterministic=True)),
+        (["--cpu_devices", "2", "--nodeterministic"], Machine("auto", 2)),
+    ],
+)
+def test_the_machine_is_no_part_of_the_configuration(calls, arguments, machine):
+    assert main(*TRAIN, *arguments) == 0
+    assert calls[0].machine == machine
+    assert calls[0].config == presets.get_preset("demo_bbb")
 
 
 @pytest.fixture
@@ -88,6 +116,19 @@ def test_evaluate_takes_the_runs_configuration(calls, trained):
     assert main("--mode=evaluate", workdir, "--preset=demo_bbb") == 0
     assert [call.config.train.batch for call in calls] == [3, 3]
     assert [call.config.evaluate.final_rows for call in calls] == [4, 1]
+
+
+def test_evaluate_runs_on_one_device(calls, trained, capsys):
+    evaluate = ("--mode=evaluate", f"--workdir={trained}")
+    assert main(*evaluate, "--deterministic") == 0
+    assert main(*evaluate, "--strategy=default") == 0
+    assert [call.machine for call in calls] == [Machine("default", 1, True), Machine("default")]
+    for strategy, devices in (("mirrored", 1), ("multi_worker", 1), ("default", 4)):
+        assert main(*evaluate, f"--strategy={strategy}", f"--cpu_devices={devices}") == 2
+        asked = f"--strategy={strategy} with --cpu_devices={devices}"
+        said = f"error: {asked} is for --mode=train: evaluation runs on one device\n"
+        assert capsys.readouterr().err == said
+    assert len(calls) == 2
 
 
 def test_evaluate_refuses_another_model(calls, trained, capsys):
@@ -108,7 +149,11 @@ BAD = {
     "preset": (["--mode=train", "--workdir=w", "--preset=demo_bb"], "did you mean demo_bbb"),
     "flag": ([*TRAIN, "--work_dir=w"], "unknown flag '--work_dir': did you mean --workdir"),
     "flag of list": (["--mode=list", "--prset=x"], "did you mean --preset"),
-    "strategy": ([*TRAIN, "--strategy=mirored"], "unknown strategy 'mirored': Accepted: auto, default"),
+    "strategy": ([*TRAIN, "--strategy=mirored"], "unknown strategy 'mirored': did you mean mirrored"),
+    "strategies": ([*TRAIN, "--strategy=tpu"], "Accepted: auto, default, mirrored, multi_worker"),
+    "no device": ([*TRAIN, "--cpu_devices=0"], "--cpu_devices=0"),
+    "devices": ([*TRAIN, "--cpu_devices=x"], "--cpu_devices=x is not accepted: it must be a whole number"),
+    "patience": ([*TRAIN, "--config.train.patience=-1"], "train.patience=-1 is not accepted"),
     "field": ([*TRAIN, "--config.train.epoch=3"], "field 'train.epoch': did you mean train.epochs"),
     "table": ([*TRAIN, "--config.prior={}"], "Accepted: prior.granularity"),
     "whole config": ([*TRAIN, "--config=x"], "--config needs a field"),
@@ -128,7 +173,9 @@ BAD = {
     "nan": ([*TRAIN, "--config.train.clip_norm=nan"], "train.clip_norm=nan is not accepted"),
     "name": ([*TRAIN, "--config.data.name=pbt"], "data.name='pbt' is not accepted"),
     "seed": ([*TRAIN, "--seed=x"], "--seed=x is not accepted: it must be a whole number"),
-    "switch": ([*TRAIN, "--jit_compile=x"], "--jit_compile=x: accepted: on, off or auto"),
+    "switch": ([*TRAIN, "--jit_compile=x"], "--jit_compile=x: accepted: on, off, auto"),
+    "precision": ([*TRAIN, "--mixed_precision=half"], "--mixed_precision=half: accepted: bfloat16, float16,"),
+    "detached": ([*TRAIN, "--mixed_precision", "float16"], "unexpected argument 'float16'"),
     "argument": ([*TRAIN, "extra"], "unexpected argument 'extra'"),
     "no value": ([*TRAIN, "--seed"], "Missing value for flag --seed"),
 }
@@ -142,6 +189,15 @@ def test_bad_input_is_one_line_and_status_2(calls, capsys, arguments, said):
     assert err.startswith("error: ") and err.count("\n") == 1
     assert said in err
     assert not calls
+
+
+def test_what_is_said_to_be_accepted_is(calls, capsys):
+    """Each value that the error for a wrong one lists."""
+    for flag in ("mixed_precision", "jit_compile"):
+        assert main(*TRAIN, f"--{flag}=x") == 2
+        accepted = capsys.readouterr().err.rsplit("accepted: ", 1)[1].replace(" or ", ", ").strip()
+        for value in accepted.split(", "):
+            assert main(*TRAIN, f"--{flag}={value}") == 0, (value, capsys.readouterr().err)
 
 
 def raising(error):
@@ -163,10 +219,23 @@ def test_mistakes_of_ours_keep_their_traceback(monkeypatch):
         main(*TRAIN)
 
 
-def test_interrupt(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "zoo.commands", raising(KeyboardInterrupt()))
-    assert main(*TRAIN) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_command_with_a_line_and_its_status(monkeypatch, capsys, number):
+    reached = []
+
+    def run(*_, **__):
+        os.kill(os.getpid(), number)
+        reached.append("the end")
+
+    before = signal.getsignal(number)
+    monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run))
+    try:
+        assert main(*TRAIN) == 128 + number
+    except KeyboardInterrupt:  # Which would end pytest too.
+        pytest.fail("the signal has not been handled")
+    assert capsys.readouterr().err == f"interrupted by {number.name}\n"
+    assert not reached
+    assert signal.getsignal(number) is before
 
 
 def test_output_that_nobody_reads_on():
@@ -206,7 +275,7 @@ STAND_IN = """
 import sys, types, json
 import absl_main
 from zoo import command_line, presets
-def run(mode, config, workdir, data_dir):
+def run(mode, config, workdir, data_dir, machine=None):
     print(presets.table() if mode == "list" else json.dumps(config.to_dict()["train"]))
 sys.modules["zoo.commands"] = types.SimpleNamespace(run=run)
 """

@@ -174,7 +174,7 @@ DAMAGES = {
     "byte flipped in the middle": flip_byte("data", 0.5),
     "index byte flipped early": flip_byte("index", 0.02),
     "index byte flipped in the middle": flip_byte("index", 0.5),
-    "index byte flipped at the end": flip_byte("index", 0.97),
+    "index byte flipped at the end": flip_byte("index", 0.999),
     "index cut": truncate_index,
     "index empty": lambda held, step: os.truncate(held.directory / f"ckpt-{step}.index", 0),
     "no index": lambda held, step: (held.directory / f"ckpt-{step}.index").unlink(),
@@ -322,9 +322,7 @@ def test_a_file_in_the_directorys_place(tmp_path, run):
 def test_the_file_format_is_tensorflows(saved):
     held, at = saved
     path = tf.train.load_checkpoint(str(held.directory / "ckpt-20"))
-    np.testing.assert_array_equal(
-        path.get_tensor("model/000-sequential-embedding-embeddings/.ATTRIBUTES/VARIABLE_VALUE"), at[20][0]
-    )
+    np.testing.assert_array_equal(path.get_tensor("model/000-sequential-embedding-embeddings"), at[20][0])
 
 
 def test_under_a_mirrored_strategy(tmp_path):

@@ -41,6 +41,10 @@ def test_json_that_is_no_configuration(text, said):
         {"description": "other words"},
         {"evaluate__rows": 1},
         {"evaluate__final_unroll": 5},
+        {"train__patience": 3},
+        {"train__max_nll": 0.0},
+        {"train__step_backs": 2, "train__step_back_factor": 0.1},
+        {"train__checkpoint_seconds": 1.0},
     ],
 )
 def test_what_a_resumed_run_may_change(change):
@@ -94,6 +98,8 @@ def test_a_tables_name_is_answered_with_its_fields():
 def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
     earlier = json.loads(config.to_json(preset()))
     del earlier["sharpening"], earlier["evaluate"]["dynamic_learning_rate"]
+    for field in ("patience", "max_nll", "step_backs", "step_back_factor", "checkpoint_seconds"):
+        del earlier["train"][field]
     assert config.from_json(json.dumps(earlier)) == preset()
 
 
@@ -101,6 +107,21 @@ def test_a_table_that_is_none_is_named():
     damaged = {**json.loads(config.to_json(preset())), "evaluate": 3}
     with pytest.raises(InputError, match=r"evaluate.rows is missing"):
         config.validate(config.from_json(json.dumps(damaged)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("compute_dtype", "float16"),
+        ("compute_dtype", "bfloat16"),
+        ("train.patience", 0),
+        ("train.max_nll", 0.0),
+        ("train.step_backs", 3),
+        ("train.checkpoint_seconds", 0.0),
+    ],
+)
+def test_values_at_the_edge_are_accepted(field, value):
+    config.validate(config.with_overrides(preset(), {field: value}))
 
 
 def test_sharpening_is_not_set_without_effect():
@@ -132,9 +153,16 @@ BAD = [
     ("train.learning_rate", float("inf"), "a number above 0"),
     ("train.tail", "keep", "one of drop, pad"),
     ("train.kl_weight", -1.0, "at least 0"),
+    ("train.patience", -1, "a whole number of at least 0"),
+    ("train.max_nll", -0.5, "at least 0"),
+    ("train.max_nll", float("inf"), "at least 0"),
+    ("train.step_backs", -1, "a whole number of at least 0"),
+    ("train.step_back_factor", 0.0, "strictly between 0 and 1"),
+    ("train.step_back_factor", 1.0, "strictly between 0 and 1"),
+    ("train.checkpoint_seconds", -1.0, "at least 0"),
     ("seed", -1, "at least 0"),
     ("seed", 2**32, "below 2\\*\\*32"),
-    ("compute_dtype", "float16", "one of float32, bfloat16"),
+    ("compute_dtype", "float64", "one of float32, bfloat16, float16"),
     ("jit_compile", "yes", "one of auto, on, off"),
 ]
 

@@ -12,7 +12,7 @@ from small_models import assert_identical, language_model, tokens, values, windo
 from tfp_bayesrnn import Dropout, HoldThenDecay
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.evaluation import StreamEvaluator
-from tfp_bayesrnn.loop import Loop, TrainingDiverged
+from tfp_bayesrnn.loop import Hooks, Loop, TrainingDiverged, TrainingStopped
 
 ELEMENTS = windows(tokens(length=4), unroll=2)
 VALIDATION = windows(tokens(length=2, seed=8), unroll=2)
@@ -26,16 +26,18 @@ class Interrupted(Exception):
     """The process ends here: nothing catches it."""
 
 
-class Run:
+class Run(Hooks):
     """A process's worth of objects around a directory of checkpoints."""
 
-    def __init__(self, directory, checkpoint_seconds=0.0, rate=None, validation=None, steps=STEPS):
+    stop_before = None
+
+    def __init__(self, directory, checkpoint_seconds=0.0, rate=None, validation=None, steps=STEPS, **watch):
         self.reports, self.asked_for = [], []
         self.model = language_model(layers=[Dropout(0.2, seed=0)], kl_warmup_steps=4)
         rate = rate or HoldThenDecay(0.5, STEPS, hold_epochs=1, decay=0.5)
         optimizer = keras.optimizers.SGD(rate, momentum=0.9)
         self.model.compile(optimizer, clip_norm=5.0, jit_compile=False, metrics=["accuracy"])
-        self.loop = Loop(self.model, self.stream, steps, directory, checkpoint_seconds)
+        self.loop = Loop(self.model, self.stream, steps, directory, checkpoint_seconds, **watch)
         self.evaluator = StreamEvaluator(self.model)
         self.validation = iter(validation) if validation is not None else None
 
@@ -52,15 +54,16 @@ class Run:
     def train(self, epochs=EPOCHS, stop_before=None, at_stop=None):
         """Goes on from the newest checkpoint; `at_stop` happens before step `stop_before`, from 1 on."""
 
-        def progress(steps, label):
-            for step in steps:
-                if step == stop_before:
-                    at_stop()
-                yield step
-
+        self.stop_before, self.at_stop = stop_before, at_stop
         self.first_step = self.loop.restore()
-        self.loop.run(self.first_step, epochs, self.on_epoch_end, progress)
+        self.loop.run(self.first_step, epochs, self)
         return self
+
+    def steps(self, steps, label):
+        for step in steps:
+            if step == self.stop_before:
+                self.at_stop()
+            yield step
 
     def interrupted(self, stop_before):
         def interrupt():
@@ -72,7 +75,9 @@ class Run:
 
     def variables(self):
         carried = self.model._carried_train.variables_flat
-        return values([*self.model.variables, *self.model.optimizer.variables, *carried, self.loop.best_nll])
+        return values(
+            [*self.model.variables, *self.model.optimizer.variables, *carried, *self.loop.progress.variables]
+        )
 
     def checkpoints(self):
         return self.loop.checkpoints
@@ -178,7 +183,8 @@ class TestBest:
         fresh = Run(tmp_path)
         assert fresh.checkpoints().restore_best() == best_epoch
         assert_identical(values(fresh.model.weights), weights[best_epoch])
-        assert float(fresh.loop.best_nll) == nlls[best_epoch - 1]
+        fresh.loop.restore()
+        assert fresh.loop.best_nll == nlls[best_epoch - 1]
 
     def test_of_before_an_interruption_is_remembered(self, tmp_path):
         Run(tmp_path, validation=[1.0]).interrupted(STEPS + 2)
@@ -202,7 +208,15 @@ class TestDivergence:
         assert isinstance(caught.value, InputError) and "\n" not in str(caught.value)
         assert f"loss is not finite at step {STEPS + 2}:" in str(caught.value)
         assert f"checkpoint {STEPS} is good and kept" in str(caught.value)
-        assert good and files(tmp_path) == good
+        kept = files(tmp_path)
+        diverged = {path for path in kept if path.parent.name == "diverged"}
+        assert good and {path: kept[path] for path in kept.keys() - diverged} == good
+        assert f"the diverged one is {tmp_path / 'diverged' / f'ckpt-{STEPS + 2}'}" in str(caught.value)
+        evidence = tf.train.load_checkpoint(str(tmp_path / "diverged" / f"ckpt-{STEPS + 2}"))
+        broken = [name for name in evidence.get_variable_to_shape_map() if name.startswith("model/")]
+        assert any(np.isnan(evidence.get_tensor(name)).any() for name in broken)
+        assert [step for step, _ in caught.value.trail] == list(range(1, STEPS + 3))
+        assert math.isfinite(caught.value.trail[-2][1]["loss"]) and caught.value.step == STEPS + 2
         restored = Run(tmp_path)
         assert restored.loop.restore() == STEPS
         assert all(np.all(np.isfinite(value)) for value in values(restored.model.weights))
@@ -215,7 +229,65 @@ class TestDivergence:
             TrainingDiverged, match=r"not finite at step 1: .*; no checkpoint was written yet"
         ):
             run.train()
-        assert not files(tmp_path)
+        assert not run.checkpoints().steps
+
+    def test_of_an_exploding_loss(self, tmp_path):
+        run = Run(tmp_path, max_nll=0.5)
+        with pytest.raises(
+            TrainingDiverged, match=r"the NLL is [\d.]+ nats per prediction, above 0.5, at step 1"
+        ):
+            run.train()
+
+    @pytest.mark.parametrize("rate", [None, 0.5], ids=["a schedule", "a plain rate"])
+    def test_steps_back_to_the_last_checkpoint_with_a_lower_rate(self, tmp_path, rate):
+        def breaking():
+            variable = run.model.trainable_variables[0]
+            variable.assign(np.full(variable.shape, np.nan, np.float32))
+
+        run = Run(tmp_path, math.inf, rate=rate, step_backs=3)
+        backs = []
+        run.on_step_back = backs.append
+        before = float(run.model.optimizer.learning_rate)
+        run.train(epochs=3, stop_before=STEPS + 2, at_stop=lambda: breaking() if len(backs) < 2 else None)
+        assert backs == [STEPS, STEPS]
+        assert int(run.loop.progress.step_backs) == 2
+        # Twice from the same checkpoint: a quarter, and it is remembered.
+        undecayed = 1.0 if rate else 0.125
+        assert float(run.model.optimizer.learning_rate) == before * undecayed * 0.25
+        assert [report.epoch for report in run.reports] == [1, 2, 3]
+        fresh = Run(tmp_path, rate=rate)
+        assert fresh.loop.restore() == 3 * STEPS
+        assert float(fresh.model.optimizer.learning_rate) == before * undecayed * 0.25
+
+    def test_after_the_last_step_back_training_ends(self, tmp_path):
+        run = Run(tmp_path, max_nll=0.5, step_backs=2)
+        backs = []
+        run.on_step_back = backs.append
+        with pytest.raises(TrainingDiverged, match="checkpoint 0 is good and kept"):
+            run.train()
+        assert backs == [0, 0]
+
+
+class TestStopping:
+    @pytest.mark.parametrize("stop_after", [1, STEPS - 1, STEPS, STEPS + 1])
+    def test_saves_and_goes_on_bit_for_bit(self, tmp_path, uninterrupted, stop_after):
+        run = Run(tmp_path, checkpoint_seconds=math.inf)
+        run.should_stop = lambda: int(run.model.optimizer.iterations) == stop_after
+        with pytest.raises(TrainingStopped, match=f"stopped at step {stop_after}; its checkpoint is saved"):
+            run.train()
+        assert run.checkpoints().latest_step == stop_after
+        resumed = Run(tmp_path).train()
+        assert resumed.first_step == stop_after
+        assert_as_uninterrupted(resumed, uninterrupted)
+
+    def test_after_so_many_epochs_without_a_better_validation(self, tmp_path):
+        nlls = [3.0, 1.0, 2.0, 1.5, 0.5]
+        run = Run(tmp_path, validation=nlls, steps=1, patience=2).train(epochs=5)
+        assert [report.epoch for report in run.reports] == [1, 2, 3, 4]
+        # Nor does it go on when started again, unless it is to be more patient.
+        assert not Run(tmp_path, validation=[0.5], steps=1, patience=2).train(epochs=5).reports
+        more = Run(tmp_path, validation=[0.5], steps=1, patience=3).train(epochs=5)
+        assert [report.epoch for report in more.reports] == [5]
 
 
 class TestHoldThenDecay:

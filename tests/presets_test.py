@@ -39,6 +39,17 @@ def test_sharpening_is_all_that_a_sharpened_preset_adds(name):
     assert sharpened["sharpening.sigma0"] == 0.02
 
 
+@pytest.mark.parametrize("name", presets.preset_names())
+def test_training_is_watched_without_changing_it(name):
+    """No early stop and no step back unless asked for: the published schedules run to their end."""
+    values = fields(name)
+    watch = {f"train.{field}": value for field, value in presets.WATCH.items()}
+    assert {field: values[field] for field in watch} == watch
+    assert (values["train.patience"], values["train.step_backs"]) == (0, 0)
+    assert values["train.max_nll"] == 5.0
+    assert values["train.checkpoint_seconds"] <= 600
+
+
 # What the papers and released codes say, written out a second time on purpose.
 PUBLISHED = {
     "ptb_small_deterministic": dict(

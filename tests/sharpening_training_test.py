@@ -17,6 +17,7 @@ from sharpened_models import (
 )
 from small_models import (
     PRIOR,
+    RecordingHooks,
     as_dataset,
     assert_identical,
     language_model,
@@ -263,25 +264,21 @@ class TestResume:
                 yield tf.nest.map_structure(tf.constant, ELEMENTS[step % STEPS])
                 step += 1
 
-        def progress(steps, label):
-            for step in steps:
-                if step == stop_before:
-                    raise Interrupted
-                yield step
+        class Stopping(RecordingHooks):
+            def steps(self, steps, label):
+                for step in steps:
+                    if step == stop_before:
+                        raise Interrupted
+                    yield step
 
-        reports = []
-
-        def on_epoch_end(report):
-            reports.append(report.logs)
-            return 0.0
-
+        hooks = Stopping()
         loop = Loop(model, stream, STEPS, directory, checkpoint_seconds=0.0)
         first = loop.restore()
         try:
-            loop.run(first, 2, on_epoch_end, progress)
+            loop.run(first, 2, hooks)
         except Interrupted:
             pass
-        return first, model, reports
+        return first, model, [report.logs for report in hooks.reports]
 
     def test_goes_on_bit_for_bit(self, tmp_path):
         _, whole, reports = self.run(tmp_path / "whole")

@@ -13,6 +13,7 @@ from tfp_bayesrnn import (
     VariationalEmbedding,
     VariationalLSTM,
 )
+from tfp_bayesrnn.loop import Hooks
 
 VOCABULARY, UNITS, ROWS, STEPS = 7, 3, 2, 4
 
@@ -81,6 +82,17 @@ def as_dataset(elements):
     return tf.data.Dataset.from_tensor_slices(
         tf.nest.map_structure(lambda *parts: np.stack(parts), *elements)
     )
+
+
+class RecordingHooks(Hooks):
+    """Keeps the reports of a loop's epochs; every validation NLL is 0."""
+
+    def __init__(self):
+        self.reports = []
+
+    def on_epoch_end(self, report):
+        self.reports.append(report)
+        return 0.0
 
 
 def values(variables):

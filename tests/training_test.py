@@ -5,6 +5,7 @@ import pytest
 import small_models
 import tensorflow as tf
 from small_models import (
+    RecordingHooks,
     as_dataset,
     assert_identical,
     language_model,
@@ -128,20 +129,15 @@ def regression_and_minibatches():
 def test_fit_and_the_loop_take_the_same_steps(tmp_path, make, eagerly):
     (fitted, elements), (looped, _) = make(), make()
     history = fitted.fit(as_dataset(elements), epochs=2, verbose=0).history
-    reports = []
-
-    def on_epoch_end(report):
-        reports.append(report)
-        return 0.0
-
+    hooks = RecordingHooks()
     tf.config.run_functions_eagerly(eagerly)
     try:
         loop = Loop(looped, lambda step: as_dataset(elements).repeat().skip(step), len(elements), tmp_path)
-        loop.run(0, 2, on_epoch_end)
+        loop.run(0, 2, hooks)
     finally:
         tf.config.run_functions_eagerly(False)
     assert_identical(values(looped.weights), values(fitted.weights))
     assert_identical(values(looped.optimizer.variables), values(fitted.optimizer.variables))
     for name, by_epoch in history.items():
-        logged = [report.logs[name] for report in reports]
+        logged = [report.logs[name] for report in hooks.reports]
         np.testing.assert_allclose(logged, by_epoch, rtol=1e-6, err_msg=name)

@@ -11,6 +11,7 @@ if _keras.backend.backend() != "tensorflow":
         f"Received: backend={_keras.backend.backend()!r}"
     )
 
+from tfp_bayesrnn.callbacks import ExactResume
 from tfp_bayesrnn.distributions import (
     DistributionPrior,
     MeanFieldNormal,
@@ -44,6 +45,7 @@ __all__ = [
     "DistributionPrior",
     "Draw",
     "Dropout",
+    "ExactResume",
     "HoldThenDecay",
     "InputError",
     "MeanFieldNormal",

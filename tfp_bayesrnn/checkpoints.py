@@ -1,8 +1,8 @@
 """Checkpoints that survive what happens to files: interrupted writes, full disks, truncation, flipped bits.
 
-A checkpoint is a `tf.train.Checkpoint` over the *variables* of the objects given, listed by name. Tracking
-the Keras objects themselves would leave out the state of their seed generators, and would depend on whether a
-model has been compiled.
+A checkpoint is a file of TensorFlow's with the values of the *variables* of the objects given, by name.
+Tracking the Keras objects themselves would leave out the state of their seed generators, and would depend on
+whether a model has been compiled.
 """
 
 from __future__ import annotations
@@ -10,51 +10,66 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.replicas import ReplicaVariables
 
 _PREFIX = "ckpt"
+# Directories that a checkpoint is written in, and that one waits in which only has to be moved.
+_PARTIAL, _READY = ".partial-", ".ready-"
+# Ends the names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What reading a damaged checkpoint raises. The reader turns TensorFlow's errors into Python's by their kind:
 # data loss into RuntimeError, say, and a file that ends too early into IndexError.
 _DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError)
 
 
-# Variable name, such as "model/003-lstm-kernel" -> shape and type.
-_Saved = dict[str, tuple[tuple[int, ...], tf.DType]]
+# Name, such as "model/003-lstm-kernel" -> value.
+_Saved = dict[str, np.ndarray]
 
 
 class Checkpoints:
     """The checkpoints of one run, in one directory.
 
-    The newest `max_to_keep` are kept, each named after its step, and the best one apart from them under
-    `best/`. A checkpoint is written beside its place, flushed to disk and renamed, so an interrupted or
-    failed write never shows among them. Which checkpoints there are is read from the directory alone: there
-    is no state file that could disagree with it.
+    The newest `max_to_keep` are kept, each named after its step, and apart from them the best one under
+    `best/` and what a diverged run was like under `diverged/`. A checkpoint is written beside its place,
+    flushed to disk and renamed, so an interrupted or failed write never shows among them. Which checkpoints
+    there are is read from the directory alone: there is no state file that could disagree with it.
 
     Args:
       directory: Where they are; created at the first save.
-      trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, anything else with a list of
-        `variables`, or a single variable. Models and optimizers must be built before saving or restoring,
-        and no variable may be in two of them.
+      trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, `replicas.ReplicaVariables`,
+        anything else with a list of `variables`, or a single variable. Models and optimizers must be built
+        before saving or restoring, and no variable may be in two of them.
       max_to_keep: How many checkpoints to keep besides the best.
+      best: Which of the trackables the best checkpoint is of; None for all.
+      writes: Whether this process writes. All workers of a run save, since it takes all of them to know every
+        replica's values, and one of them writes; all read.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], trackables: Mapping[str, Any], max_to_keep: int = 2
+        self,
+        directory: str | os.PathLike[str],
+        trackables: Mapping[str, Any],
+        max_to_keep: int = 2,
+        best: Sequence[str] | None = None,
+        writes: bool = True,
     ):
         if max_to_keep < 1:
             raise ValueError(f"max_to_keep must be at least 1. Received: max_to_keep={max_to_keep}")
         self.directory = Path(directory)
         self.max_to_keep = max_to_keep
         self._trackables = dict(trackables)
+        self._best = dict(trackables) if best is None else {name: trackables[name] for name in best}
+        self._writes = writes
 
     @property
     def steps(self) -> list[int]:
@@ -80,11 +95,26 @@ class Checkpoints:
         Raises:
           InputError: it could not be written (disk full, no permission). Earlier ones are as they were.
         """
-        return self._save(self.directory, step, self.max_to_keep)
+        return self._save(self.directory, step, self.max_to_keep, self._trackables)
 
     def save_best(self, step: int) -> str:
         """Writes the checkpoint of `step` as the best one, in place of the best before. See `save`."""
-        return self._save(self._best_directory, step, 1)
+        return self._save(self._best_directory, step, 1, self._best)
+
+    def save_diverged(self, step: int) -> str:
+        """Writes what `step` was like, for whoever looks into it. It is never restored. See `save`."""
+        return self._save(self.directory / "diverged", step, 1, self._trackables)
+
+    def finish_write(self) -> None:
+        """Moves checkpoints to their place that a killed process had written and not moved."""
+        for directory in (self.directory, self._best_directory):
+            for ready in directory.glob(f"{_READY}*"):
+                try:
+                    _move_out(ready)
+                except OSError as error:
+                    raise InputError(
+                        f"cannot move checkpoint {ready} to its place: {_reason(error)}"
+                    ) from error
 
     def restore_latest(self) -> int | None:
         """Restores the newest checkpoint that can be read.
@@ -98,22 +128,36 @@ class Checkpoints:
         Raises:
           InputError: no checkpoint can be read, or one that can is of another model.
         """
-        return self._restore(self.directory)
+        return self._restore(self.directory, self._trackables)
 
     def restore_best(self) -> int | None:
         """Restores the best checkpoint. See `restore_latest`."""
-        return self._restore(self._best_directory)
+        return self._restore(self._best_directory, self._best)
 
     @property
     def _best_directory(self) -> Path:
         return self.directory / "best"
 
-    def _save(self, directory: Path, step: int, keep: int) -> str:
+    def _save(self, directory: Path, step: int, keep: int, trackables: Mapping[str, Any]) -> str:
         target = directory / f"{_PREFIX}-{step}"
-        partial = directory / f".partial-{os.getpid()}"
+        groups = _groups(trackables)
+        values = {
+            f"{group}/{name}": value
+            for group, held in groups.items()
+            for name, value in zip(held.names, held.read(), strict=True)
+        }
+        if not self._writes:
+            return str(target)
+        partial = directory / f"{_PARTIAL}{os.getpid()}"
         try:
-            partial.mkdir(parents=True, exist_ok=True)
-            self._checkpoint().write(str(partial / target.name))
+            _delete_partial(directory)
+            partial.mkdir(parents=True)
+            tf.raw_ops.SaveV2(
+                prefix=str(partial / target.name),
+                tensor_names=list(values),
+                shape_and_slices=[""] * len(values),
+                tensors=list(values.values()),
+            )
             _move_into_place(partial, target)
             _delete_others(directory, step, keep)
         except (tf.errors.OpError, OSError) as error:
@@ -124,8 +168,10 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
         return str(target)
 
-    def _restore(self, directory: Path) -> int | None:
+    def _restore(self, directory: Path, trackables: Mapping[str, Any]) -> int | None:
         damaged: list[str] = []
+        if self._writes:
+            self.finish_write()
         for step in reversed(_steps(directory)):
             path = str(directory / f"{_PREFIX}-{step}")
             try:
@@ -133,8 +179,10 @@ class Checkpoints:
             except _DAMAGE as error:
                 damaged.append(f"{path} ({_reason(error)})")
                 continue
-            self._check_same_model(path, saved)
-            self._checkpoint().read(path).assert_existing_objects_matched().expect_partial()
+            groups = _groups(trackables)
+            _check_same_model(path, saved, groups)
+            for group, held in groups.items():
+                held.write([saved[f"{group}/{name}"] for name in held.names])
             if damaged:
                 logging.warning(
                     "cannot read checkpoint %s; using the one before, %s", ", ".join(damaged), path
@@ -144,58 +192,73 @@ class Checkpoints:
             raise InputError(f"none of the checkpoints can be read: {', '.join(damaged)}")
         return None
 
-    def _groups(self) -> dict[str, dict[str, Any]]:
-        groups = {group: _named_variables(group, held) for group, held in self._trackables.items()}
-        group_of: dict[int, str] = {}
-        for group, variables in groups.items():
-            for name, variable in variables.items():
-                first = group_of.setdefault(id(_tf_variable(variable)), group)
-                if first != group:
-                    raise ValueError(f"{name} is a variable of both {first} and {group}: give one of them")
-        return groups
 
-    def _checkpoint(self) -> tf.train.Checkpoint:
-        return tf.train.Checkpoint(
-            **{
-                group: {name: _tf_variable(variable) for name, variable in variables.items()}
-                for group, variables in self._groups().items()
-            }
-        )
+class _Group:
+    """One trackable: its variables under names that do not depend on what else the process has made."""
 
-    def _check_same_model(self, path: str, saved: _Saved) -> None:
-        for group, variables in self._groups().items():
-            found = {name: value for name, value in saved.items() if name.startswith(f"{group}/")}
-            for name, variable in variables.items():
-                shown = f"{group} variable {getattr(variable, 'path', name)}"
-                value = found.pop(f"{group}/{name}", None)
-                if value is None:
-                    raise InputError(f"checkpoint {path} is of another model: it has no {shown}")
-                shape, dtype = value
-                if shape != tuple(variable.shape):
-                    raise InputError(
-                        f"checkpoint {path} is of another model: {shown} has shape {shape} there "
-                        f"and {tuple(variable.shape)} here"
-                    )
-                if dtype != tf.as_dtype(variable.dtype):
-                    raise InputError(
-                        f"checkpoint {path} is of another model: {shown} is {dtype.name} there "
-                        f"and {tf.as_dtype(variable.dtype).name} here"
-                    )
-            if found:
+    def __init__(self, group: str, held: Any):
+        self._held = held
+        single = isinstance(held, tf.Variable | keras.Variable)
+        self.variables = [held] if single else list(held.variables)
+        if not self.variables:
+            raise ValueError(f"{group} has no variables yet: build it first. Received: {held!r}")
+        self.names = [f"{i:03d}-{_stable_name(variable)}" for i, variable in enumerate(self.variables)]
+
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        if isinstance(self._held, ReplicaVariables):
+            return self._held.shapes()
+        return [tuple(variable.shape) for variable in self.variables]
+
+    def read(self) -> list[tf.Tensor]:
+        if isinstance(self._held, ReplicaVariables):
+            return self._held.read()
+        return [tf.convert_to_tensor(_tf_variable(variable)) for variable in self.variables]
+
+    def write(self, values: list[np.ndarray]) -> None:
+        if isinstance(self._held, ReplicaVariables):
+            self._held.write(values)
+            return
+        for variable, value in zip(self.variables, values, strict=True):
+            _tf_variable(variable).assign(value)
+
+
+def _groups(trackables: Mapping[str, Any]) -> dict[str, _Group]:
+    groups = {group: _Group(group, held) for group, held in trackables.items()}
+    group_of: dict[int, str] = {}
+    for group, held in groups.items():
+        for name, variable in zip(held.names, held.variables, strict=True):
+            first = group_of.setdefault(id(_tf_variable(variable)), group)
+            if first != group:
+                raise ValueError(f"{name} is a variable of both {first} and {group}: give one of them")
+    return groups
+
+
+def _check_same_model(path: str, saved: _Saved, groups: Mapping[str, _Group]) -> None:
+    for group, held in groups.items():
+        found = {name for name in saved if name.startswith(f"{group}/")}
+        for name, variable, shape in zip(held.names, held.variables, held.shapes(), strict=True):
+            shown = f"{group} variable {getattr(variable, 'path', name)}"
+            value = saved.get(f"{group}/{name}")
+            found.discard(f"{group}/{name}")
+            if value is None:
+                raise InputError(f"checkpoint {path} is of another model: it has no {shown}")
+            if len(value.shape) != len(shape) or any(
+                size not in (None, there) for size, there in zip(shape, value.shape, strict=True)
+            ):
                 raise InputError(
-                    f"checkpoint {path} is of another model: it holds {min(found)}, which this one has not"
+                    f"checkpoint {path} is of another model: {shown} has shape {value.shape} there "
+                    f"and {shape} here"
                 )
-
-
-def _named_variables(group: str, held: Any) -> dict[str, Any]:
-    """One trackable's variables by names that do not depend on what else the process has made."""
-    if isinstance(held, tf.Variable | keras.Variable):
-        variables = [held]
-    else:
-        variables = list(held.variables)
-    if not variables:
-        raise ValueError(f"{group} has no variables yet: build it first. Received: {held!r}")
-    return {f"{i:03d}-{_stable_name(variable)}": variable for i, variable in enumerate(variables)}
+            dtype = tf.as_dtype(variable.dtype)
+            if value.dtype != dtype.as_numpy_dtype:
+                raise InputError(
+                    f"checkpoint {path} is of another model: {shown} is {value.dtype.name} there "
+                    f"and {dtype.name} here"
+                )
+        if found:
+            raise InputError(
+                f"checkpoint {path} is of another model: it holds {min(found)}, which this one has not"
+            )
 
 
 def _stable_name(variable: Any) -> str:
@@ -209,15 +272,9 @@ def _tf_variable(variable: Any) -> tf.Variable:
 
 
 def _read_whole(path: str) -> _Saved:
-    """Shape and type of every variable of a checkpoint, each value read and its checksum verified."""
+    """Every value of a checkpoint, its checksum verified."""
     reader = tf.train.load_checkpoint(path)
-    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    saved = {}
-    for key in shapes:
-        reader.get_tensor(key)
-        if key.endswith(_VALUE):
-            saved[key.removesuffix(_VALUE)] = tuple(shapes[key]), types[key]
-    return saved
+    return {key.removesuffix(_VALUE): reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
 
 
 def _steps(directory: Path) -> list[int]:
@@ -236,13 +293,21 @@ def _files(prefix: Path) -> list[Path]:
 
 
 def _move_into_place(partial: Path, target: Path) -> None:
-    files = _files(partial / target.name)
-    for path in files:
+    """Commits a checkpoint: from the first rename on it is there, if with the help of `finish_write`."""
+    for path in _files(partial / target.name):
         _flush_to_disk(path)
-    _delete(target)
-    for path in files:
-        os.replace(path, target.parent / path.name)
+    ready = target.parent / f"{_READY}{target.name}"
+    shutil.rmtree(ready, ignore_errors=True)
+    os.replace(partial, ready)
     _flush_to_disk(target.parent)
+    _move_out(ready)
+
+
+def _move_out(ready: Path) -> None:
+    for path in _files(ready / ready.name.removeprefix(_READY)):
+        os.replace(path, ready.parent / path.name)
+    _flush_to_disk(ready.parent)
+    ready.rmdir()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -251,6 +316,12 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _delete_partial(directory: Path) -> None:
+    """Deletes what writes that were killed have left."""
+    for path in directory.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path)
 
 
 def _delete(prefix: Path) -> None:

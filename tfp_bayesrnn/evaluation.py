@@ -90,7 +90,7 @@ class StreamEvaluator:
                 f"The model must be built before it is evaluated. Received: model={model.name!r}"
             )
         self.model = model
-        self._function = tf.function(self._window, jit_compile=model.use_jit())
+        self._function = tf.function(self._window, jit_compile=model.use_jit(), autograph=False)
 
     def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress: Progress = iter) -> StreamScore:
         """The score under the posterior mean.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import likelihoods, noise, recurrence
+from tfp_bayesrnn import likelihoods, noise, recurrence, replicas, workers
 from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.metrics import Perplexity
 from tfp_bayesrnn.objective import FreeEnergy
@@ -19,15 +21,17 @@ _TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
 
 
 class CarriedState(tf.Module):
-    """The RNN state that a stream's rows go on from. Part of a checkpoint, not of a saved model."""
+    """The RNN state that a stream's rows go on from, each replica's of its own rows.
+
+    Part of a checkpoint, not of a saved model.
+    """
 
     def __init__(self, network: keras.Model, batch_size: int):
         super().__init__()
         self._structure = recurrence.initial_state(network, batch_size)
         self.batch_size = batch_size
         self.variables_flat = [
-            tf.Variable(value, trainable=False, name="carried_state")
-            for value in tf.nest.flatten(self._structure)
+            replicas.variable(value, "carried_state") for value in tf.nest.flatten(self._structure)
         ]
 
     def read(self) -> State:
@@ -207,19 +211,62 @@ class BayesianModel(keras.Model):
             auto_scale_loss=False,
             **kwargs,
         )
+        # What reaches it has been summed over replicas and clipped.
+        replicas.take_summed_gradients(self.optimizer)
         self._metrics_config = (metrics, weighted_metrics)
         self.clip_norm = clip_norm
         self.jit_compile_request = jit_compile
         self.compiled_step = None
         self._carried_train = self._carried_test = None
 
+    def fit(self, x=None, *args, **kwargs):
+        """As in `keras.Model.fit`.
+
+        Under a strategy of several replicas the batch size is that of all of them together, and each draws
+        weights of its own for its rows.
+
+        Raises:
+          ValueError: under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
+        """
+        if workers.are_several(self.distribute_strategy):
+            raise ValueError(
+                "Keras's fit does not run under MultiWorkerMirroredStrategy; tfp_bayesrnn.loop.Loop does. "
+                f"Received: strategy={type(self.distribute_strategy).__name__}"
+            )
+        if isinstance(x, tf.data.Dataset):
+            self._carry_state_of(x)
+        return super().fit(x, *args, **kwargs)
+
+    def _carry_state_of(self, dataset: tf.data.Dataset):
+        """Makes the state carried in training before the first step, so that callbacks can restore it."""
+        is_first = steps.unpack(dataset.element_spec).is_first
+        if is_first is not None and is_first.shape[0] is not None and self._carried_train is None:
+            strategy = self.distribute_strategy
+            rows = replicas.rows_of_replica(is_first.shape[0], strategy.num_replicas_in_sync)
+            with strategy.scope():
+                self._carried_train = CarriedState(self.network, rows)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras takes the mean of the replicas' first minibatches, and there is none of booleans such as
+        # `is_first`. Only shapes and types matter: those of one replica will do.
+        if iterator is not None and replicas.is_distributed(self.distribute_strategy):
+            _, _, distributed = next(iter(iterator))
+            data_batch = replicas.first(self.distribute_strategy, next(distributed))
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
+
     def use_jit(self) -> bool:
         """Whether XLA compiles the free energy and its gradients."""
-        if self.run_eagerly:
-            return False
-        if self.jit_compile_request == "auto":
-            return all(layer.supports_jit for layer in self.network._flatten_layers())
-        return bool(self.jit_compile_request)
+        request, layers = self.jit_compile_request, self.network._flatten_layers()
+        unable = [layer for layer in layers if not layer.supports_jit]
+        if request == "auto":
+            return not self.run_eagerly and not unable
+        if request and (self.run_eagerly or unable):
+            why = (
+                f"layer {unable[0].name!r} does not support it" if unable else "run_eagerly=True excludes it"
+            )
+            raise ValueError(f"jit_compile={request}, but {why}. Accepted then: jit_compile='auto' or False")
+        return bool(request)
 
     def carried(self, slot: str, batch: Minibatch) -> CarriedState | None:
         """The state carried for "train" or "test", made at its first use; None where rows are independent.
@@ -230,11 +277,10 @@ class BayesianModel(keras.Model):
         if batch.is_first is None:
             return None
         rows, name = batch.is_first.shape[0], f"_carried_{slot}"
-        carried = getattr(self, name)
-        if carried is None and rows is not None:
+        if getattr(self, name) is None and rows is not None:
             with tf.init_scope():
-                carried = CarriedState(self.network, rows)
-            setattr(self, name, carried)
+                setattr(self, name, CarriedState(self.network, rows))
+        carried = getattr(self, name)
         # Keras's functions drop the static batch size when a second one comes.
         if rows is None or carried.batch_size != rows:
             raise ValueError(
@@ -245,11 +291,28 @@ class BayesianModel(keras.Model):
             )
         return carried
 
+    def training_state(self) -> dict[str, Any]:
+        """All that training changes, by name, as `Checkpoints` takes it; of a model that is built for it.
+
+        It is more than a saved model holds: the metrics so far and the RNN state that training goes on from.
+        """
+        strategy = self.distribute_strategy
+        metrics = [variable.value for variable in self.metrics_variables]
+        state = {
+            "model": self,
+            "optimizer": self.optimizer,
+            "metrics": replicas.ReplicaVariables(strategy, metrics, rows=False),
+        }
+        if self._carried_train is not None:
+            carried = self._carried_train.variables_flat
+            state["state"] = replicas.ReplicaVariables(strategy, carried, rows=True)
+        if self.sharpening:
+            state["sharpening_optimizer"] = self.sharpening.optimizer
+        return state
+
     def step_seed(self) -> tf.Tensor:
         """The seed of this step's draw, int32 [2]: a function of (run seed, step, replica)."""
-        context = tf.distribute.get_replica_context()
-        replica = context.replica_id_in_sync_group if context is not None else 0
-        return noise.derive(noise.make_seed(self.seed), self.optimizer.iterations.value, replica)
+        return noise.derive(noise.make_seed(self.seed), self.optimizer.iterations.value, replicas.index())
 
     def step_kl_weight(self) -> tf.Tensor:
         """The KL's weight at this step."""
@@ -271,31 +334,47 @@ class BayesianModel(keras.Model):
                 "stream, else the number of training examples. Received: training_rows=None"
             )
 
-    def _free_energy_gradients(self, batch, state, seed, kl_weight):
+    def _free_energy_gradients(self, batch, state, seed, kl_weight, share):
         with_outputs = bool(self._metrics_config[0] or self._metrics_config[1])
-        return steps.free_energy_gradients(self, batch, state, seed, kl_weight, with_outputs)
+        return steps.free_energy_gradients(self, batch, state, seed, kl_weight, share, with_outputs)
 
     def train_step(self, data):
-        """Draws, differentiates, clips, updates. The one train step: of `fit` and of the project's loop."""
+        """One step of training; the metrics so far. `fit` calls it."""
+        self.update(data)
+        return self.get_metrics_result()
+
+    def update(self, data) -> dict[str, tf.Tensor]:
+        """Draws, differentiates, sums over replicas, clips, updates: the one step of `fit` and of `Loop`.
+
+        Called in each replica, with its own rows.
+
+        Returns:
+          What the whole minibatch gave, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
+          prediction), `kl` (nats), `gradient_norm`, before clipping, and the step's `learning_rate`.
+        """
         batch = steps.unpack(data)
         if not self.built:  # `fit` leaves it to the first step, but only weights that exist can be drawn.
             self(batch.inputs)
         if self.compiled_step is None:
             self._check_owns_objective()
             self.compiled_step = (
-                tf.function(self._free_energy_gradients, jit_compile=True)
+                tf.function(self._free_energy_gradients, jit_compile=True, autograph=False)
                 if self.use_jit()
                 else self._free_energy_gradients
             )
         carried = self.carried("train", batch)
         state = carried.read() if carried else None
-        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight())
-        norm = steps.apply_gradients(self, step)
+        share = replicas.share(tf.nest.flatten(batch.inputs)[0])
+        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight(), share)
         if carried:
             carried.write(step.state)
+        step = steps.over_replicas(step, share)
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+        norm = steps.apply_gradients(self, step)
         self.kl_tracker.update_state(step.energy.kl)
         self.norm_tracker.update_state(norm)
-        return self._report(batch, step.energy, step.outputs, training=True)
+        figures = self._track(batch, step.energy, step.outputs)
+        return {**figures, "kl": step.energy.kl, "gradient_norm": norm, "learning_rate": rate}
 
     def test_step(self, data):
         """Evaluates under the posterior mean. `loss` is the NLL per row: the KL is the training data's."""
@@ -307,13 +386,15 @@ class BayesianModel(keras.Model):
             carried.write(forward.state)
         nll = forward.nll
         energy = FreeEnergy(loss=nll.per_row, nll=nll, kl=tf.zeros([]), kl_sharpening=tf.zeros([]))
-        return self._report(batch, energy, forward.outputs, training=False)
+        self._track(batch, energy, forward.outputs)
+        return {k: v for k, v in self.get_metrics_result().items() if k not in _TRAINING_ONLY}
 
     def predict_step(self, data):
         """The network's outputs under the posterior mean."""
         return self(steps.unpack(data).inputs, training=False)
 
-    def _report(self, batch: Minibatch, energy: FreeEnergy, outputs, training: bool) -> dict:
+    def _track(self, batch: Minibatch, energy: FreeEnergy, outputs) -> dict[str, tf.Tensor]:
+        """Updates the metrics; the minibatch's own figures."""
         nll = energy.nll
         self._loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
         per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
@@ -326,13 +407,9 @@ class BayesianModel(keras.Model):
             self.perplexity_tracker.update_state(
                 per_prediction + kl_sharpening, sample_weight=nll.predictions
             )
-        if outputs is None:
-            logs = self.get_metrics_result()
-        else:
-            logs = self.compute_metrics(batch.inputs, batch.targets, outputs, batch.weights)
-        if not training:
-            logs = {name: value for name, value in logs.items() if name not in _TRAINING_ONLY}
-        return logs
+        if outputs is not None:
+            self.compute_metrics(batch.inputs, batch.targets, outputs, batch.weights)
+        return {"loss": energy.loss, "nll": per_prediction, "kl_sharpening": kl_sharpening}
 
     # Saving.
 

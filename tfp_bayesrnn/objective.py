@@ -51,7 +51,8 @@ def negative_log_likelihood(
         nats, predictions = nats * weights, tf.reduce_sum(weights)
     total = tf.reduce_sum(nats)
     rows = tf.cast(tf.shape(nats)[0], tf.float32)
-    return LogLikelihood(total, total / rows, predictions, rows, nats)
+    # A replica may have no rows: a last minibatch can have fewer rows than there are replicas.
+    return LogLikelihood(total, tf.math.divide_no_nan(total, rows), predictions, rows, nats)
 
 
 def weights_of_predictions(weights: tf.Tensor, nats: tf.Tensor) -> tf.Tensor:
@@ -84,4 +85,4 @@ def free_energy(
     loss = nll.per_row + kl_weight * kl / training_rows
     if kl_sharpening is None:
         return FreeEnergy(loss, nll, kl, tf.zeros([]))
-    return FreeEnergy(loss + kl_sharpening / nll.rows, nll, kl, kl_sharpening)
+    return FreeEnergy(loss + tf.math.divide_no_nan(kl_sharpening, nll.rows), nll, kl, kl_sharpening)

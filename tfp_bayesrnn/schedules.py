@@ -29,3 +29,30 @@ class HoldThenDecay(keras.optimizers.schedules.LearningRateSchedule):
             "hold_epochs": self.hold_epochs,
             "decay": self.decay,
         }
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule's rate, times a factor that can be changed while training runs."""
+
+    def __init__(
+        self, schedule: keras.optimizers.schedules.LearningRateSchedule, scale: float | tf.Variable = 1.0
+    ):
+        self.schedule = schedule
+        self.scale = scale
+
+    def __call__(self, step):
+        """The rate at optimizer step `step`, counted from 0."""
+        return self.schedule(step) * self.scale
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "scale": float(self.scale),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The schedule whose `get_config` gave `config`."""
+        return cls(**{**config, "schedule": keras.saving.deserialize_keras_object(config["schedule"])})

@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import posterior as posteriors
+from tfp_bayesrnn import replicas
 from tfp_bayesrnn.distributions.posteriors import inverse_softplus
 from tfp_bayesrnn.posterior import Draw, Posterior
 from tfp_bayesrnn.weights import VariationalWeight
@@ -103,6 +104,7 @@ class PosteriorSharpening(keras.layers.Layer):
                     autocast=False,
                 )
             )
+        replicas.take_summed_gradients(self.optimizer)
         self.optimizer.build(self.u)
         self.built = True
 

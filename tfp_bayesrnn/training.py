@@ -12,7 +12,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import objective
+from tfp_bayesrnn import objective, replicas
 from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.posterior import Draw
 from tfp_bayesrnn.recurrence import State
@@ -31,11 +31,11 @@ class Minibatch(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a minibatch gives."""
+    """What a minibatch gives: to a replica its share, after `over_replicas` all of it."""
 
     energy: FreeEnergy
-    gradients: list[tf.Tensor]  # Of the loss, one for each trainable variable.
-    sharpening_gradients: list[tf.Tensor]  # Of the loss, one for each `PosteriorSharpening.u`.
+    gradients: list[tf.Tensor]  # Of the share of the loss, one for each trainable variable.
+    sharpening_gradients: list[tf.Tensor]  # Likewise, one for each `PosteriorSharpening.u`.
     state: State  # RNN state after the last time step; None where none is carried.
     outputs: tf.Tensor | None  # Of the network; None unless asked for.
 
@@ -83,9 +83,15 @@ def likelihood_gradient(
 
 
 def free_energy_gradients(
-    model, batch: Minibatch, state: State, seed: tf.Tensor, kl_weight: tf.Tensor, with_outputs: bool = False
+    model,
+    batch: Minibatch,
+    state: State,
+    seed: tf.Tensor,
+    kl_weight: tf.Tensor,
+    share: float | tf.Tensor = 1.0,
+    with_outputs: bool = False,
 ) -> Step:
-    """One draw of all weights, the free energy of the minibatch under it, and its gradients.
+    """One draw of all weights, the free energy of the minibatch under it, and the gradients of its share.
 
     Args:
       model: a `BayesianModel`.
@@ -93,6 +99,7 @@ def free_energy_gradients(
       state: the RNN state that each row goes on from; None where the network starts from zeros.
       seed: int32 [2], of this step and replica.
       kl_weight: float32 scalar.
+      share: this replica's, of the rows of the whole minibatch.
       with_outputs: whether to return the network's outputs too.
     """
     variables = [variable.value for variable in model.trainable_variables]
@@ -110,8 +117,9 @@ def free_energy_gradients(
             forward.nll, model.posterior.kl(phi), model.training_rows or 1.0, kl_weight, kl_sharpening
         )
         loss = tf.add_n([energy.loss, *model.losses])  # Regularisers of the network's own, if any.
+        loss_share = share * loss
     with _second_order_explained(model):
-        gradients, of_u = tape.gradient(loss, (variables, u), unconnected_gradients=_ZERO)
+        gradients, of_u = tape.gradient(loss_share, (variables, u), unconnected_gradients=_ZERO)
     return Step(
         energy=energy._replace(loss=loss),
         gradients=[tf.convert_to_tensor(gradient) for gradient in gradients],
@@ -145,6 +153,26 @@ def _second_order_explained(model):
             "PosteriorSharpening(second_order=True) differentiates the gradient of the network, and an "
             f"operation in it has no second-order gradient; second_order=False needs none. {error}"
         ) from error
+
+
+def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
+    """The step of the whole minibatch, the same in every replica: what clipping and updates go by.
+
+    Called in each replica; `nats`, `state` and `outputs` stay its own.
+    """
+    if replicas.count() == 1:
+        return step
+    energy, nll = step.energy, step.energy.nll
+    means, sums = [energy.loss, energy.kl], [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
+    figures = tf.stack([*(share * mean for mean in means), *sums])
+    summed, *gradients = replicas.total([figures, *step.gradients, *step.sharpening_gradients])
+    loss, kl, kl_sharpening, nll_total, predictions, rows = tf.unstack(summed)
+    nll = nll._replace(total=nll_total, per_row=nll_total / rows, predictions=predictions, rows=rows)
+    return step._replace(
+        energy=FreeEnergy(loss, nll, kl, kl_sharpening),
+        gradients=gradients[: len(step.gradients)],
+        sharpening_gradients=gradients[len(step.gradients) :],
+    )
 
 
 def apply_gradients(model, step: Step) -> tf.Tensor:

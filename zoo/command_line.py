@@ -13,24 +13,39 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from zoo import interruption
+from zoo.machine import STRATEGIES, Machine
 from zoo.quiet import import_quietly
 
 MODES = ("list", "train", "evaluate")
-STRATEGIES = ("auto", "default")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
-class _SwitchParser(flags.ArgumentParser):
-    """on, off or auto; a bare --flag is on and --noflag is off."""
+class _ChoiceParser(flags.ArgumentParser):
+    """One of some values, some of them under further names; a bare --flag is "true", --noflag is "false"."""
 
-    syntactic_help = "on, off or auto"
-    _accepted = {"on": "on", "true": "on", "off": "off", "false": "off", "auto": "auto"}
+    def __init__(self, values: dict[str, str]):
+        super().__init__()
+        self._values = values
+        self.syntactic_help = ", ".join(dict.fromkeys(values.values()))
 
     def parse(self, argument: Any) -> str:
-        value = self._accepted.get(str(argument).lower())
+        value = self._values.get(str(argument).lower())
         if value is None:
             raise ValueError(f"accepted: {self.syntactic_help}")
         return value
+
+
+_JIT_COMPILE = _ChoiceParser({"on": "on", "true": "on", "off": "off", "false": "off", "auto": "auto"})
+_MIXED_PRECISION = _ChoiceParser(
+    {
+        "bfloat16": "bfloat16",
+        "true": "bfloat16",
+        "float16": "float16",
+        "float32": "float32",
+        "false": "float32",
+    }
+)
 
 
 def define_flags() -> flags.FlagValues:
@@ -48,37 +63,50 @@ def define_flags() -> flags.FlagValues:
         "samples of the model average (config.evaluate.num_samples)",
         flag_values=defined,
     )
-    flags.DEFINE_bool(
-        "mixed_precision", False, "compute in bfloat16 (config.compute_dtype)", flag_values=defined
-    )
-    flags.DEFINE_flag(
-        flags.Flag(
-            _SwitchParser(),
-            flags.ArgumentSerializer(),
-            "jit_compile",
-            None,
-            "compile with XLA: on, off or auto (config.jit_compile)",
-            boolean=True,
-        ),
+    _define_choice(
+        "mixed_precision",
+        _MIXED_PRECISION,
+        "compute in bfloat16 (the bare flag) or float16; posterior, KL and losses stay float32 "
+        "(config.compute_dtype)",
         defined,
     )
-    flags.DEFINE_string("strategy", "auto", f"where to run: {', '.join(STRATEGIES)}", flag_values=defined)
+    _define_choice(
+        "jit_compile", _JIT_COMPILE, "compile with XLA: on, off or auto (config.jit_compile)", defined
+    )
+    flags.DEFINE_string(
+        "strategy",
+        "auto",
+        f"how to train: {', '.join(STRATEGIES)}; auto goes by TF_CONFIG and the GPUs",
+        flag_values=defined,
+    )
+    flags.DEFINE_integer(
+        "cpu_devices", 1, "logical devices to split the CPU into, for mirrored", 1, flag_values=defined
+    )
+    flags.DEFINE_bool(
+        "deterministic", False, "the same numbers in every run, to the last bit", flag_values=defined
+    )
     flags.DEFINE_bool("help", False, "show this", flag_values=defined, short_name="h")
     return defined
 
 
+def _define_choice(name: str, parser: _ChoiceParser, text: str, defined: flags.FlagValues) -> None:
+    flag = flags.Flag(parser, flags.ArgumentSerializer(), name, None, text, boolean=True)
+    flags.DEFINE_flag(flag, defined)
+
+
 def main(argv: Sequence[str], about: str) -> int:
-    """Runs one command line; returns its exit status: 0, 2 for bad input, 130 when interrupted.
+    """Runs one command line; its exit status: 0, 2 for bad input, 128 + n when signal n ended it.
 
     Args:
       argv: the command line, the program's name first.
       about: what `--help` says before it lists the flags.
     """
     try:
-        _run(list(argv), about)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        with interruption.ending_at_once():
+            _run(list(argv), about)
+    except interruption.Interrupted as error:
+        print(error, file=sys.stderr)
+        return 128 + error.number
     except BrokenPipeError:  # Whoever read our output, such as `head`, has had enough of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except flags.Error as error:
@@ -103,6 +131,7 @@ def _run(argv: list[str], about: str) -> None:
         return
     _accept_only("mode", known["mode"].value, MODES)
     _accept_only("strategy", known["strategy"].value, STRATEGIES)
+    machine = Machine(known["strategy"].value, known["cpu_devices"].value, known["deterministic"].value)
     mode, preset, workdir = known["mode"].value, known["preset"].value, known["workdir"].value
     _use_plain_logging()
     if mode == "list":
@@ -114,6 +143,10 @@ def _run(argv: list[str], about: str) -> None:
     if workdir is None:
         raise flags.Error(f"--mode={mode} needs --workdir=DIR, the directory of the run")
     if mode == "evaluate":
+        if machine.strategy not in ("auto", "default") or machine.cpu_devices > 1:
+            asked = f"--strategy={machine.strategy} with --cpu_devices={machine.cpu_devices}"
+            raise flags.Error(f"{asked} is for --mode=train: evaluation runs on one device")
+        machine = Machine("default", 1, machine.deterministic)
         saved = importlib.import_module("zoo.workdir").Workdir(workdir, create=False).read_config()
         config = configs.for_evaluation(saved, preset, _overrides(argv, saved))
     else:
@@ -123,7 +156,7 @@ def _run(argv: list[str], about: str) -> None:
         config = configs.with_overrides(base, _overrides(argv, base))
     configs.validate(config)
     commands = import_quietly("zoo.commands")
-    commands.run(mode, config, workdir=workdir, data_dir=known["data_dir"].value)
+    commands.run(mode, config, workdir=workdir, data_dir=known["data_dir"].value, machine=machine)
 
 
 def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:
@@ -146,8 +179,8 @@ def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:
         overrides["seed"] = values["seed"].value
     if values["num_samples"].value is not None:
         overrides["evaluate.num_samples"] = values["num_samples"].value
-    if values["mixed_precision"].value:
-        overrides["compute_dtype"] = "bfloat16"
+    if values["mixed_precision"].value is not None:
+        overrides["compute_dtype"] = values["mixed_precision"].value
     if values["jit_compile"].value is not None:
         overrides["jit_compile"] = values["jit_compile"].value
     return overrides

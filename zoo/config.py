@@ -14,18 +14,28 @@ from zoo import presets
 
 # Fields that do not change what a run has computed so far: a workdir may be resumed with other values of
 # them. An entry ending in a dot stands for every field below it.
-FREE_FIELDS = ("description", "jit_compile", "train.epochs", "evaluate.")
+FREE_FIELDS = (
+    "description",
+    "jit_compile",
+    "train.epochs",
+    *(f"train.{field}" for field in presets.WATCH),
+    "evaluate.",
+)
 
 # Fields that `evaluate` may override in the configuration saved by `train`.
 EVALUATION_FIELDS = ("jit_compile", "evaluate.")
 
 GRANULARITIES = ("row", "weight", "tensor")
-COMPUTE_DTYPES = ("float32", "bfloat16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 JIT_COMPILE = ("auto", "on", "off")
 TAILS = ("drop", "pad")
 
 # Tables with fields that configurations saved by earlier versions lack, with what those versions did.
-_ADDED = {"sharpening": presets.SHARPENING, "evaluate": {"dynamic_learning_rate": 0.0}}
+_ADDED = {
+    "sharpening": presets.SHARPENING,
+    "train": presets.WATCH,
+    "evaluate": {"dynamic_learning_rate": 0.0},
+}
 
 _ABSENT = "absent"
 
@@ -269,6 +279,11 @@ _CHECKS: dict[str, _Check] = {
     "train.kl_warmup_epochs": _NOT_NEGATIVE,
     "train.weight_decay": _NOT_NEGATIVE,
     "train.tail": _choice(*TAILS),
+    "train.patience": _COUNT_OR_ZERO,
+    "train.max_nll": _NOT_NEGATIVE,
+    "train.step_backs": _COUNT_OR_ZERO,
+    "train.step_back_factor": _FRACTION,
+    "train.checkpoint_seconds": _NOT_NEGATIVE,
     "evaluate.rows": _COUNT,
     "evaluate.unroll": _COUNT,
     "evaluate.final_rows": _COUNT,

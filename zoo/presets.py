@@ -32,6 +32,20 @@ BAYESIAN_METHODS = ("bbb", "bbb_sharpened")
 # Of "bbb_sharpened"; the learning rate is that of the sharpening's own optimizer.
 SHARPENING = {"sigma0": 0.02, "learning_rate": 0.001, "second_order": False}
 
+# How training is watched over. None of it changes a run that goes well.
+WATCH = {
+    # Epochs without a better validation NLL after which training ends; 0: never.
+    "patience": 0,
+    # NLL of a step, as a multiple of uniform guessing's, at which training has exploded; 0: never.
+    "max_nll": 5.0,
+    # How often, in all, training that has diverged goes back to the last checkpoint, and by what its learning
+    # rate is multiplied then. After that it ends.
+    "step_backs": 0,
+    "step_back_factor": 0.5,
+    # The longest time between two checkpoints; there is one after every epoch.
+    "checkpoint_seconds": 300.0,
+}
+
 _LABELS = {
     "deterministic": "LSTM, no regularisation",
     "dropout": "LSTM, dropout on non-recurrent connections",
@@ -123,6 +137,7 @@ def _train(size: str, method: str) -> dict[str, Any]:
         "kl_warmup_epochs": 0.0,
         "weight_decay": _VARIATIONAL_WEIGHT_DECAY if method == "variational_dropout" else 0.0,
         "tail": "drop",
+        **WATCH,
     }
 
 

@@ -31,7 +31,7 @@ def _stderr_kept_for_errors() -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             kept.seek(0)
             os.write(original, kept.read())
             raise

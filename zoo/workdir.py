@@ -62,6 +62,11 @@ class Workdir:
         return self.path / "results.json"
 
     @property
+    def divergence_path(self) -> Path:
+        """The last steps of a training that diverged."""
+        return self.path / "diverged.json"
+
+    @property
     def vocabulary_path(self) -> Path:
         """The vocabulary the run was trained with."""
         return self.path / "vocabulary.txt"
@@ -155,6 +160,10 @@ class Workdir:
         """Writes `results.json`, in place of the one before."""
         text = json.dumps(to_jsonable(results), indent=2, allow_nan=False) + "\n"
         write_whole(self.results_path, text)
+
+    def write_divergence(self, evidence: Mapping[str, Any]) -> None:
+        """Writes `diverged.json`, in place of the one before."""
+        write_whole(self.divergence_path, json.dumps(to_jsonable(evidence), indent=2, allow_nan=False) + "\n")
 
     def read_results(self) -> dict[str, Any] | None:
         """What `results.json` holds; None where there is none or it is damaged."""

@@ -119,6 +119,8 @@ class Vocabulary:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(self._bytes())
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(partial, 0o644)  # mkstemp's files are private
             os.replace(partial, path)
         except BaseException:

@@ -2,122 +2,94 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn import InputError
+from tfp_bayesrnn import InputError, replicas
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport, Loop
-from zoo import progress
+from tfp_bayesrnn.workers import Workers
+from zoo import config as configs
+from zoo.board import Board
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results
 from zoo.language_model.summary import summary
-from zoo.workdir import Workdir
+from zoo.training_run import TrainingRun
+from zoo.workdir import Workdir, explained
 
 
 class Experiment:
     """One run: its corpus, model, loop and workdir."""
 
-    def __init__(self, config: ConfigDict, workdir: Workdir, data_dir: str | None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Workdir,
+        data_dir: str | None,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
         """Reads the corpus and builds the model; nothing is trained or restored yet.
 
+        Args:
+          config: resolved.
+          workdir: the run's.
+          data_dir: the data set's directory, where it needs one.
+          strategy: to train under; one device if left out.
+
         Raises:
-          InputError: if the data cannot be used, or their vocabulary is not the one the run was trained with.
+          InputError: if the data cannot be used, their vocabulary is not the one the run was trained with, or
+            the batch cannot be shared out over the replicas.
         """
         self.config = config
         self.workdir = workdir
+        strategy = strategy or tf.distribute.get_strategy()
+        self.is_chief = Workers(strategy).is_chief
+        train = config.train
+        replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
         self.corpus = load_corpus(config.data.name, data_dir)
         self._keep_vocabulary(self.corpus.vocabulary)
-        train = config.train
         self.windows = train_windows(self.corpus.train, train.batch, train.unroll, train.tail)
-        self.model = build_model(config, len(self.corpus.vocabulary), len(self.windows))
+        vocabulary_size = len(self.corpus.vocabulary)
+        with strategy.scope():
+            self.model = build_model(config, vocabulary_size, len(self.windows))
         self.loop = Loop(
             self.model,
             lambda step: self.windows.dataset(step, repeat=True),
             len(self.windows),
             workdir.checkpoints_dir,
+            checkpoint_seconds=train.checkpoint_seconds,
+            patience=train.patience,
+            # In units of uniform guessing.
+            max_nll=train.max_nll * math.log(vocabulary_size) if train.max_nll else math.inf,
+            step_backs=train.step_backs,
+            step_back_factor=train.step_back_factor,
         )
         self.evaluator = StreamEvaluator(self.model)
 
     def _keep_vocabulary(self, vocabulary: Vocabulary):
         path = self.workdir.vocabulary_path
-        if not path.exists():
-            vocabulary.save(path)
-            return
-        saved = Vocabulary.load(path)
-        if saved != vocabulary:
-            raise InputError(
-                f"the data's vocabulary ({len(vocabulary)} words) is not the one of {path} "
-                f"({len(saved)} words): give the data that the run was trained on"
-            )
+        if path.exists():
+            saved = Vocabulary.load(path)
+            if saved != vocabulary:
+                raise InputError(
+                    f"the data's vocabulary ({len(vocabulary)} words) is not the one of {path} "
+                    f"({len(saved)} words): give the data that the run was trained on"
+                )
+        elif self.is_chief:
+            with explained(path, "write"):
+                vocabulary.save(path)
 
     def train(self) -> None:
         """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
-        step = self.loop.restore()
-        self.workdir.truncate_metrics(step)
-        if step:
-            logging.info("resuming at step %d", step)
-        valid = evaluation_windows(
-            self.corpus.valid, rows=self.config.evaluate.rows, unroll=self.config.evaluate.unroll
-        )
-        earlier = self.workdir.read_metrics()
-        elapsed = earlier[-1]["seconds"] if earlier else 0.0
-        board = tf.summary.create_file_writer(str(self.workdir.tensorboard_dir))
-
-        def on_epoch_end(report: EpochReport) -> float:
-            nonlocal elapsed
-            elapsed += report.seconds
-            score = self.evaluator.mean(valid.dataset())
-            entry = self._metrics(report, score, elapsed)
-            self.workdir.append_metrics(entry)
-            with board.as_default(step=report.step):
-                for name, value in entry.items():
-                    if isinstance(value, float):
-                        tf.summary.scalar(name, value)
-            board.flush()
-            logging.info(
-                "epoch %d/%d: valid perplexity %.2f (mean), train NLL %.4f nats/token (one draw)%s, "
-                "KL %.4f nats/training token, %.0f s, %.0f tokens/s",
-                report.epoch,
-                self.config.train.epochs,
-                score.perplexity,
-                entry["train_nll"],
-                f" + sharpening KL {entry['train_kl_sharpening']:.4f}" if self.model.sharpening else "",
-                entry["kl_per_training_token"],
-                report.seconds,
-                entry["tokens_per_second"],
-            )
-            return score.nll
-
-        self.loop.run(step, self.config.train.epochs, on_epoch_end, progress.steps)
-
-    def _metrics(self, report: EpochReport, score, elapsed: float) -> dict[str, Any]:
-        tokens = self.windows.predictions * report.steps / len(self.windows)
-        return {
-            "step": report.step,
-            "epoch": report.epoch,
-            "seconds": elapsed,
-            "split": "valid",
-            "weights": "mean",
-            "nll": score.nll,
-            "perplexity": score.perplexity,
-            "tokens": score.predictions,
-            "rows": self.config.evaluate.rows,
-            "loss": report.logs["loss"],
-            "train_nll": report.logs["nll"],
-            "train_kl_sharpening": report.logs.get("kl_sharpening", 0.0),
-            "kl": report.logs["kl"],
-            "kl_per_training_token": report.logs["kl"] / self.windows.predictions,
-            "gradient_norm": report.logs["gradient_norm"],
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "tokens_per_second": tokens / report.seconds,
-        }
+        _Training(self).train()
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
@@ -134,15 +106,78 @@ class Experiment:
         return results
 
 
-def train(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, Any]:
-    """The command `train`: trains, then evaluates."""
-    directory = Workdir(workdir)
-    directory.claim(config)
-    experiment = Experiment(config, directory, data_dir)
-    experiment.train()
-    return experiment.evaluate()
+class _Training(TrainingRun):
+    """Validates with the posterior mean on rows, which is quicker than on one stream."""
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+        windows = experiment.windows
+        self._tokens_per_step = windows.predictions / len(windows)
+        settings = experiment.config.evaluate
+        self._valid = evaluation_windows(experiment.corpus.valid, rows=settings.rows, unroll=settings.unroll)
+        super().__init__(
+            experiment.config,
+            experiment.workdir,
+            experiment.loop,
+            lambda: Board(
+                experiment.workdir.tensorboard_dir, experiment.model, self._tokens_per_step, "tokens"
+            ),
+        )
+
+    def evaluate(self, report: EpochReport, seconds: float) -> dict[str, Any]:
+        """The entry of an epoch."""
+        logs = report.logs
+        score = self._experiment.evaluator.mean(self._valid.dataset())
+        return {
+            "step": report.step,
+            "epoch": report.epoch,
+            "seconds": seconds,
+            "split": "valid",
+            "weights": "mean",
+            "nll": score.nll,
+            "perplexity": score.perplexity,
+            "tokens": score.predictions,
+            "rows": self.config.evaluate.rows,
+            "loss": logs["loss"],
+            "train_nll": logs["nll"],
+            "train_kl_sharpening": logs.get("kl_sharpening", 0.0),
+            "kl": logs["kl"],
+            "kl_per_training_token": logs["kl"] / self._experiment.windows.predictions,
+            "gradient_norm": logs["gradient_norm"],
+            "learning_rate": report.last["learning_rate"],
+            "tokens_per_second": self._tokens_per_step * report.steps / report.seconds,
+        }
+
+    def describe(self, entry: dict[str, Any]) -> str:
+        """An entry as a line of the log."""
+        sharpening = entry["train_kl_sharpening"]
+        return (
+            f"valid perplexity {entry['perplexity']:.2f} (mean), "
+            f"train NLL {entry['train_nll']:.4f} nats/token (one draw)"
+            + (f" + sharpening KL {sharpening:.4f}" if self._experiment.model.sharpening else "")
+            + f", KL {entry['kl_per_training_token']:.4f} nats/training token, "
+            f"{entry['seconds']:.0f} s of training, {entry['tokens_per_second']:.0f} tokens/s"
+        )
 
 
-def evaluate(config: ConfigDict, workdir: str, data_dir: str | None) -> dict[str, Any]:
-    """The command `evaluate`: evaluates what is in a workdir."""
-    return Experiment(config, Workdir(workdir, create=False), data_dir).evaluate()
+def train(
+    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
+) -> dict[str, Any] | None:
+    """The command `train`: trains, then evaluates. Of several workers the chief does what is done once."""
+    directory, workers = Workdir(workdir), Workers(strategy)
+    with workers.needed():
+        if not workers.agree(zlib.crc32(configs.to_json(config).encode())):
+            raise InputError("the workers have different configurations: give all of them the same command")
+        if workers.is_chief:
+            directory.claim(config)
+        experiment = Experiment(config, directory, data_dir, strategy)
+        logging.info("training on %d replica(s)", strategy.num_replicas_in_sync)
+        experiment.train()
+    return experiment.evaluate() if workers.is_chief else None
+
+
+def evaluate(
+    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
+    """The command `evaluate`: evaluates what is in a workdir, on one device."""
+    return Experiment(config, Workdir(workdir, create=False), data_dir, strategy).evaluate()

@@ -1,0 +1,118 @@
+"""Signals that ask a run to end."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from zoo.interruption import SIGNALS, Interrupted, ending_at_once, noticed
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+class Unhandled(Exception):
+    """A signal reached whoever handled it before."""
+
+
+@pytest.fixture(autouse=True)
+def before():
+    """The handlers around a test: a signal that gets through fails it, and does not end pytest."""
+
+    def unhandled(number, frame):
+        raise Unhandled(number)
+
+    originals = {number: signal.signal(number, unhandled) for number in SIGNALS}
+    yield unhandled
+    for number, original in originals.items():
+        signal.signal(number, original)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+def test_the_signals_are_those_of_a_scheduler_and_of_a_keyboard():
+    assert set(SIGNALS) == {signal.SIGTERM, signal.SIGINT}
+
+
+@BOTH
+def test_ending_at_once(number, before):
+    with pytest.raises(Interrupted, match=f"^interrupted by {number.name}$") as caught, ending_at_once():
+        send(number)
+        pytest.fail("went on")
+    assert caught.value.number == number
+    assert handlers() == [before, before]
+
+
+@BOTH
+def test_the_first_is_only_noticed_and_the_second_ends(number, before):
+    with noticed() as came:
+        assert came() is None
+        send(number)
+        assert came() == number
+        with pytest.raises(Interrupted) as caught:
+            send(number)
+        assert caught.value.number == number
+    assert handlers() == [before, before]
+
+
+def test_the_second_may_be_another_signal():
+    with pytest.raises(Interrupted) as caught, noticed() as came:
+        send(signal.SIGTERM)
+        try:
+            send(signal.SIGINT)
+        finally:
+            assert came() == signal.SIGTERM
+    assert caught.value.number == signal.SIGINT
+
+
+def test_each_notices_its_own_only():
+    with noticed() as first:
+        send(signal.SIGTERM)
+    with noticed() as second:
+        assert second() is None
+        send(signal.SIGINT)
+    assert (first(), second()) == (signal.SIGTERM, signal.SIGINT)
+
+
+def test_within_one_another_the_inner_one_counts(before):
+    """As training does within a command."""
+    with pytest.raises(Interrupted), ending_at_once():
+        with noticed() as came:
+            send(signal.SIGTERM)
+        assert came() == signal.SIGTERM
+        send(signal.SIGTERM)
+        pytest.fail("the outer one was not put back")
+    assert handlers() == [before, before]
+
+
+@pytest.mark.parametrize("context", [ending_at_once, noticed])
+def test_handlers_are_put_back_after_an_exception(before, context):
+    with pytest.raises(KeyError), context():
+        assert before not in handlers()
+        raise KeyError
+    assert handlers() == [before, before]
+
+
+def test_no_signal_no_end():
+    with ending_at_once(), noticed() as came:
+        pass
+    assert came() is None
+
+
+def test_outside_the_main_thread_nothing_is_done(before):
+    found = []
+
+    def work():
+        with ending_at_once(), noticed() as came:
+            found.extend([came(), *handlers()])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [None, before, before]

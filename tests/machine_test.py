@@ -1,0 +1,161 @@
+"""What a run runs on: which strategy the flags, TF_CONFIG and the devices make."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import zoo
+from tfp_bayesrnn.errors import InputError
+from zoo.machine import Machine
+
+ROOT = Path(zoo.__file__).parents[1]
+TASK = {"type": "worker", "index": 0}
+EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+
+def cluster(task=TASK, **jobs):
+    return json.dumps({"cluster": jobs, "task": task})
+
+
+WORKERS = ["a:1", "b:2"]
+MALFORMED = {
+    "no JSON": ("worker a:1", "it is not JSON"),
+    "torn": ('{"cluster": {', "it is not JSON"),
+    "a list": ("[1]", 'it must hold the tables "cluster" and "task"'),
+    "null": ("null", 'it must hold the tables "cluster" and "task"'),
+    "no task": ('{"cluster": {"worker": ["a:1"]}}', 'it must hold the tables "cluster" and "task"'),
+    "no cluster": ('{"task": {"type": "worker", "index": 0}}', 'it must hold the tables "cluster"'),
+    "a task that is no table": (cluster(3, worker=WORKERS), 'it must hold the tables "cluster" and "task"'),
+    "no job": (cluster(), 'must be "worker" and perhaps "chief", not []'),
+    "parameter servers": (cluster(worker=WORKERS, ps=["c:3"]), "not ['ps', 'worker']"),
+    "no address": (cluster(worker=[]), "each job of its cluster must list addresses"),
+    "an address outside a list": (cluster(worker="a:1"), "each job of its cluster must list addresses"),
+    "an address that is no text": (cluster(worker=[1, 2]), "addresses"),
+    "two chiefs": (cluster(chief=WORKERS, worker=WORKERS), "chief"),
+    "another job": (cluster({"type": "chief", "index": 0}, worker=WORKERS), "no task of type 'chief'"),
+    "index beyond": (cluster({"type": "worker", "index": 2}, worker=WORKERS), "and index 2 in its cluster"),
+    "index below": (cluster({"type": "worker", "index": -1}, worker=WORKERS), "and index -1 in its cluster"),
+    "index as text": (cluster({"type": "worker", "index": "0"}, worker=WORKERS), "and index '0' in its"),
+    "no index": (cluster({"type": "worker"}, worker=WORKERS), "and index None in its cluster"),
+    "no type": (cluster({"index": 0}, worker=WORKERS), "no task of type None"),
+    "type as list": (cluster({"type": ["worker"], "index": 0}, worker=WORKERS), "no task of type ['worker']"),
+    "on two lines": ('{"cluster": {},\n"task": {}}', 'must be "worker" and perhaps "chief", not []'),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_tf_config_is_one_line(monkeypatch, text, said):
+    monkeypatch.setenv("TF_CONFIG", text)
+    # What is accepted by mistake shall not start a server.
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: pytest.fail("accepted"))
+    with pytest.raises(InputError) as caught:
+        Machine("multi_worker").start()
+    message = str(caught.value)
+    assert message.startswith("TF_CONFIG=") and " is not accepted: " in message
+    assert said in message.split(" is not accepted: ")[1]
+    assert message.endswith(f"; accepted: {EXAMPLE}")
+    assert "\n" not in message
+
+
+def test_the_example_is_accepted(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", EXAMPLE)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "of several workers")
+    assert Machine().start() == "of several workers"
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "{}"])
+def test_several_workers_need_a_tf_config(monkeypatch, text):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if text is not None:
+        monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match="multi_worker needs the environment variable TF_CONFIG") as caught:
+        Machine("multi_worker").start()
+    assert EXAMPLE in str(caught.value)
+
+
+def test_a_worker_that_cannot_start_says_so(monkeypatch):
+    def fail():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setenv("TF_CONFIG", cluster(worker=WORKERS))
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
+    with pytest.raises(InputError, match=r"cannot start this worker, TF_CONFIG=.*b:2.*Could not start gRPC"):
+        Machine().start()
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """A function that starts a machine with some GPUs; the strategy's name and its devices."""
+
+    def start(machine, gpus=0, config=None):
+        monkeypatch.delenv("TF_CONFIG", raising=False)
+        if config:
+            monkeypatch.setenv("TF_CONFIG", config)
+        devices = {"GPU": [f"GPU:{i}" for i in range(gpus)], "CPU": ["CPU:0", "CPU:1"]}
+        logical = {kind: [tf.config.LogicalDevice(name, kind) for name in devices[kind]] for kind in devices}
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices[kind])
+        monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: logical[kind])
+        monkeypatch.setattr(tf.config, "set_logical_device_configuration", lambda *_: None)
+        monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda names, *_: ("mirrored", names))
+        monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: ("multi_worker", None))
+        monkeypatch.setattr(tf.distribute, "get_strategy", lambda: ("default", None))
+        return machine.start()
+
+    return start
+
+
+ONE, TWO = cluster(worker=["a:1"]), cluster(worker=WORKERS)
+CHIEF = cluster({"type": "chief", "index": 0}, chief=["a:1"], worker=["b:2"])
+GPUS, CPUS = ["GPU:0", "GPU:1"], ["CPU:0", "CPU:1"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpus", "config", "strategy"),
+    [
+        (Machine(), 0, None, ("default", None)),
+        (Machine(), 1, None, ("default", None)),
+        (Machine(), 2, None, ("mirrored", GPUS)),
+        (Machine(cpu_devices=2), 0, None, ("mirrored", CPUS)),
+        (Machine(), 0, TWO, ("multi_worker", None)),
+        (Machine(), 2, TWO, ("multi_worker", None)),
+        (Machine(), 0, CHIEF, ("multi_worker", None)),
+        (Machine(), 0, ONE, ("default", None)),
+        (Machine(), 2, ONE, ("mirrored", GPUS)),
+        (Machine("default", 2), 2, TWO, ("default", None)),
+        (Machine("mirrored"), 2, TWO, ("mirrored", GPUS)),
+        (Machine("mirrored"), 1, None, ("mirrored", GPUS[:1])),
+        (Machine("multi_worker"), 0, ONE, ("multi_worker", None)),
+    ],
+)
+def test_which_strategy_it_is(started, machine, gpus, config, strategy):
+    assert started(machine, gpus, config) == strategy
+
+
+# As zoo.commands does it: the task is imported before the machine starts.
+STARTED = """
+import tensorflow as tf
+from tensorflow.python.framework import config
+import zoo.language_model.experiment
+from zoo.machine import Machine
+strategy = Machine("mirrored", 3, True).start()
+print(type(strategy).__name__, strategy.num_replicas_in_sync, config.is_op_determinism_enabled())
+print(strategy.reduce("sum", strategy.run(lambda: tf.constant(2.0)), axis=None).numpy())
+"""
+
+
+def test_replicas_and_determinism_in_a_process_of_its_own():
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.stdout.splitlines() == ["MirroredStrategy 3 True", "6.0"], done.stderr

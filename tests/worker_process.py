@@ -1,0 +1,40 @@
+"""One worker of tests/workers_test.py: trains with the project's loop, and saves what it ended with.
+
+TF_CONFIG=... python worker_process.py DIRECTORY ROWS
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+STRATEGY = tf.distribute.MultiWorkerMirroredStrategy()  # Before TensorFlow does anything else.
+
+from small_models import ROWS, as_dataset, tokens, values, windows  # noqa: E402
+from workers_test import elements_of, make, train  # noqa: E402
+
+from tfp_bayesrnn.workers import Workers  # noqa: E402
+
+
+def main(directory: Path, rows: int):
+    workers = Workers(STRATEGY)
+    index = STRATEGY.cluster_resolver.task_id
+    assert workers.total([index, 1.0]) == [sum(range(workers.count)), workers.count]
+    assert workers.chiefs(10.0 + index) == 10.0
+    assert workers.agree(5.0) and not workers.agree(index)
+    assert workers.is_chief == (index == 0)
+    with STRATEGY.scope():
+        model = make()
+    try:
+        model.fit(as_dataset(windows(tokens(rows=ROWS))), verbose=0)
+    except ValueError as error:
+        print("fit:", error, flush=True)
+    model, hooks = train(STRATEGY, directory / "checkpoints", elements_of(rows), index)
+    state = [tensor.numpy() for tensor in model.training_state()["state"].read()]
+    logs = [report.logs["loss"] for report in hooks.reports]
+    np.savez(directory / f"{index}.npz", *values(model.variables), *state, np.array(logs))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,179 @@
+"""The replicas of a `tf.distribute` strategy: whose rows are whose, what is summed, what is agreed on.
+
+Each of R replicas takes B / R contiguous rows of a minibatch of B, under weights drawn by itself, from the
+RNN state of its own rows. Its free energy has its own rows as denominator; `share` of it, summed over
+replicas, is that of the whole minibatch:
+
+    sum_r (B_r / B) (NLL_r / B_r + KL_r / training_rows) = NLL / B + mean KL_r / training_rows
+
+so B, "the batch size", is always that of all replicas together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn.errors import InputError
+
+
+def count() -> int:
+    """R, of the strategy in whose scope or replica this is called."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def index() -> int | tf.Tensor:
+    """Which of the R replicas this is; 0 outside of them."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+def share(rows: tf.Tensor) -> float | tf.Tensor:
+    """B_r / B, in a replica.
+
+    Args:
+      rows: any tensor of the replica's minibatch, [B_r, ...]. A size that is known beforehand is the same for
+        all replicas; others are summed over the replicas.
+    """
+    if count() == 1:
+        return 1.0
+    if rows.shape[0] is not None:
+        return 1.0 / count()
+    own = tf.cast(tf.shape(rows)[0], tf.float32)
+    return own / total([own])[0]
+
+
+def total(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The values, each summed over all replicas; called in every replica."""
+    if count() == 1:
+        return list(values)
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(values))
+
+
+def take_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Keeps an optimizer from summing over replicas what has been summed, and clipped, before it came."""
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+
+
+def variable(value: tf.Tensor, name: str) -> tf.Variable:
+    """A variable of which each replica has a value of its own."""
+    return tf.Variable(
+        value,
+        trainable=False,
+        name=name,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def stream(strategy: tf.distribute.Strategy, dataset: Callable[[int], Iterable], first_step: int) -> Iterator:
+    """The minibatches of `dataset(first_step)`, each shared out over the replicas of this worker.
+
+    Args:
+      strategy: whose replicas.
+      dataset: from a step to a stream that starts with that step's minibatch, of all B rows.
+      first_step: where to start.
+
+    Raises:
+      InputError: if B is not a multiple of R.
+    """
+    count = strategy.num_replicas_in_sync
+    for batch in dataset(first_step):
+        if count == 1:
+            yield batch
+        else:
+            # Not by a distributed `tf.data` iterator: letting go of one can take half a minute.
+            yield strategy.experimental_distribute_values_from_function(
+                lambda context, batch=batch: _rows_of(batch, context.replica_id_in_sync_group, count)
+            )
+
+
+def _rows_of(batch, replica: int, count: int):
+    def cut(tensor):
+        rows = rows_of_replica(tensor.shape[0], count)
+        return tf.convert_to_tensor(tensor[replica * rows : (replica + 1) * rows])
+
+    return tf.nest.map_structure(cut, batch)
+
+
+def rows_of_replica(rows: int | None, replicas: int) -> int:
+    """B / R.
+
+    Raises:
+      InputError: if B is unknown, or not a multiple of R.
+    """
+    if rows is None or rows % replicas:
+        raise InputError(
+            f"a minibatch of {rows or 'unknown size'} cannot be shared out over {replicas} replicas: the "
+            f"batch size, which is that of all replicas together, must be a multiple of {replicas}"
+        )
+    return rows // replicas
+
+
+# What is done outside of the replicas, and by every worker alike.
+
+
+def first(strategy: tf.distribute.Strategy, values):
+    """The first value of this worker's replicas, for a structure of what `strategy.run` returned."""
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], values)
+
+
+def _index() -> tf.Tensor:
+    return tf.convert_to_tensor(index())
+
+
+class ReplicaVariables:
+    """Variables of which each replica has a value of its own, as a checkpoint holds them: with all values.
+
+    Args:
+      strategy: whose replicas.
+      variables: made by `variable`, or metrics'.
+      rows: whether a value's first axis is the replica's rows. Then the values of all replicas, one after the
+        other, are that of the whole minibatch, which does not depend on their number; else they are stacked.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable], rows: bool):
+        self.variables = list(variables)
+        self._strategy = strategy
+        self._rows = rows
+        self._read = tf.function(self._read_all, autograph=False)
+        self._replicas = tf.function(lambda: strategy.run(_index), autograph=False)
+
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        """The shape of what `read` returns for each variable; None where any size will do."""
+        count = self._strategy.num_replicas_in_sync
+        if self._rows:
+            return [(count * each.shape[0], *each.shape[1:]) for each in self.variables]
+        return [(None, *each.shape) for each in self.variables]
+
+    def read(self) -> list[tf.Tensor]:
+        """Each variable's values. Called by all workers."""
+        return self._read()
+
+    def _read_all(self) -> list[tf.Tensor]:
+        return [self._strategy.gather(value, axis=0) for value in self._strategy.run(self._own)]
+
+    def _own(self) -> list[tf.Tensor]:
+        values = [tf.convert_to_tensor(each) for each in self.variables]
+        return values if self._rows else [value[tf.newaxis] for value in values]
+
+    def write(self, values: Sequence[np.ndarray]) -> None:
+        """Sets each variable on each replica of this worker."""
+        count = self._strategy.num_replicas_in_sync
+        local = self._strategy.experimental_local_results(self._replicas())
+        for each, value in zip(self.variables, values, strict=True):
+            if self._rows:
+                value = value.reshape([count, -1, *value.shape[1:]])
+            elif len(value) != count:
+                # Of a run on another number of replicas: sums, which the first replica can hold for all.
+                value = np.stack([value.sum(axis=0), *[np.zeros_like(value[0])] * (count - 1)])
+            for replica, own in zip(local, self._strategy.experimental_local_results(each), strict=True):
+                own.assign(value[int(replica)])
+
+
+def is_distributed(strategy: tf.distribute.Strategy) -> bool:
+    """Whether there is more than one replica."""
+    return strategy.num_replicas_in_sync > 1

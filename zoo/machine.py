@@ -1,0 +1,157 @@
+"""On what a run runs: devices, processes, determinism. None of it is part of the configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+STRATEGIES = ("auto", "default", "mirrored", "multi_worker")
+
+# How long a worker waits for the others.
+_PATIENCE_SECONDS = 600
+
+_EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the command line says of it.
+
+    Attributes:
+      strategy: one of `STRATEGIES`. "auto" is "multi_worker" where TF_CONFIG names several workers, else
+        "mirrored" where there are several GPUs, else "default": one device.
+      cpu_devices: how many logical devices the CPU is split into, to run "mirrored" without GPUs.
+      deterministic: whether every run on this machine gives the same numbers to the last bit.
+    """
+
+    strategy: str = "auto"
+    cpu_devices: int = 1
+    deterministic: bool = False
+
+    def start(self) -> tf.distribute.Strategy:
+        """Sets TensorFlow up, before its first operation; the strategy.
+
+        Raises:
+          InputError: for a TF_CONFIG, or a machine, that the strategy does not go with.
+        """
+        import keras
+        import tensorflow as tf
+
+        from tfp_bayesrnn.errors import InputError
+
+        workers = _workers()
+        name = self._resolve(workers)
+        if self.deterministic:
+            keras.utils.set_random_seed(0)  # Determinism asks for one; every run sets its own.
+            tf.config.experimental.enable_op_determinism()
+        if self.cpu_devices > 1:
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            devices = [tf.config.LogicalDeviceConfiguration()] * self.cpu_devices
+            tf.config.set_logical_device_configuration(cpu, devices)
+        if name == "multi_worker":
+            if workers is None:
+                raise InputError(
+                    "--strategy=multi_worker needs the environment variable TF_CONFIG, which names all "
+                    f"workers and which of them this is, such as {_EXAMPLE}"
+                )
+            return _join_workers()
+        if name == "mirrored":
+            gpus = tf.config.list_logical_devices("GPU")
+            if gpus:
+                return tf.distribute.MirroredStrategy([device.name for device in gpus])
+            cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+            return tf.distribute.MirroredStrategy(cpus, tf.distribute.ReductionToOneDevice())
+        return tf.distribute.get_strategy()
+
+    def _resolve(self, workers: list[str] | None) -> str:
+        import tensorflow as tf
+
+        if self.strategy != "auto":
+            return self.strategy
+        if workers and len(workers) > 1:
+            return "multi_worker"
+        several = self.cpu_devices > 1 or len(tf.config.list_physical_devices("GPU")) > 1
+        return "mirrored" if several else "default"
+
+
+def _join_workers() -> tf.distribute.Strategy:
+    """The strategy of all workers, once they are there.
+
+    TensorFlow waits for them where no signal reaches it, and for an hour; so it does that in another thread.
+    """
+    import tensorflow as tf
+
+    from tfp_bayesrnn.errors import InputError
+
+    found: list[Any] = []
+
+    def join():
+        try:
+            found.append(tf.distribute.MultiWorkerMirroredStrategy())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=join, daemon=True)
+    thread.start()
+    for _ in range(10 * _PATIENCE_SECONDS):
+        thread.join(0.1)
+        if found and not isinstance(found[0], Exception):
+            return found[0]
+        if found:
+            raise InputError(
+                f"cannot start this worker, TF_CONFIG={os.environ['TF_CONFIG']}: {found[0]}"
+            ) from found[0]
+    raise InputError(
+        f"the other workers did not come within {_PATIENCE_SECONDS} s; start all that TF_CONFIG names: "
+        f"{', '.join(_workers())}"
+    )
+
+
+def _workers() -> list[str] | None:
+    """The addresses of all workers that TF_CONFIG names; None where it names none."""
+    from tfp_bayesrnn.errors import InputError
+
+    text = os.environ.get("TF_CONFIG", "").strip()
+    if text in ("", "{}"):
+        return None
+    problem = _problem(text)
+    if problem:
+        text = " ".join(text.split())
+        raise InputError(f"TF_CONFIG={text} is not accepted: {problem}; accepted: {_EXAMPLE}")
+    cluster = json.loads(text)["cluster"]
+    return [address for job in sorted(cluster) for address in cluster[job]]
+
+
+def _problem(text: str) -> str | None:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        return f"it is not JSON ({error})"
+    cluster, task = _tables(config, "cluster", "task")
+    if cluster is None or task is None:
+        return 'it must hold the tables "cluster" and "task"'
+    if not cluster or set(cluster) - {"chief", "worker"}:
+        return f'the jobs of its cluster must be "worker" and perhaps "chief", not {sorted(cluster)}'
+    if not all(map(_are_addresses, cluster.values())):
+        return "each job of its cluster must list addresses, as texts"
+    if len(cluster.get("chief", ())) > 1:
+        return "its cluster must have one chief at most"
+    job, index = task.get("type"), task.get("index")
+    if not isinstance(job, str) or job not in cluster or index not in range(len(cluster[job])):
+        return f"there is no task of type {job!r} and index {index!r} in its cluster"
+    return None
+
+
+def _are_addresses(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+
+
+def _tables(config: Any, *names: str) -> list[dict | None]:
+    tables = [config.get(name) if isinstance(config, dict) else None for name in names]
+    return [table if isinstance(table, dict) else None for table in tables]

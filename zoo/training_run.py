@@ -1,0 +1,117 @@
+"""A training run of any task: its loop, what it reports, how it ends."""
+
+from __future__ import annotations
+
+import signal
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.loop import EpochReport, Figures, Hooks, Loop, TrainingDiverged, TrainingStopped
+from zoo import interruption, progress
+from zoo.board import Board
+from zoo.workdir import Workdir
+
+
+class TrainingRun(Hooks):
+    """Trains to the configured number of epochs, resuming where the workdir's checkpoints say.
+
+    Every worker has one; the chief's writes. A task says what an epoch's entry in metrics.jsonl is.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Workdir, loop: Loop, board: Callable[[], Board]):
+        """Builds the run.
+
+        Args:
+          config: resolved.
+          workdir: claimed for it.
+          loop: of the task's model.
+          board: makes the task's `Board`.
+        """
+        self.config = config
+        self.workdir = workdir
+        self.loop = loop
+        self.seconds = 0.0
+        self._signal: Callable[[], int | None] = lambda: None
+        self._board = board() if loop.workers.is_chief else None
+
+    @abstractmethod
+    def evaluate(self, report: EpochReport, seconds: float) -> dict[str, Any]:
+        """The entry of an epoch: among other things "nll", of validation with the posterior mean.
+
+        Args:
+          report: of the epoch.
+          seconds: of training so far.
+        """
+
+    @abstractmethod
+    def describe(self, entry: dict[str, Any]) -> str:
+        """An entry as a line of the log."""
+
+    def train(self) -> None:
+        """Trains.
+
+        Raises:
+          TrainingDiverged: the trail of its last steps is in `diverged.json`.
+          Interrupted: by a signal; what has been trained is saved.
+          InputError: the workdir cannot be used or written to.
+        """
+        step = self.loop.restore()
+        if self.loop.workers.is_chief:
+            self.workdir.truncate_metrics(step)
+        earlier = self.workdir.read_metrics()
+        self.seconds = earlier[-1]["seconds"] if earlier else 0.0
+        if step:
+            logging.info("resuming at step %d", step)
+        with interruption.noticed() as self._signal:
+            try:
+                self.loop.run(step, self.config.train.epochs, self)
+            except TrainingDiverged as error:
+                if self.loop.workers.is_chief:
+                    self._keep_evidence(error)
+                raise
+            except TrainingStopped as error:
+                number = self._signal() or signal.SIGTERM  # Which another worker got.
+                message = f"{error}; the same command again goes on from there"
+                raise interruption.Interrupted(number, message) from None
+
+    def _keep_evidence(self, error: TrainingDiverged) -> None:
+        trail = [{"step": step, **figures} for step, figures in error.trail]
+        try:
+            self.workdir.write_divergence({"error": str(error), "step": error.step, "last_steps": trail})
+        except InputError as failure:
+            logging.warning("%s", failure)
+
+    # What the loop calls.
+
+    def on_step(self, step: int, figures: Figures) -> None:
+        """Draws the training curves."""
+        if self._board:
+            self._board.step(step, figures)
+
+    def on_epoch_end(self, report: EpochReport) -> float:
+        """Evaluates, writes the entry; the validation NLL."""
+        self.seconds += report.seconds
+        entry = self.evaluate(report, self.seconds)
+        if self._board:
+            self.workdir.append_metrics(entry)
+            self._board.evaluation(report.step, entry)
+            logging.info("epoch %d/%d: %s", report.epoch, self.config.train.epochs, self.describe(entry))
+        return entry["nll"]
+
+    def on_step_back(self, step: int) -> None:
+        """Takes back the entries since."""
+        if self.loop.workers.is_chief:
+            self.workdir.truncate_metrics(step)
+
+    def steps(self, steps: range, label: str) -> Iterable[int]:
+        """Shows a bar."""
+        return progress.steps(steps, label) if self.loop.workers.is_chief else steps
+
+    def should_stop(self) -> bool:
+        """Whether a signal has come."""
+        return self._signal() is not None
