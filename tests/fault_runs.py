@@ -119,6 +119,7 @@ class Run:
         self.processes: list[Process] = []
         self._logs = logs or workdir.parent
         self._starts = 0
+        self._step_before = 0
         self._started = 0.0
         self._left_over: set[str] = set()  # By writes that earlier starts did not end.
 
@@ -138,6 +139,7 @@ class Run:
     def start(self) -> None:
         """Starts the command, with all its workers."""
         self.resumable = max(newest_readable(self.checkpoints), ready(self.checkpoints))
+        self._step_before = self.step
         self._started, self._left_over = time.time(), _partial(self.checkpoints)
         addresses = _free_addresses(self.layout.workers)
         arguments = [*_TINY, *self.layout.arguments, f"--workdir={self.workdir}"]
@@ -178,7 +180,7 @@ class Run:
         resumed = re.search(r"resuming at step (\d+)", self.chief.log())
         if resumed:
             self.steps_lost += self.resumable - int(resumed[1])
-        elif self.step != self.resumable:
+        elif self.step not in (self._step_before, self.resumable):
             self.steps_lost += self.resumable  # It began anew.
 
     def finish(self) -> None:

@@ -209,9 +209,9 @@ class Loop:
           WorkerLost: when another worker has gone.
         """
         step = first_step
-        if self.max_step_backs and not self.checkpoints.steps:
-            self.checkpoints.save(step)  # There must be one to step back to.
         with self.workers.needed():
+            if self.max_step_backs and step == 0:
+                self.checkpoints.save(step)  # There must be one to step back to.
             while not self._is_done(step, epochs):
                 try:
                     self._run_from(step, epochs, hooks)

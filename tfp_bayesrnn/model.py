@@ -12,37 +12,12 @@ from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.metrics import Perplexity
 from tfp_bayesrnn.objective import FreeEnergy
 from tfp_bayesrnn.posterior import Posterior
-from tfp_bayesrnn.recurrence import State
+from tfp_bayesrnn.recurrence import CarriedState, State
 from tfp_bayesrnn.sharpening import PosteriorSharpening
 from tfp_bayesrnn.training import Minibatch
 
 # Logs of training that say nothing of an evaluation.
 _TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
-
-
-class CarriedState(tf.Module):
-    """The RNN state that a stream's rows go on from, each replica's of its own rows.
-
-    Part of a checkpoint, not of a saved model.
-    """
-
-    def __init__(self, network: keras.Model, batch_size: int):
-        super().__init__()
-        self._structure = recurrence.initial_state(network, batch_size)
-        self.batch_size = batch_size
-        self.variables_flat = [
-            replicas.variable(value, "carried_state") for value in tf.nest.flatten(self._structure)
-        ]
-
-    def read(self) -> State:
-        """The state, as tensors."""
-        values = [tf.convert_to_tensor(variable) for variable in self.variables_flat]
-        return tf.nest.pack_sequence_as(self._structure, values)
-
-    def write(self, state: State) -> None:
-        """Keeps `state` for the next minibatch."""
-        for variable, value in zip(self.variables_flat, tf.nest.flatten(state), strict=True):
-            variable.assign(value)
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import replicas
+
 State = Any
 
 
@@ -70,6 +72,31 @@ def restart(state: State, is_first: tf.Tensor) -> State:
         return tf.where(tf.reshape(keep, [-1] + [1] * (len(value.shape) - 1)), value, tf.zeros_like(value))
 
     return tf.nest.map_structure(restart_rows, state)
+
+
+class CarriedState(tf.Module):
+    """The RNN state that a stream's rows go on from, each replica's of its own rows.
+
+    Part of a checkpoint, not of a saved model.
+    """
+
+    def __init__(self, network: keras.Model, batch_size: int):
+        super().__init__()
+        self._structure = initial_state(network, batch_size)
+        self.batch_size = batch_size
+        self.variables_flat = [
+            replicas.variable(value, "carried_state") for value in tf.nest.flatten(self._structure)
+        ]
+
+    def read(self) -> State:
+        """The state, as tensors."""
+        values = [tf.convert_to_tensor(variable) for variable in self.variables_flat]
+        return tf.nest.pack_sequence_as(self._structure, values)
+
+    def write(self, state: State) -> None:
+        """Keeps `state` for the next minibatch."""
+        for variable, value in zip(self.variables_flat, tf.nest.flatten(state), strict=True):
+            variable.assign(value)
 
 
 def _recurrent_layers(network: keras.Model) -> list[keras.layers.RNN]:
