@@ -332,6 +332,25 @@ class TestMeanFieldNormal:
     def test_inverse_softplus(self, value):
         assert np.log1p(np.exp(posteriors.inverse_softplus(value))) == pytest.approx(value, rel=1e-9)
 
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_first_and_second_gradient_of_sigma(self, jit_compile):
+        rho = tf.constant([-100.0, -30.0, -6.9, -1.0, 0.0, 0.5, 3.0, 50.0])
+
+        @tf.function(jit_compile=jit_compile)
+        def gradients(rho):
+            with tf.GradientTape() as outer:
+                outer.watch(rho)
+                with tf.GradientTape() as inner:
+                    inner.watch(rho)
+                    sigma = posteriors.scale_from_rho(rho)
+                first = inner.gradient(sigma, rho)
+            return first, outer.gradient(first, rho)
+
+        sigmoid = 1.0 / (1.0 + np.exp(-rho.numpy().astype(np.float64)))
+        first, second = gradients(rho)
+        np.testing.assert_allclose(first, sigmoid, rtol=1e-5, atol=1e-37)
+        np.testing.assert_allclose(second, sigmoid * (1.0 - sigmoid), rtol=1e-5, atol=1e-7)
+
     def test_sigma_is_softplus_of_rho_and_a_floor(self):
         rho = np.array([-100.0, -5.0, 0.0, 3.0, 50.0])
         np.testing.assert_allclose(

@@ -215,7 +215,12 @@ def deal(suite: Suite, run: Run, phase: str, step: int, number: int) -> None:
 
 
 def check_left_alone(worker: fault_runs.Process, phase: str) -> None:
-    """A worker that has lost another says so and ends, unless it has nothing left to do."""
+    """A worker that has lost another says so and ends, unless it has nothing left to do.
+
+    If they had not met yet, it waits for the other to be started again, and ends when it is asked to.
+    """
+    if phase == START_UP and not worker.ends_within(ALONE_SECONDS / 2):
+        worker.signal(signal.SIGTERM)
     status = worker.status(ALONE_SECONDS)
     if status > 0:
         worker.the_line_said()

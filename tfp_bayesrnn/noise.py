@@ -4,8 +4,7 @@ A seed is an int32 tensor of shape [2]. Every random number of the library is a 
 is derived from (run seed, step, replica, ...) by `derive`, so a resumed run goes on with the noise it would
 have had. TensorFlow's own `stateless_normal` gives other numbers under XLA than outside it, and on a CPU is
 several times slower there; the integer bits of Philox (Salmon et al., 2011) are the same in both, so the
-normal numbers are made from those bits by the inverse of the distribution function, which XLA fuses into
-whatever consumes them.
+normal numbers are made from those bits.
 """
 
 from __future__ import annotations
@@ -35,15 +34,57 @@ def derive(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
 
 def uniform(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Float32 numbers, uniform on the 2**23 mid-points of (-1, 1); -1, 0 and 1 themselves never occur."""
-    bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg=_ALGORITHM)
-    # 23 bits and not 24: with 24 the largest mid-point rounds to 1.0, whose inverse is infinite.
-    bits = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
-    return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-22 - 1.0
+    # 23 bits and not 24: with 24 the largest mid-point would round to 1.0.
+    return (_high_bits(_bits(shape, seed)) + 0.5) * 2.0**-22 - 1.0
 
 
 def normal(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Standard normal float32 numbers of the given shape, |x| < 5.30 (the 2**-24 quantile)."""
-    return math.sqrt(2.0) * tf.math.erfinv(uniform(shape, seed))
+    """Standard normal float32 numbers of the given shape, |x| < 5.77.
+
+    By Box and Muller (1958): a point of the plane with normal coordinates has the radius sqrt(-2 ln u) and
+    any angle. So two uniform numbers make two normal ones, with one logarithm; on a CPU, XLA takes less than
+    half the time that it takes for the inverse of the distribution function.
+    """
+    count = tf.reduce_prod(shape) if isinstance(shape, tf.Tensor) else math.prod(shape)
+    pairs = (count + 1) // 2
+    bits = tf.reshape(_bits([2 * pairs], seed), [2, pairs])
+    radius = tf.sqrt(-2.0 * tf.math.log((_high_bits(bits[0]) + 0.5) * 2.0**-23))
+    sine, cosine = _sine_and_cosine(((_high_bits(bits[1]) + 0.5) * 2.0**-22 - 1.0) * (math.pi / 4))
+    # Turned by an eighth, the quarter of the circle is the first one, all of it; two more bits choose signs.
+    radius *= math.sqrt(0.5)
+    numbers = tf.concat(
+        [radius * (cosine + sine) * _sign(bits[1], 0), radius * (cosine - sine) * _sign(bits[1], 1)], axis=0
+    )
+    return tf.reshape(numbers[:count], shape)
+
+
+def _bits(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg=_ALGORITHM)
+
+
+def _high_bits(bits: tf.Tensor) -> tf.Tensor:
+    """The upper 23 bits as a float32 number: with half a unit added, that is the most that can be exact."""
+    return tf.cast(tf.bitcast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32), tf.float32)
+
+
+def _sign(bits: tf.Tensor, which: int) -> tf.Tensor:
+    """1 or -1, by one of the lower bits."""
+    bit = tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(bits, tf.constant(which, tf.uint32)), tf.constant(1, tf.uint32)
+    )
+    return 1.0 - 2.0 * tf.cast(tf.bitcast(bit, tf.int32), tf.float32)
+
+
+def _sine_and_cosine(angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of angles up to pi / 4, to float32's precision, by their power series: XLA's own are slow on a CPU."""
+    square = tf.square(angle)
+    sine = 1 / 362_880
+    for coefficient in (-1 / 5040, 1 / 120, -1 / 6, 1.0):
+        sine = sine * square + coefficient
+    cosine = 1 / 40_320
+    for coefficient in (-1 / 720, 1 / 24, -1 / 2, 1.0):
+        cosine = cosine * square + coefficient
+    return angle * sine, cosine
 
 
 def normals(shapes: Sequence[Sequence[int]], seed: tf.Tensor, stream: int) -> list[tf.Tensor]:
