@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import tensorflow as tf
 
 import zoo
 from tfp_bayesrnn.errors import InputError
+from zoo import interruption
+from zoo import machine as machines
 from zoo.machine import Machine
 
 ROOT = Path(zoo.__file__).parents[1]
@@ -89,6 +93,34 @@ def test_a_worker_that_cannot_start_says_so(monkeypatch):
 
 
 @pytest.fixture
+def alone(monkeypatch):
+    """Makes this one of several workers of which no other comes, for which TensorFlow would wait."""
+    others = threading.Event()
+    monkeypatch.setenv("TF_CONFIG", cluster(worker=WORKERS))
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", others.wait)
+    yield
+    others.set()
+
+
+def test_a_worker_whose_fellows_do_not_come_says_so(alone, monkeypatch):
+    monkeypatch.setattr(machines, "_PATIENCE_SECONDS", 1)
+    with pytest.raises(InputError, match=f"did not come within 1 s; start all .*: {', '.join(WORKERS)}"):
+        Machine().start()
+
+
+def test_a_worker_that_waits_can_be_asked_to_end(alone):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(interruption.Interrupted), interruption.ending_at_once():
+        Machine().start()
+
+
+def test_workers_have_one_device_each(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", cluster(worker=WORKERS))
+    with pytest.raises(InputError, match="--cpu_devices=2 has no effect with several workers"):
+        Machine(cpu_devices=2).start()
+
+
+@pytest.fixture
 def started(monkeypatch):
     """A function that starts a machine with some GPUs; the strategy's name and its devices."""
 
@@ -141,6 +173,8 @@ STARTED = """
 import tensorflow as tf
 from tensorflow.python.framework import config
 import zoo.language_model.experiment
+from zoo import interruption
+from zoo import machine as machines
 from zoo.machine import Machine
 strategy = Machine("mirrored", 3, True).start()
 print(type(strategy).__name__, strategy.num_replicas_in_sync, config.is_op_determinism_enabled())

@@ -47,6 +47,11 @@ class Machine:
 
         workers = _workers()
         name = self._resolve(workers)
+        if name == "multi_worker" and self.cpu_devices > 1:
+            raise InputError(
+                f"--cpu_devices={self.cpu_devices} has no effect with several workers, each of which uses "
+                "its GPUs, or its CPU as one device; accepted then: 1"
+            )
         if self.deterministic:
             keras.utils.set_random_seed(0)  # Determinism asks for one; every run sets its own.
             tf.config.experimental.enable_op_determinism()
