@@ -211,10 +211,10 @@ def deal(suite: Suite, run: Run, phase: str, step: int, number: int) -> None:
         victim.the_line_said()
     for other in run.processes:
         if other is not victim:
-            check_left_alone(other, phase)
+            check_left_alone(suite, run, other, phase)
 
 
-def check_left_alone(worker: fault_runs.Process, phase: str) -> None:
+def check_left_alone(suite: Suite, run: Run, worker: fault_runs.Process, phase: str) -> None:
     """A worker that has lost another says so and ends, unless it has nothing left to do.
 
     If they had not met yet, it waits for the other to be started again, and ends when it is asked to.
@@ -224,7 +224,7 @@ def check_left_alone(worker: fault_runs.Process, phase: str) -> None:
     status = worker.status(ALONE_SECONDS)
     if status > 0:
         worker.the_line_said()
-    elif status < 0 or phase != FINAL:
+    elif status < 0 or not run.has_trained(suite.reference(run.layout).steps):
         raise NotSurvived(f"status {status} of a worker that lost another")
 
 
