@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -116,3 +118,21 @@ def test_outside_the_main_thread_nothing_is_done(before):
     thread.start()
     thread.join()
     assert found == [None, before, before]
+
+
+STUCK = """
+import ctypes, os, signal, sys, threading
+from zoo import interruption
+interruption.GRACE_SECONDS = 0.5
+with interruption.ending_at_once():
+    # Another thread gets the signal, so that the one that should handle it goes on with what it does in C.
+    signal.pthread_sigmask(signal.SIG_BLOCK, interruption.SIGNALS)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    ctypes.CDLL(None).sleep(20)
+"""
+
+
+def test_what_cannot_be_interrupted_is_ended_after_a_while():
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=15)
+    assert done.returncode == 143
+    assert done.stderr == "interrupted by SIGTERM, amid something that could not be stopped\n"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# Python handles signals in its main thread only, which TensorFlow may hold: compiling, or waiting for a
+# worker that has gone. Whoever waits for a process to end after SIGTERM usually kills it after 30 s.
+GRACE_SECONDS = 25.0
+_HANDLED = threading.Semaphore(0)  # Released for each signal that Python has come to handle.
 
 
 class Interrupted(BaseException):
@@ -23,8 +31,8 @@ class Interrupted(BaseException):
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Within, a signal raises `Interrupted`."""
-    with _handled(_raise):
+    """Within, a signal raises `Interrupted`; where Python cannot handle it in time, it ends the process."""
+    with _handled(_raise), _overdue_ended():
         yield
 
 
@@ -40,6 +48,7 @@ def noticed() -> Iterator[Callable[[], int | None]]:
     def notice(number, frame):
         if came:
             _raise(number, frame)
+        _HANDLED.release()
         came.append(number)
 
     with _handled(notice):
@@ -47,6 +56,7 @@ def noticed() -> Iterator[Callable[[], int | None]]:
 
 
 def _raise(number: int, _frame) -> None:
+    _HANDLED.release()
     raise Interrupted(number, f"interrupted by {signal.Signals(number).name}")
 
 
@@ -61,3 +71,29 @@ def _handled(handler: Callable) -> Iterator[None]:
     finally:
         for number, one in before.items():
             signal.signal(number, signal.SIG_DFL if one is None else one)
+
+
+@contextmanager
+def _overdue_ended() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiving, sending = socket.socketpair()
+    sending.setblocking(False)
+    before = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_if_overdue, args=(receiving,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        sending.close()  # Which ends the thread.
+
+
+def _end_if_overdue(receiving: socket.socket) -> None:
+    with receiving:
+        while number := receiving.recv(1):
+            if number[0] in SIGNALS and not _HANDLED.acquire(timeout=GRACE_SECONDS):
+                name = signal.Signals(number[0]).name
+                sys.stderr.write(f"interrupted by {name}, amid something that could not be stopped\n")
+                sys.stderr.flush()
+                os._exit(128 + number[0])
