@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from zoo.interruption import SIGNALS, Interrupted, ending_at_once, noticed
+from zoo.interruption import SIGNALS, Interrupted, ending_at_once, left_to_the_system, noticed
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -98,6 +98,14 @@ def test_handlers_are_put_back_after_an_exception(before, context):
     with pytest.raises(KeyError), context():
         assert before not in handlers()
         raise KeyError
+    assert handlers() == [before, before]
+
+
+def test_left_to_the_system(before):
+    """And taken back from whoever takes signals within."""
+    with left_to_the_system():
+        assert handlers() == [signal.SIG_DFL, signal.SIG_DFL]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     assert handlers() == [before, before]
 
 

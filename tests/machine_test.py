@@ -1,11 +1,14 @@
 """What a run runs on: which strategy the flags, TF_CONFIG and the devices make."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import tensorflow as tf
 
 import zoo
 from tfp_bayesrnn.errors import InputError
-from zoo import interruption
+from zoo import interruption, rendezvous
 from zoo import machine as machines
 from zoo.machine import Machine
 
@@ -40,6 +43,7 @@ MALFORMED = {
     "no address": (cluster(worker=[]), "each job of its cluster must list addresses"),
     "an address outside a list": (cluster(worker="a:1"), "each job of its cluster must list addresses"),
     "an address that is no text": (cluster(worker=[1, 2]), "addresses"),
+    "an address without port": (cluster(worker=["a"]), 'as texts "host:port"'),
     "two chiefs": (cluster(chief=WORKERS, worker=WORKERS), "chief"),
     "another job": (cluster({"type": "chief", "index": 0}, worker=WORKERS), "no task of type 'chief'"),
     "index beyond": (cluster({"type": "worker", "index": 2}, worker=WORKERS), "and index 2 in its cluster"),
@@ -66,7 +70,7 @@ def test_a_malformed_tf_config_is_one_line(monkeypatch, text, said):
     assert "\n" not in message
 
 
-def test_the_example_is_accepted(monkeypatch):
+def test_the_example_is_accepted(meeting, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", EXAMPLE)
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "of several workers")
     assert Machine().start() == "of several workers"
@@ -82,36 +86,87 @@ def test_several_workers_need_a_tf_config(monkeypatch, text):
     assert EXAMPLE in str(caught.value)
 
 
-def test_a_worker_that_cannot_start_says_so(monkeypatch):
-    def fail():
-        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+def ports(count):
+    """Some that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
-    monkeypatch.setenv("TF_CONFIG", cluster(worker=WORKERS))
-    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
-    with pytest.raises(InputError, match=r"cannot start this worker, TF_CONFIG=.*b:2.*Could not start gRPC"):
-        Machine().start()
+
+def listening(address):
+    return socket.create_server(("", rendezvous.port_of(address)))
 
 
 @pytest.fixture
-def alone(monkeypatch):
-    """Makes this one of several workers of which no other comes, for which TensorFlow would wait."""
-    others = threading.Event()
-    monkeypatch.setenv("TF_CONFIG", cluster(worker=WORKERS))
-    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", others.wait)
-    yield
-    others.set()
+def workers(monkeypatch):
+    """The addresses of three; this process is the first."""
+    addresses = [f"localhost:{port}" for port in ports(3)]
+    monkeypatch.setenv("TF_CONFIG", cluster(worker=addresses))
+    return addresses
 
 
-def test_a_worker_whose_fellows_do_not_come_says_so(alone, monkeypatch):
-    monkeypatch.setattr(machines, "_PATIENCE_SECONDS", 1)
-    with pytest.raises(InputError, match=f"did not come within 1 s; start all .*: {', '.join(WORKERS)}"):
+@pytest.fixture
+def meeting(monkeypatch):
+    """No other worker has to come."""
+    monkeypatch.setattr(rendezvous, "meet", lambda *_: [])
+
+
+def test_a_worker_that_cannot_start_says_so(monkeypatch, workers, meeting):
+    def fail():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
+    said = rf"cannot start this worker, TF_CONFIG=.*{workers[1]}.*Could not start gRPC"
+    with pytest.raises(InputError, match=said):
         Machine().start()
 
 
-def test_a_worker_that_waits_can_be_asked_to_end(alone):
+def test_a_worker_whose_port_is_in_use_says_so(workers):
+    said = r"cannot start this worker, TF_CONFIG=.*[Aa]ddress already in use"
+    with listening(workers[0]), pytest.raises(InputError, match=said):
+        Machine().start()
+
+
+def test_a_worker_names_those_that_do_not_come(monkeypatch, workers):
+    monkeypatch.setattr(machines, "_PATIENCE_SECONDS", 1)
+    said = f"these workers did not come within 1 s: {workers[2]}; start all"
+    with listening(workers[1]), pytest.raises(InputError, match=said):
+        Machine().start()
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_workers_meet_in_whatever_order_they_come(monkeypatch, workers, first):
+    """Each goes on once it has seen all others, whether they still wait or TensorFlow listens for them."""
+    order = [*workers[first:], *workers[:first]]
+    found, servers = {}, []
+
+    def come(own):
+        found[own] = rendezvous.meet(own, [other for other in workers if other != own], patience=20.0)
+        servers.append(listening(own))
+
+    threads = [threading.Thread(target=come, args=(own,)) for own in order]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.3)
+    for thread in threads:
+        thread.join()
+    for server in servers:
+        server.close()
+    assert found == {own: [] for own in workers}
+
+
+def test_a_worker_that_waits_can_be_asked_to_end(workers):
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with pytest.raises(interruption.Interrupted), interruption.ending_at_once():
         Machine().start()
+
+
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [("a:1", 1), ("[::1]:65535", 65535), *((text, None) for text in ("a:0", "a:65536", "a", ":1", "a:b"))],
+)
+def test_the_port_of_an_address(address, port):
+    assert rendezvous.port_of(address) == port
 
 
 def test_workers_have_one_device_each(monkeypatch):
@@ -164,7 +219,7 @@ GPUS, CPUS = ["GPU:0", "GPU:1"], ["CPU:0", "CPU:1"]
         (Machine("multi_worker"), 0, ONE, ("multi_worker", None)),
     ],
 )
-def test_which_strategy_it_is(started, machine, gpus, config, strategy):
+def test_which_strategy_it_is(meeting, started, machine, gpus, config, strategy):
     assert started(machine, gpus, config) == strategy
 
 
@@ -173,7 +228,7 @@ STARTED = """
 import tensorflow as tf
 from tensorflow.python.framework import config
 import zoo.language_model.experiment
-from zoo import interruption
+from zoo import interruption, rendezvous
 from zoo import machine as machines
 from zoo.machine import Machine
 strategy = Machine("mirrored", 3, True).start()

@@ -313,7 +313,7 @@ class TestTheBoundIsABound:
         likelihoods = np.exp(log_p)
         evidence = likelihoods.mean()
         evidence_error = likelihoods.std() / math.sqrt(samples) / evidence  # Of its logarithm.
-        nlls, kls = self.bounds(model, (X, targets), 150)
+        nlls, kls = self.bounds(model, (X, targets), 600)
 
         def gap(totals):
             """And its standard error."""

@@ -37,6 +37,17 @@ def ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def left_to_the_system() -> Iterator[None]:
+    """Within, a signal ends the process at once, whatever holds it, as one that handles no signals.
+
+    For what never gives Python a turn. What has been handling signals does so again afterwards, whoever took
+    them within, as TensorFlow's service for several workers does.
+    """
+    with _handled(signal.SIG_DFL):
+        yield
+
+
+@contextmanager
 def noticed() -> Iterator[Callable[[], int | None]]:
     """Within, the first signal is only noticed, for a better moment; a second one raises `Interrupted`.
 

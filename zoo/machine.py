@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zoo import interruption, rendezvous
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -45,8 +46,8 @@ class Machine:
 
         from tfp_bayesrnn.errors import InputError
 
-        workers = _workers()
-        name = self._resolve(workers)
+        cluster = _cluster()
+        name = self._resolve(cluster)
         if name == "multi_worker" and self.cpu_devices > 1:
             raise InputError(
                 f"--cpu_devices={self.cpu_devices} has no effect with several workers, each of which uses "
@@ -60,12 +61,12 @@ class Machine:
             devices = [tf.config.LogicalDeviceConfiguration()] * self.cpu_devices
             tf.config.set_logical_device_configuration(cpu, devices)
         if name == "multi_worker":
-            if workers is None:
+            if cluster is None:
                 raise InputError(
                     "--strategy=multi_worker needs the environment variable TF_CONFIG, which names all "
                     f"workers and which of them this is, such as {_EXAMPLE}"
                 )
-            return _join_workers()
+            return _join_workers(cluster)
         if name == "mirrored":
             gpus = tf.config.list_logical_devices("GPU")
             if gpus:
@@ -74,52 +75,45 @@ class Machine:
             return tf.distribute.MirroredStrategy(cpus, tf.distribute.ReductionToOneDevice())
         return tf.distribute.get_strategy()
 
-    def _resolve(self, workers: list[str] | None) -> str:
+    def _resolve(self, cluster: _Cluster | None) -> str:
         import tensorflow as tf
 
         if self.strategy != "auto":
             return self.strategy
-        if workers and len(workers) > 1:
+        if cluster and cluster.others:
             return "multi_worker"
         several = self.cpu_devices > 1 or len(tf.config.list_physical_devices("GPU")) > 1
         return "mirrored" if several else "default"
 
 
-def _join_workers() -> tf.distribute.Strategy:
-    """The strategy of all workers, once they are there.
-
-    TensorFlow waits for them where no signal reaches it, and for an hour; so it does that in another thread.
-    """
+def _join_workers(cluster: _Cluster) -> tf.distribute.Strategy:
+    """The strategy of all workers, once they are there."""
     import tensorflow as tf
 
     from tfp_bayesrnn.errors import InputError
 
-    found: list[Any] = []
-
-    def join():
-        try:
-            found.append(tf.distribute.MultiWorkerMirroredStrategy())
-        except Exception as error:
-            found.append(error)
-
-    thread = threading.Thread(target=join, daemon=True)
-    thread.start()
-    for _ in range(10 * _PATIENCE_SECONDS):
-        thread.join(0.1)
-        if found and not isinstance(found[0], Exception):
-            return found[0]
-        if found:
+    try:
+        missing = rendezvous.meet(cluster.own, cluster.others, _PATIENCE_SECONDS)
+        if missing:
             raise InputError(
-                f"cannot start this worker, TF_CONFIG={os.environ['TF_CONFIG']}: {found[0]}"
-            ) from found[0]
-    raise InputError(
-        f"the other workers did not come within {_PATIENCE_SECONDS} s; start all that TF_CONFIG names: "
-        f"{', '.join(_workers())}"
-    )
+                f"these workers did not come within {_PATIENCE_SECONDS} s: {', '.join(missing)}; start all "
+                "that TF_CONFIG names"
+            )
+        with interruption.left_to_the_system():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except (OSError, tf.errors.OpError, RuntimeError) as error:
+        raise InputError(f"cannot start this worker, TF_CONFIG={os.environ['TF_CONFIG']}: {error}") from error
 
 
-def _workers() -> list[str] | None:
-    """The addresses of all workers that TF_CONFIG names; None where it names none."""
+class _Cluster(NamedTuple):
+    """The addresses that TF_CONFIG names: of this worker, and of the others."""
+
+    own: str
+    others: list[str]
+
+
+def _cluster() -> _Cluster | None:
+    """That of TF_CONFIG; None where it names none."""
     from tfp_bayesrnn.errors import InputError
 
     text = os.environ.get("TF_CONFIG", "").strip()
@@ -129,8 +123,11 @@ def _workers() -> list[str] | None:
     if problem:
         text = " ".join(text.split())
         raise InputError(f"TF_CONFIG={text} is not accepted: {problem}; accepted: {_EXAMPLE}")
-    cluster = json.loads(text)["cluster"]
-    return [address for job in sorted(cluster) for address in cluster[job]]
+    config = json.loads(text)
+    jobs, task = config["cluster"], config["task"]
+    places = [(job, index) for job in sorted(jobs) for index in range(len(jobs[job]))]
+    own = (task["type"], task["index"])
+    return _Cluster(jobs[own[0]][own[1]], [jobs[job][index] for job, index in places if (job, index) != own])
 
 
 def _problem(text: str) -> str | None:
@@ -144,7 +141,7 @@ def _problem(text: str) -> str | None:
     if not cluster or set(cluster) - {"chief", "worker"}:
         return f'the jobs of its cluster must be "worker" and perhaps "chief", not {sorted(cluster)}'
     if not all(map(_are_addresses, cluster.values())):
-        return "each job of its cluster must list addresses, as texts"
+        return 'each job of its cluster must list addresses, as texts "host:port"'
     if len(cluster.get("chief", ())) > 1:
         return "its cluster must have one chief at most"
     job, index = task.get("type"), task.get("index")
@@ -154,7 +151,11 @@ def _problem(text: str) -> str | None:
 
 
 def _are_addresses(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and bool(value) and all(map(_is_address, value))
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and rendezvous.port_of(value) is not None
 
 
 def _tables(config: Any, *names: str) -> list[dict | None]:
