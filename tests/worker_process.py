@@ -1,11 +1,12 @@
 """One worker of tests/workers_test.py: trains with the project's loop, and saves what it ended with.
 
-TF_CONFIG=... python worker_process.py DIRECTORY ROWS
+TF_CONFIG=... python worker_process.py DIRECTORY ROWS DTYPE_POLICY
 """
 
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -37,4 +38,5 @@ def main(directory: Path, rows: int):
 
 
 if __name__ == "__main__":
+    keras.config.set_dtype_policy(sys.argv[3])
     main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -77,7 +77,8 @@ def restart(state: State, is_first: tf.Tensor) -> State:
 class CarriedState(tf.Module):
     """The RNN state that a stream's rows go on from, each replica's of its own rows.
 
-    Part of a checkpoint, not of a saved model.
+    Part of a checkpoint, not of a saved model. Half precision is kept as float32, which holds it exactly:
+    workers cannot exchange every kind of half precision.
     """
 
     def __init__(self, network: keras.Model, batch_size: int):
@@ -85,18 +86,25 @@ class CarriedState(tf.Module):
         self._structure = initial_state(network, batch_size)
         self.batch_size = batch_size
         self.variables_flat = [
-            replicas.variable(value, "carried_state") for value in tf.nest.flatten(self._structure)
+            replicas.variable(_at_least_float32(value), "carried_state")
+            for value in tf.nest.flatten(self._structure)
         ]
 
     def read(self) -> State:
         """The state, as tensors."""
-        values = [tf.convert_to_tensor(variable) for variable in self.variables_flat]
+        pairs = zip(self.variables_flat, tf.nest.flatten(self._structure), strict=True)
+        values = [tf.cast(variable, value.dtype) for variable, value in pairs]
         return tf.nest.pack_sequence_as(self._structure, values)
 
     def write(self, state: State) -> None:
         """Keeps `state` for the next minibatch."""
         for variable, value in zip(self.variables_flat, tf.nest.flatten(state), strict=True):
-            variable.assign(value)
+            variable.assign(tf.cast(value, variable.dtype))
+
+
+def _at_least_float32(value: tf.Tensor) -> tf.Tensor:
+    is_half = value.dtype in (tf.bfloat16, tf.float16)
+    return tf.cast(value, tf.float32) if is_half else value
 
 
 def _recurrent_layers(network: keras.Model) -> list[keras.layers.RNN]:
