@@ -1,5 +1,6 @@
 """The pieces of a training step, and `fit` against the project's own loop."""
 
+import keras
 import numpy as np
 import pytest
 import small_models
@@ -15,7 +16,7 @@ from small_models import (
     windows,
 )
 
-from tfp_bayesrnn import recurrence, training
+from tfp_bayesrnn import VariationalDense, recurrence, training
 from tfp_bayesrnn.loop import Loop
 
 X, Y = regression_data()
@@ -141,3 +142,70 @@ def test_fit_and_the_loop_take_the_same_steps(tmp_path, make, eagerly):
     for name, by_epoch in history.items():
         logged = [report.logs[name] for report in hooks.reports]
         np.testing.assert_allclose(logged, by_epoch, rtol=1e-6, err_msg=name)
+
+
+def schedule():
+    return keras.optimizers.schedules.ExponentialDecay(0.3, 1, 0.5)
+
+
+class TestApplyGradients:
+    """Against `tf.clip_by_global_norm` and Keras's own `apply`, three times with gradients of any size."""
+
+    OPTIMIZERS = {
+        "descent": lambda: keras.optimizers.SGD(0.3),
+        "descent by a schedule": lambda: keras.optimizers.SGD(schedule()),
+        "momentum": lambda: keras.optimizers.SGD(0.3, momentum=0.9),
+        "Nesterov momentum": lambda: keras.optimizers.SGD(0.3, momentum=0.9, nesterov=True),
+        "weight decay": lambda: keras.optimizers.SGD(0.3, weight_decay=0.1),
+        "clipping of its own": lambda: keras.optimizers.SGD(0.3, clipvalue=0.1),
+        "a moving average": lambda: keras.optimizers.SGD(0.3, use_ema=True, ema_overwrite_frequency=2),
+        "accumulation": lambda: keras.optimizers.SGD(0.3, gradient_accumulation_steps=2),
+        "a loss scale": lambda: keras.optimizers.SGD(0.3, loss_scale_factor=4.0),
+        "Adam": lambda: keras.optimizers.Adam(0.3),
+    }
+
+    def model(self, optimizer, clip_norm, constraint=None):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(2, kernel_constraint=constraint), VariationalDense(1)]
+        model = small_models.regression(layers, compiled=False)
+        model.compile(optimizer, clip_norm=clip_norm, run_eagerly=True)
+        return model
+
+    def check(self, make_optimizer, clip_norm, constraint=None):
+        model, oracle = (self.model(make_optimizer(), clip_norm, constraint) for _ in range(2))
+        generator = np.random.default_rng(0)
+        for size in (10.0, 1.0, 0.1):
+            gradients = [
+                tf.constant(size * generator.normal(size=variable.shape), tf.float32)
+                for variable in model.trainable_variables
+            ]
+            step = training.Step(None, gradients, [], None, None)
+            norm = training.apply_gradients(model, step)
+            clipped, wanted = gradients, tf.linalg.global_norm(gradients)
+            if clip_norm is not None:
+                clipped, _ = tf.clip_by_global_norm(gradients, clip_norm)
+            oracle.optimizer.apply(clipped, oracle.trainable_variables)
+            assert float(norm) == pytest.approx(float(wanted), rel=1e-6)
+        for one, other in zip(values(model.variables), values(oracle.variables), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        states = [values(each.optimizer.variables) for each in (model, oracle)]
+        for one, other in zip(*states, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("clip_norm", [None, 2.0])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+    def test_of_any_optimizer(self, optimizer, clip_norm):
+        self.check(optimizer, clip_norm)
+
+    def test_under_a_constraint(self):
+        self.check(self.OPTIMIZERS["descent"], 2.0, keras.constraints.NonNeg())
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("optimizer", ["descent", "momentum"])
+    def test_what_is_not_finite_is_not_clipped_away(self, optimizer, value):
+        model = self.model(self.OPTIMIZERS[optimizer](), 2.0)
+        gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]
+        gradients[0] = tf.fill(gradients[0].shape, np.float32(value))
+        norm = training.apply_gradients(model, training.Step(None, gradients, [], None, None))
+        assert not np.isfinite(norm)
+        assert all(np.all(np.isnan(each)) for each in values(model.trainable_variables))

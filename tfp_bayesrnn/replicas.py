@@ -19,6 +19,8 @@ import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError
 
+_LARGEST_GROUP, _GROUP_BYTES = 16, 2**20  # Of minibatches that are fetched at a time.
+
 
 def count() -> int:
     """R, of the strategy in whose scope or replica this is called."""
@@ -81,7 +83,7 @@ def stream(strategy: tf.distribute.Strategy, dataset: Callable[[int], Iterable],
       InputError: if B is not a multiple of R.
     """
     count = strategy.num_replicas_in_sync
-    for batch in dataset(first_step):
+    for batch in _in_groups(dataset(first_step)):
         if count == 1:
             yield batch
         else:
@@ -89,6 +91,27 @@ def stream(strategy: tf.distribute.Strategy, dataset: Callable[[int], Iterable],
             yield strategy.experimental_distribute_values_from_function(
                 lambda context, batch=batch: _rows_of(batch, context.replica_id_in_sync_group, count)
             )
+
+
+def _in_groups(dataset: Iterable) -> Iterator:
+    """The elements of `dataset`; small ones are fetched many at a time, as each fetch takes a while."""
+    group = _group_size(dataset.element_spec) if isinstance(dataset, tf.data.Dataset) else 1
+    if group == 1:
+        yield from dataset
+        return
+    for elements in dataset.batch(group).prefetch(2).as_numpy_iterator():
+        for place in range(len(tf.nest.flatten(elements)[0])):
+            yield tf.nest.map_structure(lambda array, place=place: array[place], elements)
+
+
+def _group_size(spec) -> int:
+    """How many elements of this spec to fetch at a time: 1 unless they are small and all alike."""
+    if not all(
+        isinstance(one, tf.TensorSpec) and one.shape.is_fully_defined() for one in tf.nest.flatten(spec)
+    ):
+        return 1
+    size = sum(one.shape.num_elements() * one.dtype.size for one in tf.nest.flatten(spec))
+    return int(np.clip(_GROUP_BYTES // max(size, 1), 1, _LARGEST_GROUP))
 
 
 def _rows_of(batch, replica: int, count: int):
