@@ -154,7 +154,7 @@ class BayesianModel(keras.Model):
           optimizer: as in `keras.Model.compile`. Leave its own clipping off.
           clip_norm: gradients of all variables are clipped to this global norm.
           jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
-            support it.
+            support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
           metrics: as in `keras.Model.compile`; they see the outputs under the draw in training (with
             sharpening, under one that has seen the targets), under the mean in evaluation. `loss`, `nll`
             (nats per prediction), `kl` (nats) and, for a categorical likelihood, `perplexity` are always
@@ -235,13 +235,19 @@ class BayesianModel(keras.Model):
         request, layers = self.jit_compile_request, self.network._flatten_layers()
         unable = [layer for layer in layers if not layer.supports_jit]
         if request == "auto":
-            return not self.run_eagerly and not unable
+            return not self.run_eagerly and not unable and not self._is_faster_without_xla()
         if request and (self.run_eagerly or unable):
             why = (
                 f"layer {unable[0].name!r} does not support it" if unable else "run_eagerly=True excludes it"
             )
             raise ValueError(f"jit_compile={request}, but {why}. Accepted then: jit_compile='auto' or False")
         return bool(request)
+
+    def _is_faster_without_xla(self) -> bool:
+        """Whether it is all bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
+        if self.posterior.is_variational or tf.config.list_physical_devices("GPU"):
+            return False
+        return any(layer.compute_dtype == "bfloat16" for layer in self.network._flatten_layers())
 
     def carried(self, slot: str, batch: Minibatch) -> CarriedState | None:
         """The state carried for "train" or "test", made at its first use; None where rows are independent.
