@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from small_models import as_dataset, language_model, tokens, values, windows
 
-from tfp_bayesrnn import Dropout, PosteriorSharpening, noise, training
+from tfp_bayesrnn import Dropout, PointMass, PosteriorSharpening, noise, training
 from tfp_bayesrnn.recurrence import initial_state
 
 ELEMENTS = windows(tokens(rows=4, length=8))
@@ -106,6 +106,29 @@ def test_trains_in_any_combination(mirrored, policy, dtype, jit_compile, count):
 
 
 class TestJitCompile:
+    @pytest.mark.parametrize(
+        ("dtype", "posterior", "by_default"),
+        [
+            ("bfloat16", PointMass(), False),
+            ("bfloat16", None, True),
+            ("float16", PointMass(), True),
+            ("float32", PointMass(), True),
+        ],
+    )
+    def test_by_default_all_or_for_products_in_bfloat16_the_likelihood(
+        self, policy, dtype, posterior, by_default
+    ):
+        if dtype != "float32":
+            policy(dtype)
+        models = []
+        for jit_compile in ("auto", False):
+            model = language_model(posterior=posterior, run_eagerly=False)
+            model.compile(keras.optimizers.SGD(0.1), clip_norm=2.0, jit_compile=jit_compile)
+            models.append(model)
+        assert models[0].use_jit() == by_default and not models[1].use_jit()
+        one, other = (model.fit(as_dataset(ELEMENTS), epochs=2, verbose=0).history for model in models)
+        np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-2 if dtype != "float32" else 1e-5)
+
     def test_of_a_layer_that_does_not_support_it(self):
         layer = keras.layers.Lambda(lambda x: x, name="odd")
         layer.supports_jit = False

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import likelihoods, noise, recurrence, replicas, workers
+from tfp_bayesrnn import likelihoods, noise, objective, recurrence, replicas, workers
 from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.metrics import Perplexity
-from tfp_bayesrnn.objective import FreeEnergy
+from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.posterior import Posterior
 from tfp_bayesrnn.recurrence import CarriedState, State
 from tfp_bayesrnn.sharpening import PosteriorSharpening
@@ -133,6 +134,14 @@ class BayesianModel(keras.Model):
         if state is None:
             return self.network(inputs, training=training), None
         return recurrence.run(self.network, inputs, recurrence.restart(state, is_first), training)
+
+    def negative_log_likelihood(self, targets, outputs, weights) -> LogLikelihood:
+        """As `objective.negative_log_likelihood`, under the model's likelihood."""
+        function = functools.partial(objective.negative_log_likelihood, self.likelihood)
+        if self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla():
+            # Not this part, which is float32.
+            function = tf.function(function, jit_compile=True, autograph=False)
+        return function(targets, outputs, weights)
 
     # Training.
 

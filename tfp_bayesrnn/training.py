@@ -66,7 +66,7 @@ def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool)
     """Runs the network under a draw of its weights."""
     with draw.in_force():
         outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=training)
-    nll = objective.negative_log_likelihood(model.likelihood, batch.targets, outputs, batch.weights)
+    nll = model.negative_log_likelihood(batch.targets, outputs, batch.weights)
     return Forward(nll, new_state, outputs)
 
 
