@@ -1,0 +1,246 @@
+"""Photos with captions: the data sets by name, words out of text, ids out of words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tfp_bayesrnn.errors import InputError, unknown_name
+from zoo.data.photos import Photos
+from zoo.data.vocabulary import Vocabulary
+
+CAPTION_DATASETS = ("builtin_shapes", "coco_captions", "flickr8k")
+
+SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
+"""The first words of every caption vocabulary; no caption has them."""
+PAD, START, END, UNK = range(4)
+
+MIN_COUNT = {"builtin_shapes": 1, "coco_captions": 5, "flickr8k": 5}
+"""How often a word has to occur in the training captions by default; Vinyals et al. (2015) take 5."""
+
+Caption = tuple[str, ...]
+"""The words of a caption, lower case, without special words."""
+
+_CLITICS = r"'(?:s|m|d|re|ve|ll)"
+_ABBREVIATIONS = "mr|mrs|ms|dr|st|rd|ave|blvd|jr|sr|vs|etc|mt|ft"
+_TOKEN = re.compile(
+    rf"""
+      (?P<dotted> (?<!\w)(?:{_ABBREVIATIONS})\. | (?<!\w)(?:[^\W\d_]\.){{2,}} )
+    | (?P<clitic> n't(?!\w) | {_CLITICS}(?!\w) )
+    | (?P<negated> [^\W_]+(?=n't(?!\w)) )
+    | (?P<number> \d+(?:[.,:/]\d+)+[^\W_]*(?:-[^\W_]+)* )
+    | (?P<word> (?:(?<!\w)[odl]')? [^\W_]+ (?:[-/][^\W_]+)* )
+    | (?P<dropped> [\s.,:;?!'"`()\[\]{{}}\\/_-] )
+    | (?P<symbol> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_SPLIT_WORDS = {
+    "cannot": ("can", "not"),
+    "gonna": ("gon", "na"),
+    "gotta": ("got", "ta"),
+    "wanna": ("wan", "na"),
+    "gimme": ("gim", "me"),
+    "lemme": ("lem", "me"),
+}
+_PLAIN = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": " ", "…": " ", "\u00ad": None, "\ufeff": None}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionSplit:
+    """Photos and what people say of them.
+
+    Attributes:
+      names: what each image is called, [N].
+      references: the captions of each image, [N] of one or more.
+      images: the N photos, in the same order.
+    """
+
+    names: tuple[str, ...]
+    references: tuple[tuple[Caption, ...], ...]
+    images: Photos
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionData:
+    """A vocabulary and three splits.
+
+    Attributes:
+      name: the data set's name.
+      vocabulary: the special words, and those of the training captions that occur often enough.
+      train: training split.
+      valid: validation split.
+      test: test split.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    train: CaptionSplit
+    valid: CaptionSplit
+    test: CaptionSplit
+
+
+class EncodedCaptions(NamedTuple):
+    """Captions as arrays; N images, K captions an image, T = longest caption + 1.
+
+    Attributes:
+      inputs: `<start>` w1 .. wn, then `<pad>`, int32 [N, K, T].
+      targets: w1 .. wn `<end>`, then `<pad>`, int32 [N, K, T].
+      weights: 1 where there is a target, 0 on padding, float32 [N, K, T].
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+def load_captions(
+    name: str, data_dir: str | os.PathLike[str] | None = None, min_count: int | None = None
+) -> CaptionData:
+    """Reads, prepares or generates photos with captions; the same ones every time.
+
+    Args:
+      name: `builtin_shapes` (drawn, needs no files), `flickr8k` or `coco_captions`.
+      data_dir: the directory with the files, laid out as `zoo.data.flickr8k` and `zoo.data.coco` say.
+        Without it `flickr8k` and `coco_captions` are what tensorflow-datasets prepared.
+      min_count: words that occur less often in the training captions become `<unk>`; by default
+        `MIN_COUNT`.
+
+    Raises:
+      InputError: for an unknown name, a needless `data_dir`, a `min_count` below 1, or files that cannot be
+        used.
+    """
+    if name not in CAPTION_DATASETS:
+        raise unknown_name("dataset", name, CAPTION_DATASETS)
+    if min_count is None:
+        min_count = MIN_COUNT[name]
+    _check_min_count(min_count)
+    if name == "builtin_shapes":
+        if data_dir is not None:
+            raise InputError(
+                f"dataset 'builtin_shapes' is drawn and reads no data directory; got {str(data_dir)!r}"
+            )
+        from zoo.data.shapes import builtin_shapes as load
+    elif name == "flickr8k":
+        from zoo.data.flickr8k import load_flickr8k
+
+        def load():
+            return load_flickr8k(data_dir)
+    else:
+        from zoo.data.coco import load_coco
+
+        def load():
+            return load_coco(data_dir)
+
+    splits = load()
+    captions = (caption for references in splits["train"].references for caption in references)
+    return CaptionData(name, caption_vocabulary(captions, min_count), **splits)
+
+
+def tokenise(text: str) -> Caption:
+    """The words of a caption, close to what the reference COCO evaluation makes of it.
+
+    That evaluation runs Stanford's Penn Treebank tokeniser and drops punctuation. Here:
+
+    - Everything becomes lower case; typographic quotes and dashes are plain ones.
+    - `. , : ; ? ! - ' " ` ( ) [ ] { } \\ / _` between words are dropped. (The evaluation leaves brackets as
+      `-lrb-` and the like.) Any other symbol, such as `&` or `#`, is a word of its own.
+    - Clitics are words of their own: "man's" -> "man 's", "don't" -> "do n't", "they're" -> "they 're"
+      (also 'm, 'd, 've, 'll), and "cannot", "gonna", "gotta", "wanna", "gimme", "lemme" are two words,
+      "can not". Of "dogs'" the apostrophe is dropped; "o'clock" stays whole.
+    - Hyphens and slashes within words stay ("close-up", "black/white"), and so do points, commas, colons
+      and slashes between digits ("2.5", "5:55", "1,000").
+    - Points are kept in initials ("u.s.") and after the abbreviations mr, mrs, ms, dr, st, rd, ave, blvd,
+      jr, sr, vs, etc, mt, ft; a caption's last sentence may end with them.
+
+    No word holds white space, and none is a special word.
+    """
+    words: list[str] = []
+    for match in _TOKEN.finditer(text.translate(_PLAIN).lower()):
+        if match.lastgroup != "dropped":
+            words += _SPLIT_WORDS.get(match[0], (match[0],))
+    return tuple(words)
+
+
+def caption_vocabulary(captions: Iterable[Caption], min_count: int = 1) -> Vocabulary:
+    """The special words, then the words of `captions`, most frequent first, ties in alphabetical order.
+
+    Args:
+      captions: the training captions.
+      min_count: how often a word has to occur to be in.
+
+    Raises:
+      InputError: where `min_count` is below 1, or no word occurs so often.
+    """
+    _check_min_count(min_count)
+    counts = Counter(word for caption in captions for word in caption)
+    words = sorted(
+        (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
+    )
+    if not words:
+        most = max(counts.values(), default=0)
+        raise InputError(
+            f"no word occurs {min_count} times in the training captions: min_count accepts 1 to {most}"
+            if most
+            else "the training captions have no word"
+        )
+    return Vocabulary([*SPECIAL_WORDS, *words])
+
+
+def encode_captions(
+    references: Sequence[Sequence[Caption]],
+    vocabulary: Vocabulary,
+    max_words: int,
+    captions_per_image: int | None = None,
+) -> EncodedCaptions:
+    """What a network is trained on: with T = `max_words` + 1, arrays [N, K, T].
+
+    A caption of more than `max_words` words is cut after so many, and then has no `<end>` among its targets:
+    the cut is no place to stop. An image with fewer than K captions gets rows of nothing but `<pad>`.
+
+    Args:
+      references: the captions of each of the N images.
+      vocabulary: a caption vocabulary; words outside it become `<unk>`.
+      max_words: how long a caption can be.
+      captions_per_image: K; of an image that has more, the first K are taken. By default K is the largest
+        number of captions an image has.
+
+    Raises:
+      ValueError: where `max_words` or `captions_per_image` is below 1, or the vocabulary does not begin with
+        the special words.
+    """
+    if max_words < 1:
+        raise ValueError(f"max_words must be at least 1. Received: max_words={max_words}")
+    if captions_per_image is not None and captions_per_image < 1:
+        raise ValueError(
+            f"captions_per_image must be at least 1. Received: captions_per_image={captions_per_image}"
+        )
+    if vocabulary.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
+        raise ValueError(
+            f"a caption vocabulary begins with {' '.join(SPECIAL_WORDS)}. Received: vocabulary={vocabulary}"
+        )
+    rows = captions_per_image or max(map(len, references), default=0)
+    inputs = np.full([len(references), rows, max_words + 1], PAD, np.int32)
+    targets = np.full_like(inputs, PAD)
+    for image, captions in enumerate(references):
+        for row, caption in enumerate(captions[:rows]):
+            ids = vocabulary.encode(caption[:max_words])
+            inputs[image, row, 0] = START
+            inputs[image, row, 1 : len(ids) + 1] = ids
+            targets[image, row, : len(ids)] = ids
+            if len(caption) <= max_words:
+                targets[image, row, len(ids)] = END
+    return EncodedCaptions(inputs, targets, (targets != PAD).astype(np.float32))
+
+
+def _check_min_count(min_count: int) -> None:
+    if min_count < 1:
+        raise InputError(f"min_count {min_count} is out of range: accepted 1 or more")
