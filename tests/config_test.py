@@ -14,6 +14,17 @@ def preset(**overrides):
     return config.with_overrides(presets.get_preset("ptb_small_bbb"), dotted)
 
 
+def captioning(**overrides):
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    return config.with_overrides(presets.get_preset("coco_bbb"), dotted)
+
+
+@pytest.mark.parametrize("name", ["coco_bbb", "shapes_demo_dropout"])
+def test_json_round_trip_of_captioning(name):
+    saved = presets.get_preset(name)
+    assert config.from_json(config.to_json(saved)) == saved
+
+
 def test_json_round_trip():
     text = config.to_json(preset())
     assert json.loads(text)["posterior"]["other_scale_range"] == [0.5, 1.0]
@@ -52,6 +63,28 @@ def test_what_a_resumed_run_may_change(change):
     assert config.describe_differences(preset(), preset(**change)) == ""
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train__epochs": 200, "train__patience": 3, "jit_compile": "off", "description": "other words"},
+        {"evaluate__beam": 5, "evaluate__meteor": True, "evaluate__length_penalty": 0.5},
+        {"encoder__cache_dir": "features"},
+    ],
+)
+def test_what_a_resumed_captioning_run_may_change(change):
+    assert config.describe_differences(captioning(), captioning(**change)) == ""
+
+
+def test_what_a_resumed_captioning_run_may_not_change():
+    new = captioning(encoder__width=8, data__flip=True, train__start_from="w", encoder__cache_dir="f")
+    assert sorted(config.differences(captioning(), new)) == [
+        "data.flip",
+        "encoder.width",
+        "train.start_from",
+    ]
+    assert "task" in config.differences(preset(), captioning())
+
+
 def test_what_it_may_not_is_named_with_both_values():
     new = preset(train__batch=32, prior__pi=0.5, train__epochs=3, seed=1)
     assert sorted(config.differences(preset(), new)) == ["prior.pi", "seed", "train.batch"]
@@ -82,6 +115,18 @@ def test_evaluation_takes_only_what_does_not_change_the_model():
         config.for_evaluation(preset(), None, {"evaluate.row": 1})
 
 
+def test_evaluation_of_captions_takes_a_place_for_features_too():
+    changes = {"evaluate.beam": 1, "jit_compile": "on", "encoder.cache_dir": "f"}
+    changed = config.for_evaluation(captioning(), "coco_bbb", changes)
+    assert (changed.evaluate.beam, changed.jit_compile, changed.encoder.cache_dir) == (1, "on", "f")
+    with pytest.raises(InputError, match=r"jit_compile and evaluate\.\* and encoder\.cache_dir$"):
+        config.for_evaluation(captioning(), None, {"encoder.width": 8})
+    with pytest.raises(InputError, match=r"accepted then: jit_compile and evaluate\.\*$"):
+        config.for_evaluation(preset(), None, {"train.batch": 21})
+    with pytest.raises(InputError, match=r"accepted then: none$"):
+        config.for_evaluation(ConfigDict({"seed": 1}), None, {"seed": 2})
+
+
 def test_overrides_leave_the_base_alone():
     base = preset()
     assert config.with_overrides(base, {"train.batch": 7}).train.batch == 7
@@ -101,6 +146,13 @@ def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
     for field in ("patience", "max_nll", "step_backs", "step_back_factor", "checkpoint_seconds"):
         del earlier["train"][field]
     assert config.from_json(json.dumps(earlier)) == preset()
+
+
+def test_only_a_language_model_of_an_earlier_version_is_completed():
+    lacking = json.loads(config.to_json(captioning()))
+    del lacking["train"]["patience"]
+    with pytest.raises(InputError, match=r"train.patience is missing"):
+        config.validate(config.from_json(json.dumps(lacking)))
 
 
 def test_a_table_that_is_none_is_named():
@@ -132,7 +184,8 @@ def test_sharpening_is_not_set_without_effect():
 
 
 BAD = [
-    ("task", "captions", "one of language_model"),
+    ("task", "captions", "one of language_model, captioning"),
+    ("task", "", "one of language_model, captioning"),
     ("method", "bayes", "one of deterministic, dropout, variational_dropout, bbb, bbb_sharpened"),
     ("data.name", "ptbb", "one of builtin, ptb, text, wikitext2"),
     ("model.dropout", 1.0, r"a number in \[0, 1\)"),
@@ -172,6 +225,21 @@ def test_invalid_values_are_named(field, value, accepted):
     with pytest.raises(InputError, match=accepted) as caught:
         config.validate(config.with_overrides(preset(), {field: value}))
     assert str(caught.value).startswith(f"{field}={value!r} is not accepted")
+
+
+def test_a_task_has_no_fields_of_another():
+    for base, field, value in ((preset(), "encoder.width", 8), (captioning(), "train.unroll", 35)):
+        table, name = field.split(".")
+        changed = base.to_dict()
+        changed[table] = {**changed.get(table, {}), name: value}
+        with pytest.raises(InputError, match=f"unknown configuration field '{field}'"):
+            config.validate(ConfigDict(changed))
+    without = preset().to_dict()
+    del without["task"]
+    with pytest.raises(
+        InputError, match="field task is missing; accepted: one of language_model, captioning"
+    ):
+        config.validate(ConfigDict(without))
 
 
 def test_missing_and_unknown_fields():

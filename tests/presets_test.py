@@ -5,6 +5,8 @@ import pytest
 from tfp_bayesrnn.errors import InputError
 from zoo import config, presets
 
+OF_TASK = {"language_model": "ptb_medium_bbb", "captioning": "coco_bbb"}
+
 
 def fields(name):
     return config.flatten(presets.get_preset(name))
@@ -16,7 +18,7 @@ def test_every_preset_is_valid_and_of_one_shape(name):
     config.validate(preset)
     assert preset.preset == name
     assert "\n" not in preset.description
-    assert set(fields(name)) == set(fields("ptb_medium_bbb"))
+    assert set(fields(name)) == set(fields(OF_TASK[preset.task]))
 
 
 def test_the_presets_there_are():
@@ -26,6 +28,13 @@ def test_the_presets_there_are():
         assert {f"demo_{method}", *(f"ptb_{size}_{method}" for size in ("small", "medium", "large"))} <= names
     assert {"text_small_bbb", "text_small_dropout", "text_medium_bbb", "text_medium_dropout"} <= names
     assert {"text_small_bbb_sharpened", "wikitext2_medium_bbb", "wikitext2_medium_bbb_sharpened"} <= names
+
+
+def test_language_models_are_listed_first():
+    tasks = [preset["task"] for preset in presets.PRESETS.values()]
+    assert tasks == sorted(tasks, reverse=True)
+    assert set(tasks) == set(OF_TASK)
+    assert presets.preset_names()[0] == "demo_deterministic"
 
 
 @pytest.mark.parametrize("name", [name for name in presets.preset_names() if name.endswith("_sharpened")])
@@ -137,4 +146,9 @@ def test_table_has_a_line_per_preset():
     head, *lines = presets.table().splitlines()
     assert head.split() == ["preset", "task", "size", "method", "description"]
     assert [line.split()[0] for line in lines] == list(presets.preset_names())
-    assert "2x650" in next(line for line in lines if line.startswith("ptb_medium_bbb"))
+    assert " 2x650 " in next(line for line in lines if line.startswith("ptb_medium_bbb"))
+    assert " compact 112 + 1x256 " in next(line for line in lines if line.startswith("flickr8k_bbb"))
+    assert " InceptionV3 299 + 1x512 " in next(line for line in lines if line.startswith("coco_bbb"))
+    assert {line.index(presets.PRESETS[line.split()[0]]["description"]) for line in lines} == {
+        head.index("description")
+    }

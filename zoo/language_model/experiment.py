@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-import zlib
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import InputError, replicas
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport, Loop
 from tfp_bayesrnn.workers import Workers
-from zoo import config as configs
 from zoo.board import Board
 from zoo.data.corpus import load_corpus
-from zoo.data.vocabulary import Vocabulary
 from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results
 from zoo.language_model.summary import summary
-from zoo.training_run import TrainingRun
-from zoo.workdir import Workdir, explained
+from zoo.training_run import TrainingRun, carry_out, keep_vocabulary
+from zoo.workdir import Workdir
 
 
 class Experiment:
@@ -51,11 +47,10 @@ class Experiment:
         self.config = config
         self.workdir = workdir
         strategy = strategy or tf.distribute.get_strategy()
-        self.is_chief = Workers(strategy).is_chief
         train = config.train
         replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
         self.corpus = load_corpus(config.data.name, data_dir)
-        self._keep_vocabulary(self.corpus.vocabulary)
+        keep_vocabulary(workdir, self.corpus.vocabulary, write=Workers(strategy).is_chief)
         self.windows = train_windows(self.corpus.train, train.batch, train.unroll, train.tail)
         vocabulary_size = len(self.corpus.vocabulary)
         with strategy.scope():
@@ -73,19 +68,6 @@ class Experiment:
             step_back_factor=train.step_back_factor,
         )
         self.evaluator = StreamEvaluator(self.model)
-
-    def _keep_vocabulary(self, vocabulary: Vocabulary):
-        path = self.workdir.vocabulary_path
-        if path.exists():
-            saved = Vocabulary.load(path)
-            if saved != vocabulary:
-                raise InputError(
-                    f"the data's vocabulary ({len(vocabulary)} words) is not the one of {path} "
-                    f"({len(saved)} words): give the data that the run was trained on"
-                )
-        elif self.is_chief:
-            with explained(path, "write"):
-                vocabulary.save(path)
 
     def train(self) -> None:
         """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
@@ -164,16 +146,9 @@ def train(
     config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
 ) -> dict[str, Any] | None:
     """The command `train`: trains, then evaluates. Of several workers the chief does what is done once."""
-    directory, workers = Workdir(workdir), Workers(strategy)
-    with workers.needed():
-        if not workers.agree(zlib.crc32(configs.to_json(config).encode())):
-            raise InputError("the workers have different configurations: give all of them the same command")
-        if workers.is_chief:
-            directory.claim(config)
-        experiment = Experiment(config, directory, data_dir, strategy)
-        logging.info("training on %d replica(s)", strategy.num_replicas_in_sync)
-        experiment.train()
-    return experiment.evaluate() if workers.is_chief else None
+    return carry_out(
+        lambda directory: Experiment(config, directory, data_dir, strategy), config, workdir, strategy
+    )
 
 
 def evaluate(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn import BayesianModel, HoldThenDecay, InputError, PosteriorSharpening, sharpening
+from tfp_bayesrnn import BayesianModel, InputError
+from zoo.assembly import assemble
 from zoo.data.corpus import Corpus, load_corpus
 from zoo.data.known import KNOWN_SIZES
 from zoo.data.windows import train_windows
@@ -15,34 +15,8 @@ from zoo.language_model.network import build_network
 
 def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int) -> BayesianModel:
     """The compiled model of a resolved configuration, its weights drawn from `config.seed`."""
-    keras.utils.set_random_seed(config.seed)
-    train = config.train
-    model = BayesianModel(
-        build_network(config, vocabulary_size),
-        training_rows=train.batch * windows_per_epoch,
-        kl_weight=train.kl_weight,
-        kl_warmup_steps=round(train.kl_warmup_epochs * windows_per_epoch),
-        sharpening=_sharpening(config),
-        seed=config.seed,
-        name=config.preset,
-    )
-    model.build((None, None))
-    rate = HoldThenDecay(train.learning_rate, windows_per_epoch, train.hold_epochs, train.decay)
-    model.compile(
-        keras.optimizers.SGD(rate, weight_decay=train.weight_decay or None),
-        clip_norm=train.clip_norm,
-        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
-    )
-    return model
-
-
-def _sharpening(config: ConfigDict) -> PosteriorSharpening | None:
-    if config.method != "bbb_sharpened":
-        return None
-    settings = config.sharpening
-    return PosteriorSharpening(
-        settings.sigma0, settings.second_order, sharpening.default_optimizer(settings.learning_rate)
-    )
+    rows = config.train.batch * windows_per_epoch
+    return assemble(config, lambda: build_network(config, vocabulary_size), rows, windows_per_epoch)
 
 
 def model_for(config: ConfigDict, corpus: Corpus | None = None) -> BayesianModel:

@@ -175,21 +175,31 @@ class LanguageModelNetwork(keras.Model):
         """Zeros: [h, c] of each LSTM layer."""
         return [layer.get_initial_state(batch_size) for layer in self.recurrent]
 
+    def start(self, vectors, training=False):
+        """The LSTM states after one step whose input is `vectors` [B, embedding units], not a word's."""
+        zeros = self.get_initial_state(tf.shape(vectors)[0])
+        _, state = self._recur(vectors[:, tf.newaxis], zeros, training)
+        return state
+
     def run(self, inputs, state, training=False):
         """ids [B, T] and the LSTM states: logits [B, T, V] and the states after the last word."""
         hidden = self.embedding(inputs, training=training)
         hidden = self.word_dropout(hidden, inputs, training=training)
-        new_state = []
-        for dropout, layer, layer_state in zip(self.dropouts, self.recurrent, state, strict=False):
-            hidden = dropout(hidden, training=training)
-            hidden, layer_state = recurrence.run_layer(layer, hidden, layer_state, training=training)
-            new_state.append(layer_state)
+        hidden, state = self._recur(hidden, state, training)
         hidden = self.output_dropout(self.dropouts[-1](hidden, training=training), training=training)
         if self.tied:
             logits = self.embedding.attend(hidden, training=training)
         else:
             logits = self.softmax(hidden, training=training)
-        return logits, new_state
+        return logits, state
+
+    def _recur(self, hidden, state, training):
+        new_state = []
+        for dropout, layer, layer_state in zip(self.dropouts, self.recurrent, state, strict=False):
+            hidden = dropout(hidden, training=training)
+            hidden, layer_state = recurrence.run_layer(layer, hidden, layer_state, training=training)
+            new_state.append(layer_state)
+        return hidden, new_state
 
     def call(self, inputs, training=False):
         """ids [B, T]: logits [B, T, V], from a zero state."""
@@ -223,10 +233,11 @@ class LanguageModelNetwork(keras.Model):
 def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
     """The network of a resolved configuration (`zoo.presets`)."""
     bayesian = config.method in presets.BAYESIAN_METHODS
-    posterior = config.posterior
+    posterior, settings = config.posterior, config.model.to_dict()
+    settings.pop("feature_dropout", None)  # Of a captioning network, not of the decoder in it.
     return LanguageModelNetwork(
         vocabulary_size,
-        **config.model.to_dict(),
+        **settings,
         prior=priors.ScaleMixturePrior(**config.prior.to_dict()),
         recurrent_posterior=MeanFieldNormal(posterior.recurrent_scale_range) if bayesian else None,
         other_posterior=MeanFieldNormal(posterior.other_scale_range) if bayesian else None,
