@@ -8,6 +8,7 @@ model = zoo.from_preset("demo_bbb")     # a compiled tfp_bayesrnn.BayesianModel
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from zoo.presets import get_preset, preset_names
 
 if TYPE_CHECKING:
     from tfp_bayesrnn import BayesianModel
+    from zoo.data.captions import CaptionData
     from zoo.data.corpus import Corpus
 
 __all__ = ["from_preset", "get_preset", "preset_names"]
 
 
 def from_preset(
-    name: str, overrides: Mapping[str, Any] | None = None, corpus: Corpus | None = None
+    name: str, overrides: Mapping[str, Any] | None = None, corpus: Corpus | CaptionData | None = None
 ) -> BayesianModel:
     """The model of a preset, untrained and compiled: the one that `--preset=name` trains.
 
@@ -29,15 +31,14 @@ def from_preset(
       name: of the preset; `preset_names()` lists them.
       overrides: configuration field -> value, such as {"train.learning_rate": 0.5}; on the command line,
         `--config.FIELD=VALUE`.
-      corpus: the corpus to train on (`zoo.data.load_corpus`), whose sizes the model depends on; may be left
-        out for the built-in corpus and for Penn Treebank, whose sizes are known.
+      corpus: what to train on, whose sizes the model depends on: of `zoo.data.corpus.load_corpus`, or for
+        captioning of `zoo.data.captions.load_captions`. May be left out for what is built in and for Penn
+        Treebank, whose sizes are known.
 
     Raises:
       InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
     """
     from zoo import config as configs
-    from zoo.language_model.model import model_for
-
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)
-    return model_for(config, corpus)
+    return importlib.import_module(f"zoo.{config.task}.model").model_for(config, corpus)

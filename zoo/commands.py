@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 from zoo import presets
 from zoo.machine import Machine
 
-_TASKS = {"language_model": "zoo.language_model.experiment"}
+_TASKS = {
+    "captioning": "zoo.captioning.experiment",
+    "language_model": "zoo.language_model.experiment",
+}
 
 
 def run(

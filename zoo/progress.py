@@ -18,5 +18,10 @@ def windows(label: str) -> Callable[[Iterable], Iterable]:
     return lambda dataset: _bar(dataset, label, "window")
 
 
+def batches(label: str) -> Callable[[Iterable], Iterable]:
+    """A function that goes through minibatches."""
+    return lambda dataset: _bar(dataset, label, "batch")
+
+
 def _bar(values: Iterable, label: str, unit: str) -> Iterable:
     return tqdm(values, desc=label, unit=unit, leave=False, disable=not sys.stderr.isatty())

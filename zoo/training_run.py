@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import signal
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop import EpochReport, Figures, Hooks, Loop, TrainingDiverged, TrainingStopped
+from tfp_bayesrnn.workers import Workers
+from zoo import config as configs
 from zoo import interruption, progress
 from zoo.board import Board
-from zoo.workdir import Workdir
+from zoo.data.vocabulary import Vocabulary
+from zoo.workdir import Workdir, explained
 
 
 class TrainingRun(Hooks):
@@ -115,3 +120,48 @@ class TrainingRun(Hooks):
     def should_stop(self) -> bool:
         """Whether a signal has come."""
         return self._signal() is not None
+
+
+def carry_out(
+    make: Callable[[Workdir], Any], config: ConfigDict, workdir: str, strategy: tf.distribute.Strategy
+) -> dict[str, Any] | None:
+    """The command `train` of any task: trains, then evaluates, which of several workers the chief does.
+
+    Args:
+      make: the experiment of a workdir, with its methods `train` and `evaluate`.
+      config: resolved.
+      workdir: the directory of the run.
+      strategy: to train under.
+
+    Returns:
+      The results; None in a worker that is not the chief.
+    """
+    directory, workers = Workdir(workdir), Workers(strategy)
+    with workers.needed():
+        if not workers.agree(zlib.crc32(configs.to_json(config).encode())):
+            raise InputError("the workers have different configurations: give all of them the same command")
+        if workers.is_chief:
+            directory.claim(config)
+        experiment = make(directory)
+        logging.info("training on %d replica(s)", strategy.num_replicas_in_sync)
+        experiment.train()
+    return experiment.evaluate() if workers.is_chief else None
+
+
+def keep_vocabulary(workdir: Workdir, vocabulary: Vocabulary, write: bool) -> None:
+    """Sees that the data's vocabulary is the one the run was trained with; writes that of a new run.
+
+    Raises:
+      InputError: if it is not.
+    """
+    path = workdir.vocabulary_path
+    if path.exists():
+        saved = Vocabulary.load(path)
+        if saved != vocabulary:
+            raise InputError(
+                f"the data's vocabulary ({len(vocabulary)} words) is not the one of {path} "
+                f"({len(saved)} words): give the data that the run was trained on"
+            )
+    elif write:
+        with explained(path, "write"):
+            vocabulary.save(path)

@@ -1,0 +1,196 @@
+"""Minibatches of photos with their captions.
+
+A row is an image with all its captions: B images, K captions, T = longest caption + 1. An element is
+
+    ({"image": uint8 [B, S, S, 3], "words": int32 [B, K, T]}, targets int32, weights float32, both [B, K, T])
+
+as `encode_captions` makes them. A photo that cannot be read has weights of 0 and is counted; it never ends a
+training. What a minibatch holds is a function of its step alone, so training can go on from any step.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tfp_bayesrnn.errors import InputError
+from zoo.data.captions import CaptionSplit, encode_captions
+from zoo.data.photos import Photos, decode
+from zoo.data.vocabulary import Vocabulary
+
+_SHIFT = 14  # A shifted image has moved by up to one part in so many.
+
+
+class Images:
+    """Photos as images of one size. Safe from several threads.
+
+    Attributes:
+      unreadable: names of the photos that could not be read so far.
+    """
+
+    def __init__(self, photos: Photos, size: int):
+        self.photos = photos
+        self.size = size
+        self.unreadable: set[str] = set()
+        self._lock = threading.Lock()
+
+    def one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """A photo's image, uint8 [S, S, 3], and whether it could be read: else the image is black."""
+        pixels, is_readable = tf.numpy_function(self._decode, [index], (tf.uint8, tf.bool), stateful=False)
+        pixels.set_shape([None, None, 3])
+        is_readable.set_shape([])
+        return fit(pixels, self.size), is_readable
+
+    def _decode(self, index) -> tuple[np.ndarray, bool]:
+        name = self.photos.name(int(index))
+        try:
+            return decode(self.photos.read(int(index)), name), np.bool_(True)
+        except InputError as error:
+            with self._lock:
+                if name not in self.unreadable:
+                    self.unreadable.add(name)
+                    logging.warning("left out: %s", error)
+            return np.zeros([1, 1, 3], np.uint8), np.bool_(False)
+
+
+def fit(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """An image uint8 [H, W, 3] as uint8 [S, S, 3], whatever its proportions; one of that size stays."""
+    pixels = tf.image.resize(pixels, [size, size], antialias=True)
+    return tf.saturate_cast(tf.round(pixels), tf.uint8)
+
+
+class CaptionBatches:
+    """A split in minibatches.
+
+    Attributes:
+      batch: images in a minibatch, B.
+      count: images in all, N.
+      captions: captions in all.
+      predictions: words to predict in all, `<end>`s too.
+    """
+
+    def __init__(
+        self,
+        split: CaptionSplit,
+        vocabulary: Vocabulary,
+        batch: int,
+        image_size: int,
+        max_words: int,
+        captions_per_image: int | None = None,
+        features: np.ndarray | None = None,
+    ):
+        """Encodes the captions; no photo is read yet.
+
+        Args:
+          split: photos and captions.
+          vocabulary: of the captions.
+          batch: B.
+          image_size: S.
+          max_words: words of the longest caption; longer ones are cut.
+          captions_per_image: K; None for the most that any image has.
+          features: float32 [N, F], an encoder's vectors of the N images, which take the images' place;
+            not-a-number for a photo that could not be read.
+
+        Raises:
+          InputError: if there are fewer images than a minibatch has.
+        """
+        if len(split.names) < batch:
+            raise InputError(
+                f"{len(split.names)} images do not fill a minibatch of {batch}: accepted is a smaller batch"
+            )
+        self.batch = batch
+        self.images = Images(split.images, image_size)
+        self.encoded = encode_captions(split.references, vocabulary, max_words, captions_per_image)
+        self.captions = int(np.sum(self.encoded.weights.any(axis=-1)))
+        self.predictions = int(np.sum(self.encoded.weights))
+        self.count = len(split.names)
+        self._features = features
+
+    def __len__(self) -> int:
+        """Steps in an epoch. It leaves out N mod B images, others in each epoch."""
+        return self.count // self.batch
+
+    def training(
+        self, first_step: int, seed: int, shift: bool = False, flip: bool = False
+    ) -> tf.data.Dataset:
+        """An endless stream from a step on: every epoch has the images in another order.
+
+        Args:
+          first_step: of the first minibatch.
+          seed: of orders, shifts and flips.
+          shift: whether images are moved at random, by up to a fourteenth of their size.
+          flip: whether half of the images are mirrored.
+        """
+        ids = tf.data.Dataset.from_generator(
+            lambda: self._ids(first_step, seed), output_signature=tf.TensorSpec([self.batch, 2], tf.int64)
+        )
+        return self._filled(ids, seed, shift, flip)
+
+    def evaluation(self) -> tf.data.Dataset:
+        """One pass in order; the last minibatch is filled up with images without captions."""
+        ids = np.arange(-(-self.count // self.batch) * self.batch)
+        ids = np.where(ids < self.count, ids, -1).reshape([-1, self.batch])
+        return self._filled(tf.data.Dataset.from_tensor_slices(np.stack([ids, ids], axis=-1)))
+
+    def _ids(self, first_step: int, seed: int) -> Iterator[np.ndarray]:
+        """Of each minibatch: image, and a number that no other image of the training has."""
+        order = functools.lru_cache(1)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(self.count)
+        )
+        for step in itertools.count(first_step):
+            epoch, place = divmod(step, len(self))
+            images = order(epoch)[place * self.batch : (place + 1) * self.batch]
+            yield np.stack([images, step * self.batch + np.arange(self.batch)], axis=-1)
+
+    def _filled(self, ids: tf.data.Dataset, seed: int = 0, shift: bool = False, flip: bool = False):
+        """Minibatches of ids [B, 2] as elements."""
+        if self._features is not None:
+            return ids.map(lambda batch: self._with_features(batch[:, 0])).prefetch(2)
+
+        def one(pair):
+            image, is_readable = self.images.one(tf.maximum(pair[0], 0))
+            return _moved(image, [seed, pair[1]], shift, flip), pair[0], is_readable
+
+        images = ids.unbatch().map(one, num_parallel_calls=tf.data.AUTOTUNE)
+        return images.batch(self.batch, drop_remainder=True).map(self._with_captions).prefetch(2)
+
+    def _with_captions(self, images, ids, are_readable):
+        words, targets, weights = self._captions_of(ids)
+        weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
+        return {"image": images, "words": words}, targets, weights
+
+    def _with_features(self, ids):
+        words, targets, weights = self._captions_of(ids)
+        features = tf.numpy_function(lambda ids: self._features[ids], [ids], tf.float32, stateful=False)
+        features.set_shape([self.batch, self._features.shape[1]])
+        are_readable = tf.reduce_all(tf.math.is_finite(features), axis=1)
+        features = tf.where(are_readable[:, tf.newaxis], features, tf.zeros_like(features))
+        weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
+        return {"features": features, "words": words}, targets, weights
+
+    def _captions_of(self, ids):
+        def look_up(ids):
+            words, targets, weights = (array[ids] for array in self.encoded)
+            return words, targets, weights * (ids >= 0)[:, None, None].astype(np.float32)
+
+        captions = tf.numpy_function(look_up, [ids], (tf.int32, tf.int32, tf.float32), stateful=False)
+        for tensor in captions:
+            tensor.set_shape([self.batch, *self.encoded.inputs.shape[1:]])
+        return captions
+
+
+def _moved(image: tf.Tensor, seed: list, shift: bool, flip: bool) -> tf.Tensor:
+    seed = tf.cast(tf.stack(seed), tf.int64)
+    if shift:
+        margin = image.shape[0] // _SHIFT
+        padded = tf.pad(image, [[margin, margin], [margin, margin], [0, 0]], "REFLECT")
+        image = tf.image.stateless_random_crop(padded, image.shape, seed)
+    if flip:
+        image = tf.image.stateless_random_flip_left_right(image, seed + tf.constant([0, 2**40], tf.int64))
+    return image

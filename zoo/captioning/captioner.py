@@ -1,0 +1,192 @@
+"""Captions of images, and how sure the model is of each word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn import BayesianModel, noise
+from tfp_bayesrnn.posterior import Draw
+from zoo import decoding
+from zoo.beam_search import beam_search
+from zoo.data.captions import END, PAD, START, UNK, Caption
+from zoo.data.vocabulary import Vocabulary
+
+FORBIDDEN = (PAD, START, UNK)
+"""What no caption has; that unknown words are never said is a choice of ours."""
+
+# Its draws share no seed with those of training and of evaluation.
+_CAPTIONS, _NOISE = -3, -4
+
+
+class Words(NamedTuple):
+    """What the model thinks of given words, float32 [B, T]; 0 after the last.
+
+    With S draws, p is the average of theirs, and by the chain rule of entropy total = aleatoric + epistemic:
+    H[p] = mean_s H[p_s] + I[word; weights] (Depeweg et al., 2018). The mean of the posterior has no epistemic
+    part.
+    """
+
+    log_probs: tf.Tensor  # log p of the word.
+    entropy: tf.Tensor  # H[p], nats: total.
+    mutual_information: tf.Tensor  # Nats: epistemic.
+
+
+class Captions(NamedTuple):
+    """Captions of B images; L = words of the longest, `<end>` counted."""
+
+    words: list[Caption]
+    log_probs: np.ndarray  # [B], of all words and the end, under the model that chose them.
+    of_words: Words  # [B, L], as NumPy arrays: of every word and the end.
+    lengths: np.ndarray  # [B], words and, where it came, the end.
+
+    def uncertainty(self, name: str = "entropy") -> np.ndarray:
+        """[B]: the mean over a caption's words of "entropy" or "mutual_information", nats per word."""
+        return getattr(self.of_words, name).sum(axis=1) / np.maximum(self.lengths, 1)
+
+
+class Captioner:
+    """Captions images under the posterior mean, or the average over draws of the posterior."""
+
+    def __init__(
+        self,
+        model: BayesianModel,
+        vocabulary: Vocabulary,
+        max_words: int,
+        samples: int = 0,
+        seed: int = 0,
+        beam: int = 3,
+        length_penalty: float = 0.0,
+        sampling: Mapping[str, Any] | None = None,
+    ):
+        """Builds the captioner.
+
+        Args:
+          model: of a `CaptionNetwork`.
+          vocabulary: of its words.
+          max_words: of a caption.
+          samples: S, draws that are averaged, the same ones for all images; 0: the posterior mean.
+          seed: of the draws, and of sampling.
+          beam: beams; 1 is the most probable word each time.
+          length_penalty: as in `beam_search`.
+          sampling: if given, words are sampled and not searched for: arguments of `zoo.decoding.sample`.
+
+        Raises:
+          ValueError: for a number of beams or samples that makes no sense.
+        """
+        if beam < 1 or samples < 0:
+            raise ValueError(
+                f"There must be a beam, and no fewer than 0 samples. Received: beam={beam}, samples={samples}"
+            )
+        self.model = model
+        self.vocabulary = vocabulary
+        self.max_words = max_words
+        self.samples = samples
+        self.seed = seed
+        self.beam = beam
+        self.length_penalty = length_penalty
+        self.sampling = sampling
+        self._batches = 0
+        self._caption = tf.function(self._decode, autograph=False, reduce_retracing=True)
+
+    def caption(self, inputs: Mapping[str, Any]) -> Captions:
+        """The best caption found of each image: {"image": [B, S, S, 3]} or {"features": [B, F]}."""
+        inputs = {name: inputs[name] for name in ("image", "features") if name in inputs}
+        tokens, log_probs, of_words, sizes = self._caption(inputs, tf.constant(self._batches))
+        self._batches += 1
+        ids, lengths = tokens.numpy(), sizes.numpy()
+        words = [tuple(self.vocabulary.decode(row[row != PAD][: self.max_words])) for row in _ended(ids)]
+        return Captions(words, log_probs.numpy(), Words(*(value.numpy() for value in of_words)), lengths)
+
+    # In the graph.
+
+    def _decode(self, inputs, batch):
+        features = self.model.network.features(inputs)
+        draws = self._draws()
+        step, state = next_word(self.model.network, features, draws)
+        start = tf.fill([tf.shape(features)[0]], START)
+        arguments = (step, state, start, self.max_words + 1, END, FORBIDDEN)
+        if self.sampling is not None:
+            seed = noise.derive(noise.make_seed(self.seed), _NOISE, batch)
+            found = decoding.sample(*arguments, seed=seed, **self.sampling)
+        elif self.beam == 1:
+            found = decoding.greedy(*arguments)
+        else:
+            found = beam_search(*arguments, beam_size=self.beam, length_penalty=self.length_penalty)
+            found = tf.nest.map_structure(lambda value: value[:, 0], found)
+        sizes = found.lengths + tf.cast(found.finished, tf.int32)
+        of_words = score_words(self.model.network, features, found.tokens, sizes, draws)
+        return found.tokens, found.log_probs, of_words, sizes
+
+    def _draws(self) -> list[Draw]:
+        posterior = self.model.posterior
+        if not self.samples:
+            return [posterior.mean()]
+        root = noise.derive(noise.make_seed(self.seed), _CAPTIONS)
+        return [posterior.sample(noise.derive(root, sample)) for sample in range(self.samples)]
+
+
+def _ended(ids: np.ndarray) -> np.ndarray:
+    """Ids [B, L] with the end token padded over."""
+    return np.where(ids == END, PAD, ids)
+
+
+def next_word(network, features: tf.Tensor, draws: Sequence[Draw]) -> tuple[decoding.Step, decoding.State]:
+    """The model of the next word as `zoo.decoding` wants it, averaged over draws: (step, state).
+
+    Every draw has an LSTM state of its own, so each of them stands for one network that reads the words.
+    """
+
+    def step(tokens, states):
+        log_probs, new_states = [], []
+        for draw, state in zip(draws, states, strict=True):
+            with draw.in_force():
+                logits, state = network.decoder.run(tokens[:, tf.newaxis], state)
+            log_probs.append(tf.nn.log_softmax(tf.cast(logits[:, 0], tf.float32)))
+            new_states.append(state)
+        return _average(log_probs), new_states
+
+    return step, [_under(draw, lambda: network.start(features)) for draw in draws]
+
+
+def score_words(
+    network, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Sequence[Draw]
+) -> Words:
+    """Scores given words [B, T], of which the first `sizes` [B] of a row count, read one after the other."""
+    before = tf.concat([tf.fill([tf.shape(words)[0], 1], START), words[:, :-1]], axis=1)
+
+    def of(draw):
+        def run():
+            logits, _ = network.decoder.run(before, network.start(features))
+            return tf.nn.log_softmax(tf.cast(logits, tf.float32))
+
+        return _under(draw, run)
+
+    log_probs = [of(draw) for draw in draws]
+    average = _average(log_probs)
+    total, aleatoric = _entropy(average), tf.add_n(list(map(_entropy, log_probs))) / len(draws)
+    weights = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
+    return Words(
+        tf.gather(average, words, batch_dims=2) * weights,
+        total * weights,
+        tf.maximum(total - aleatoric, 0.0) * weights,
+    )
+
+
+def _under(draw: Draw, run: Callable):
+    with draw.in_force():
+        return run()
+
+
+def _average(log_probs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """log of the mean of probabilities."""
+    if len(log_probs) == 1:
+        return log_probs[0]
+    return tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - np.log(len(log_probs)).astype(np.float32)
+
+
+def _entropy(log_probs: tf.Tensor) -> tf.Tensor:
+    return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)

@@ -1,0 +1,117 @@
+"""Convolutional encoders: an image to a vector. They are never Bayesian."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn.errors import InputError, unknown_name
+
+COMPACT = "compact"
+IMAGENET = "imagenet"
+
+
+@keras.saving.register_keras_serializable("zoo")
+class ImageScaling(keras.layers.Layer):
+    """Pixels of 0 to 255 as the preprocessing of a `keras.applications` module, by its name, wants them.
+
+    Without a module: to [-1, 1].
+    """
+
+    def __init__(self, module: str | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.module = module
+
+    def call(self, images):
+        """[B, H, W, 3] of any type to the compute dtype."""
+        images = tf.cast(images, tf.float32)
+        if self.module is None:
+            images = images / 127.5 - 1.0
+        else:
+            images = getattr(keras.applications, self.module).preprocess_input(images)
+        return tf.cast(images, self.compute_dtype)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "module": self.module}
+
+
+def applications() -> dict[str, str]:
+    """The networks of `keras.applications`: name -> module, such as "InceptionV3" -> "inception_v3"."""
+    found = {}
+    for module in sorted(vars(keras.applications)):
+        if not hasattr(getattr(keras.applications, module), "preprocess_input"):
+            continue
+        for name, value in vars(getattr(keras.applications, module)).items():
+            if inspect.isfunction(value) and name[0].isupper():
+                found[name] = module
+    return found
+
+
+def build_encoder(
+    name: str, image_size: int, weights: str | None = None, trainable: bool = True, width: int = 32
+) -> keras.Model:
+    """An encoder: images [B, S, S, 3], pixels of 0 to 255, to vectors [B, F].
+
+    Args:
+      name: "compact", four stages of our own, to be trained from scratch, or that of a network of
+        `keras.applications`.
+      image_size: S.
+      weights: for the latter "imagenet" (downloaded by Keras at first use), a weights file, or None: random.
+      trainable: False for an encoder that stays as it is; its batch statistics stay too.
+      width: channels of the compact encoder's first stage; each further one has twice as many.
+
+    Raises:
+      InputError: for an unknown name, or weights that cannot be had.
+    """
+    known = {COMPACT: "", **applications()}
+    if name not in known:
+        raise unknown_name("encoder", name, known)
+    if name == COMPACT:
+        encoder = _compact(image_size, width)
+    else:
+        encoder = _application(name, known[name], image_size, weights)
+    encoder.trainable = trainable
+    return encoder
+
+
+def _compact(image_size: int, width: int) -> keras.Model:
+    """Stages that halve the picture and double the channels, the last three with a residual block."""
+    layers = keras.layers
+    images = keras.Input((image_size, image_size, 3))
+    x = ImageScaling(name="scaling")(images)
+    for stage in range(4):
+        channels = width * 2**stage
+        x = layers.Conv2D(channels, 5 if stage == 0 else 3, 2, padding="same", use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization()(x))
+        if stage > 0:
+            inner = layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
+            x = layers.Activation("relu")(x + layers.BatchNormalization()(inner))
+    return keras.Model(images, layers.GlobalAveragePooling2D()(x), name=COMPACT)
+
+
+def _application(name: str, module: str, image_size: int, weights: str | None) -> keras.Model:
+    make = getattr(importlib.import_module(f"keras.applications.{module}"), name)
+    keyword = (
+        {"include_preprocessing": False}
+        if "include_preprocessing" in inspect.signature(make).parameters
+        else {}
+    )
+    try:
+        body = make(
+            include_top=False,
+            weights=weights,
+            input_shape=(image_size, image_size, 3),
+            pooling="avg",
+            **keyword,
+        )
+    except Exception as error:  # Whatever a download, a file or a size can raise.
+        raise InputError(
+            f"encoder {name!r} with weights {weights!r} and images of {image_size} pixels cannot be built: "
+            f"{error}; encoder 'compact' needs no download"
+        ) from None
+    images = keras.Input((image_size, image_size, 3))
+    return keras.Model(images, body(ImageScaling(module)(images)), name=name.lower())

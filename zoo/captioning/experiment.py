@@ -1,0 +1,186 @@
+"""Training and evaluating a captioning model of the zoo, from a resolved configuration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn import InputError, replicas
+from tfp_bayesrnn.evaluation import StreamEvaluator
+from tfp_bayesrnn.loop import EpochReport, Loop
+from tfp_bayesrnn.workers import Workers
+from zoo.board import Board
+from zoo.captioning.batches import CaptionBatches
+from zoo.captioning.features import features_of
+from zoo.captioning.model import build_model
+from zoo.captioning.results import final_results, summary
+from zoo.data.captions import CaptionData, CaptionSplit, load_captions
+from zoo.training_run import TrainingRun, carry_out, keep_vocabulary
+from zoo.workdir import Workdir
+
+
+class Experiment:
+    """One run: its data, model, loop and workdir."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Workdir,
+        data_dir: str | None,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        """Reads the captions and builds the model; nothing is trained or restored yet.
+
+        Args:
+          config: resolved.
+          workdir: the run's.
+          data_dir: the data set's directory, where it needs one.
+          strategy: to train under; one device if left out.
+
+        Raises:
+          InputError: if the data cannot be used, their vocabulary is not the one the run was trained with, or
+            the batch cannot be shared out over the replicas.
+        """
+        self.config = config
+        self.workdir = workdir
+        strategy = strategy or tf.distribute.get_strategy()
+        train = config.train
+        replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
+        self.data: CaptionData = load_captions(config.data.name, data_dir, config.data.min_count or None)
+        keep_vocabulary(workdir, self.data.vocabulary, write=Workers(strategy).is_chief)
+        images = len(self.data.train.names)
+        with strategy.scope():
+            self.model = build_model(config, len(self.data.vocabulary), images, images // train.batch)
+        self.batches = self.batches_of(self.data.train, train.batch, config.data.captions_per_image)
+        self.loop = Loop(
+            self.model,
+            lambda step: self.batches.training(
+                step, config.seed, shift=config.data.shift, flip=config.data.flip
+            ),
+            len(self.batches),
+            workdir.checkpoints_dir,
+            checkpoint_seconds=train.checkpoint_seconds,
+            patience=train.patience,
+            max_nll=train.max_nll * math.log(len(self.data.vocabulary)) if train.max_nll else math.inf,
+            step_backs=train.step_backs,
+            step_back_factor=train.step_back_factor,
+        )
+        self.evaluator = StreamEvaluator(self.model)
+
+    def batches_of(self, split: CaptionSplit, batch: int, captions: int | None = None) -> CaptionBatches:
+        """A split in minibatches, of features where the encoder's never change."""
+        settings = self.config.encoder
+        features = None
+        if not settings.trainable:
+            features = features_of(
+                self.model.network.encoder, split.images, settings.image_size, settings.cache_dir
+            )
+        return CaptionBatches(
+            split,
+            self.data.vocabulary,
+            min(batch, len(split.names)),
+            settings.image_size,
+            self.config.data.max_words,
+            captions,
+            features,
+        )
+
+    def train(self) -> None:
+        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
+        _Training(self).train()
+
+    def restore_best(self) -> int:
+        """Goes to the best checkpoint; its step.
+
+        Raises:
+          InputError: if there is none.
+        """
+        step = self.loop.checkpoints.restore_best()
+        if step is None:
+            raise InputError(
+                f"workdir {self.workdir.path} holds no best checkpoint: train it for an epoch first"
+            )
+        return step
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
+        results = final_results(self, self.restore_best())
+        self.workdir.write_results(results)
+        print(summary(results))
+        return results
+
+
+class _Training(TrainingRun):
+    """Validates with the posterior mean, on the words of all captions."""
+
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
+        self._captions_per_step = experiment.batches.captions / len(experiment.batches)
+        self._valid = experiment.batches_of(experiment.data.valid, experiment.config.evaluate.batch)
+        super().__init__(
+            experiment.config,
+            experiment.workdir,
+            experiment.loop,
+            lambda: Board(
+                experiment.workdir.tensorboard_dir, experiment.model, self._captions_per_step, "captions"
+            ),
+        )
+
+    def evaluate(self, report: EpochReport, seconds: float) -> dict[str, Any]:
+        """The entry of an epoch."""
+        logs, batches = report.logs, self._experiment.batches
+        score = self._experiment.evaluator.mean(self._valid.evaluation())
+        unreadable = len(batches.images.unreadable)
+        if unreadable:
+            logging.warning("%d of the photos met so far cannot be read and are left out", unreadable)
+        return {
+            "step": report.step,
+            "epoch": report.epoch,
+            "seconds": seconds,
+            "split": "valid",
+            "weights": "mean",
+            "nll": score.nll,
+            "perplexity": score.perplexity,
+            "tokens": score.predictions,
+            "loss": logs["loss"],
+            "train_nll": logs["nll"],
+            "train_kl_sharpening": logs.get("kl_sharpening", 0.0),
+            "kl": logs["kl"],
+            "kl_per_training_caption": logs["kl"] / batches.captions,
+            "kl_per_training_token": logs["kl"] / batches.predictions,
+            "gradient_norm": logs["gradient_norm"],
+            "learning_rate": report.last["learning_rate"],
+            "captions_per_second": self._captions_per_step * report.steps / report.seconds,
+            "unreadable_photos": unreadable,
+        }
+
+    def describe(self, entry: dict[str, Any]) -> str:
+        """An entry as a line of the log."""
+        sharpening = entry["train_kl_sharpening"]
+        return (
+            f"valid perplexity {entry['perplexity']:.2f} (mean), "
+            f"train NLL {entry['train_nll']:.4f} nats/word (one draw)"
+            + (f" + sharpening KL {sharpening:.4f}" if self._experiment.model.sharpening else "")
+            + f", KL {entry['kl_per_training_caption']:.3f} nats/training caption, "
+            f"{entry['seconds']:.0f} s of training, {entry['captions_per_second']:.0f} captions/s"
+        )
+
+
+def train(
+    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
+) -> dict[str, Any] | None:
+    """The command `train`: trains, then evaluates. Of several workers the chief does what is done once."""
+    return carry_out(
+        lambda directory: Experiment(config, directory, data_dir, strategy), config, workdir, strategy
+    )
+
+
+def evaluate(
+    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
+    """The command `evaluate`: evaluates what is in a workdir, on one device."""
+    return Experiment(config, Workdir(workdir, create=False), data_dir, strategy).evaluate()

@@ -1,0 +1,50 @@
+"""The captioning model of a resolved configuration."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn import BayesianModel
+from tfp_bayesrnn.errors import InputError
+from zoo.assembly import assemble
+from zoo.captioning.encoder import build_encoder
+from zoo.captioning.network import CaptionNetwork
+from zoo.data.captions import CaptionData, load_captions
+from zoo.language_model.network import build_network
+
+
+def build_model(
+    config: ConfigDict, vocabulary_size: int, training_images: int, steps_per_epoch: int
+) -> BayesianModel:
+    """The compiled model of a resolved configuration, its weights drawn from `config.seed`.
+
+    A row of its objective is an image with all its captions: an epoch's minibatches count the NLL of every
+    caption, and the KL, once.
+    """
+
+    def build() -> CaptionNetwork:
+        settings = config.encoder
+        encoder = build_encoder(
+            settings.name, settings.image_size, settings.weights or None, settings.trainable, settings.width
+        )
+        decoder = build_network(config, vocabulary_size)
+        return CaptionNetwork(encoder, decoder, config.model.feature_dropout, dtype=decoder.dtype_policy)
+
+    return assemble(config, build, training_images, steps_per_epoch)
+
+
+def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianModel:
+    """`build_model` with the sizes of `data`, or of the configured data where they are built in.
+
+    Raises:
+      InputError: if the sizes are not known.
+    """
+    name = config.data.name
+    if data is None:
+        if name != "builtin_shapes":
+            raise InputError(
+                f"data {name!r} has no fixed size: pass corpus=zoo.data.captions.load_captions({name!r}, DIR)"
+            )
+        data = load_captions(name, min_count=config.data.min_count or None)
+    images = len(data.train.names)
+    return build_model(config, len(data.vocabulary), images, max(images // config.train.batch, 1))

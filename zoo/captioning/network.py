@@ -1,0 +1,87 @@
+"""The captioning network: an image's vector starts an LSTM language model (Vinyals et al., 2015)."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from zoo.language_model.network import LanguageModelNetwork
+
+
+@keras.saving.register_keras_serializable("zoo")
+class CaptionNetwork(keras.Model):
+    """{"image" or "features", "words" [B, K, T]} -> logits [B, K, T, V] of each caption's next word.
+
+    An encoder makes a vector [B, F] of an image, a dense layer makes it as long as a word's, and in the place
+    of a first word it starts the decoder's LSTM, once for all K captions of the image. The decoder is a
+    language model like any other, and what of it is Bayesian is its own affair; encoder and dense layer never
+    are.
+
+    Instead of images the network takes the encoder's "features" [B, F] too.
+    """
+
+    def __init__(
+        self, encoder: keras.Model, decoder: LanguageModelNetwork, feature_dropout: float = 0.0, **kwargs
+    ):
+        """Builds the network.
+
+        Args:
+          encoder: images [B, S, S, 3] to features [B, F].
+          decoder: the language model.
+          feature_dropout: rate on the features.
+          **kwargs: of `keras.Model`.
+        """
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.feature_dropout = keras.layers.Dropout(feature_dropout, dtype=self.dtype_policy)
+        self.projection = keras.layers.Dense(
+            decoder.embedding.output_dim, dtype=self.dtype_policy, name="projection"
+        )
+
+    def build(self, input_shape=None):
+        """Makes all weights."""
+        self.projection.build((None, self.encoder.output_shape[-1]))
+        self.decoder.build(None)
+
+    def call(self, inputs, training=False):
+        """The logits."""
+        words = inputs["words"]
+        state = self.start(self.features(inputs, training), training)
+        captions, steps = tf.shape(words)[1], tf.shape(words)[2]
+        state = tf.nest.map_structure(lambda value: tf.repeat(value, captions, axis=0), state)
+        logits, _ = self.decoder.run(tf.reshape(words, [-1, steps]), state, training=training)
+        return tf.reshape(logits, [-1, captions, steps, logits.shape[-1]])
+
+    def features(self, inputs, training=False):
+        """The encoder's vectors [B, F] of "image", or "features" as they are."""
+        if "features" in inputs:
+            return inputs["features"]
+        return self.encoder(inputs["image"], training=training)
+
+    def start(self, features, training=False):
+        """The decoder's state after the image and before the first word."""
+        features = tf.cast(self.feature_dropout(features, training=training), self.compute_dtype)
+        return self.decoder.start(self.projection(features), training=training)
+
+    def compute_output_shape(self, input_shape):
+        """[B, K, T, V]."""
+        return self.decoder.compute_output_shape(input_shape["words"])
+
+    def get_config(self):
+        """The constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "encoder": serialize(self.encoder),
+            "decoder": serialize(self.decoder),
+            "feature_dropout": self.feature_dropout.rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The network whose `get_config` gave `config`."""
+        config = dict(config)
+        for name in ("encoder", "decoder"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)

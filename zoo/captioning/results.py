@@ -1,0 +1,212 @@
+"""The final figures of a captioning model, as results.json has them and as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import logging
+
+from tfp_bayesrnn.errors import InputError
+from zoo import progress
+from zoo.captioning import metrics, selective
+from zoo.captioning.batches import CaptionBatches
+from zoo.captioning.captioner import Captioner, Captions
+from zoo.data.captions import CaptionSplit
+
+if TYPE_CHECKING:
+    from zoo.captioning.experiment import Experiment
+
+
+def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
+    """Scores valid and test with the posterior mean, and in every other mode that is asked for.
+
+    Args:
+      experiment: whose model's variables are those of the checkpoint to be scored.
+      step: of the checkpoint.
+    """
+    config, model = experiment.config, experiment.model
+    entries = experiment.workdir.read_metrics()
+    own = next((entry for entry in entries if entry["step"] == step), {})
+    results = {
+        "task": config.task,
+        "preset": config.preset,
+        "method": config.method,
+        "data": config.data.name,
+        "seed": config.seed,
+        "steps": step,
+        "epochs": step // len(experiment.batches),
+        "epochs_trained": entries[-1]["epoch"] if entries else None,
+        "train_seconds": entries[-1]["seconds"] if entries else None,
+        "parameters": {
+            "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
+            "trainable": sum(math.prod(variable.shape) for variable in model.trained_variables),
+        },
+        "kl_weight": config.train.kl_weight,
+        "kl_per_training_caption": own.get("kl_per_training_caption"),
+        "kl_per_training_token": own.get("kl_per_training_token"),
+    }
+    for name in ("valid", "test"):
+        split = getattr(experiment.data, name)
+        batches = experiment.batches_of(split, config.evaluate.batch)
+        results |= _likelihoods(experiment, name, batches)
+        if name == "test":
+            results |= _captions(experiment, split, batches, results)
+    return results
+
+
+def _likelihoods(experiment: Experiment, name: str, batches: CaptionBatches) -> dict[str, dict[str, Any]]:
+    """Perplexities: of the mean, the average over samples, the sharpened bound."""
+    evaluator, samples = experiment.evaluator, experiment.config.evaluate.num_samples
+    score = evaluator.mean(batches.evaluation(), progress=progress.batches(name))
+    results = {name: {**_figures(score), "weights": "mean"}}
+    if samples:
+        score = evaluator.average(
+            batches.evaluation(), samples, progress=progress.batches(f"{name}, samples")
+        )
+        weights = f"average over {samples} samples"
+        results[f"{name}_mc"] = {**_figures(score), "weights": weights, "samples": samples}
+    if experiment.model.sharpening:
+        bound = evaluator.sharpened_bound(batches.evaluation(), progress=progress.batches(f"{name}, bound"))
+        results[f"{name}_sharpened_bound"] = {
+            "perplexity_bound": bound.perplexity_bound,
+            "standard_error": bound.perplexity_bound * bound.standard_error,
+            "kl_per_token": bound.kl,
+            "tokens": bound.predictions,
+            "batch": batches.batch,
+            "weights": "phi: mean; theta: a draw for every minibatch, which has seen its captions",
+        }
+    return results
+
+
+def _figures(score) -> dict[str, Any]:
+    return {"perplexity": score.perplexity, "nll": score.nll, "tokens": score.predictions}
+
+
+def _captions(
+    experiment: Experiment, split: CaptionSplit, batches: CaptionBatches, results: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The test figures with the scores of the captions found, and what the model's uncertainty says."""
+    settings, found = experiment.config.evaluate, {}
+    for key in ("test", "test_mc"):
+        if key not in results:
+            continue
+        captioner = Captioner(
+            experiment.model,
+            experiment.data.vocabulary,
+            settings.max_words,
+            samples=settings.num_samples if key == "test_mc" else 0,
+            seed=experiment.config.seed,
+            beam=settings.beam,
+            length_penalty=settings.length_penalty,
+        )
+        captions = caption_split(captioner, batches, f"{key}, captions")
+        found[key] = {**results[key], "beam": settings.beam, "images": len(split.names)}
+        try:
+            scores = metrics.score(
+                dict(zip(split.names, split.references, strict=True)),
+                dict(zip(split.names, captions.words, strict=True)),
+                meteor=settings.meteor,
+            )
+        except InputError as error:  # The scorers are an optional extra.
+            logging.warning("%s", error)
+            continue
+        for note in scores.notes:
+            logging.info("%s", note)
+        found[key] |= scores.as_record()
+        found[f"{key}_uncertainty"] = what_uncertainty_says(captions, scores.per_image["cider"])
+    return found
+
+
+def caption_split(captioner: Captioner, batches: CaptionBatches, label: str) -> Captions:
+    """Captions of all images of a split, in its order."""
+    found = [captioner.caption(inputs) for inputs, _, _ in progress.batches(label)(batches.evaluation())]
+    count = batches.count
+    return Captions(
+        [words for part in found for words in part.words][:count],
+        np.concatenate([part.log_probs for part in found])[:count],
+        type(found[0].of_words)(
+            *(np.concatenate(parts)[:count] for parts in zip(*(part.of_words for part in found), strict=True))
+        ),
+        np.concatenate([part.lengths for part in found])[:count],
+    )
+
+
+def what_uncertainty_says(captions: Captions, cider: np.ndarray) -> dict[str, Any]:
+    """Whether less uncertain captions have a higher CIDEr: rank correlations, risk-coverage areas.
+
+    The area is the mean CIDEr over all shares of the captions that are kept, the least uncertain first;
+    without knowledge it is the mean CIDEr itself, and at best `best_area`.
+    """
+    signals = {
+        "entropy": captions.uncertainty("entropy"),
+        "mutual_information": captions.uncertainty("mutual_information"),
+        "negative_log_probability": -captions.log_probs / np.maximum(captions.lengths, 1),
+    }
+    found: dict[str, Any] = {
+        "mean_cider": float(np.mean(cider)),
+        "best_area": float(selective.area_under_risk_coverage(-cider, cider)),
+    }
+    for name, signal in signals.items():
+        if np.ptp(signal) == 0.0:  # The mean has no epistemic part.
+            continue
+        low, high = selective.bootstrap_interval(selective.rank_correlation, signal, cider)
+        found[name] = {
+            "rank_correlation": float(selective.rank_correlation(signal, cider)),
+            "rank_correlation_95": [float(low), float(high)],
+            "area": float(selective.area_under_risk_coverage(signal, cider)),
+        }
+    return found
+
+
+_COLUMNS = {"perplexity": "perplexity", "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3"} | {
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "meteor": "METEOR",
+}
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """A table of the figures, saying which weights each is of."""
+    columns = [
+        name for name in _COLUMNS if any(name in (results.get(key) or {}) for key in ("test", "test_mc"))
+    ]
+    rows = [("split", "weights", *(_COLUMNS[name] for name in columns))]
+    for key in ("valid", "valid_mc", "test", "test_mc"):
+        figures = results.get(key)
+        if figures is not None:
+            cells = [_cell(name, figures.get(name)) for name in columns]
+            rows.append((key.removesuffix("_mc"), figures["weights"], *cells))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    tempered = "" if results["kl_weight"] == 1.0 else f", tempered: KL weight {results['kl_weight']:g}"
+    lines = [
+        f"{results['preset']} ({results['method']}{tempered}), best of {results['epochs_trained']} epochs: "
+        f"epoch {results['epochs']}"
+    ]
+    lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for split in ("valid", "test"):
+        bound = results.get(f"{split}_sharpened_bound")
+        if bound is not None:
+            lines.append(
+                f"  {split}, sharpened bound, batch {bound['batch']}: perplexity <= "
+                f"{bound['perplexity_bound']:.2f} ± {bound['standard_error']:.2f}, of it KL "
+                f"{bound['kl_per_token']:.4f} nats/word; its weights have seen each minibatch's captions"
+            )
+    for key in ("test", "test_mc"):
+        entropy = (results.get(f"{key}_uncertainty") or {}).get("entropy")
+        if entropy:
+            low, high = entropy["rank_correlation_95"]
+            lines.append(
+                f"  {results[key]['weights']}: rank correlation of a caption's entropy with its CIDEr "
+                f"{entropy['rank_correlation']:.3f} ({low:.3f} to {high:.3f})"
+            )
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if name == "perplexity" else f"{100 * value:.1f}"
