@@ -19,9 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
+from unittest import mock
 
 from ml_collections import ConfigDict
 
+from tfp_bayesrnn import replicas
 from tfp_bayesrnn.loop import EpochReport, Figures, Hooks, TrainingStopped
 from zoo.language_model.experiment import Experiment
 from zoo.presets import get_preset
@@ -36,11 +38,11 @@ class Stopwatch(Hooks):
         self.durations: list[float] = []
         self._steps = steps
 
-    def timed(self, dataset: Callable[[int], Iterable]) -> Callable[[int], Iterator]:
-        """A loop's dataset whose waits are timed."""
+    def timed(self, stream: Callable[..., Iterator]) -> Callable[..., Iterator]:
+        """`replicas.stream`, from which a loop takes its minibatches, with its waits timed."""
 
-        def stream(first_step: int) -> Iterator:
-            batches = iter(dataset(first_step))
+        def timed_stream(*arguments) -> Iterator:
+            batches = stream(*arguments)
             while True:
                 start = time.perf_counter()
                 batch = next(batches)
@@ -48,7 +50,7 @@ class Stopwatch(Hooks):
                 self.waits.append(self._arrival - start)
                 yield batch
 
-        return stream
+        return timed_stream
 
     def on_step(self, step: int, figures: Figures) -> None:
         """The loop has the step's figures."""
@@ -83,10 +85,10 @@ def run(config: ConfigDict, data_dir: str | None, steps: int, warmup: int) -> tu
     stopwatch = Stopwatch(warmup + steps)
     with tempfile.TemporaryDirectory() as directory:
         loop = Experiment(config, Workdir(directory), data_dir).loop
-        dataset, loop.dataset = loop.dataset, stopwatch.timed(loop.dataset)
-        with contextlib.suppress(TrainingStopped):
+        timed = mock.patch.object(replicas, "stream", stopwatch.timed(replicas.stream))
+        with timed, contextlib.suppress(TrainingStopped):
             loop.run(0, warmup + steps, stopwatch)  # So many epochs are enough.
-    return input_wait(stopwatch.waits[warmup:], stopwatch.durations[warmup:]), alone(dataset(0), steps)
+    return input_wait(stopwatch.waits[warmup:], stopwatch.durations[warmup:]), alone(loop.dataset(0), steps)
 
 
 def alone(dataset: Iterable, count: int) -> float:

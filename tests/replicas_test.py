@@ -245,16 +245,16 @@ class TestStream:
 
     @pytest.mark.parametrize(
         ("rows", "drop_remainder", "group"),
-        [(2, True, 16), (2, False, 1), (2**14, True, 7), (2**18, True, 1)],
+        [(2, True, 64), (2, False, 1), (2**14, True, 7), (2**18, True, 1)],
     )
     def test_small_minibatches_of_one_shape_are_fetched_together(self, rows, drop_remainder, group):
-        """16 at a time, fewer where they are large, one where any could have another shape."""
-        numbers = tf.data.Dataset.range(19 * rows).batch(rows, drop_remainder=drop_remainder)
+        """64 at a time, fewer where they are large, one where any could have another shape."""
+        numbers = tf.data.Dataset.range(70 * rows).batch(rows, drop_remainder=drop_remainder)
         dataset = numbers.map(lambda x: {"x": x, "first": x[0] == 0})
         assert replicas._group_size(dataset.element_spec) == group
         found = list(replicas.stream(tf.distribute.get_strategy(), lambda step: dataset, 0))
-        np.testing.assert_array_equal([batch["x"] for batch in found], np.arange(19 * rows).reshape(19, -1))
-        assert [bool(batch["first"]) for batch in found] == [True] + [False] * 18
+        np.testing.assert_array_equal([batch["x"] for batch in found], np.arange(70 * rows).reshape(70, -1))
+        assert [bool(batch["first"]) for batch in found] == [True] + [False] * 69
 
     def test_rows_that_cannot_be_shared_out(self, mirrored):
         with pytest.raises(InputError, match=r"minibatch of 4 cannot be shared out over 3 .* multiple of 3"):

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError
 
-_LARGEST_GROUP, _GROUP_BYTES = 16, 2**20  # Of minibatches that are fetched at a time.
+_LARGEST_GROUP, _GROUP_BYTES = 64, 2**20  # Of minibatches that are fetched at a time.
 
 
 def count() -> int:
@@ -100,8 +100,8 @@ def _in_groups(dataset: Iterable) -> Iterator:
         yield from dataset
         return
     for elements in dataset.batch(group).prefetch(2).as_numpy_iterator():
-        for place in range(len(tf.nest.flatten(elements)[0])):
-            yield tf.nest.map_structure(lambda array, place=place: array[place], elements)
+        for element in zip(*tf.nest.flatten(elements), strict=True):
+            yield tf.nest.pack_sequence_as(elements, element)
 
 
 def _group_size(spec) -> int:
