@@ -23,7 +23,7 @@ TRAIN = ("--mode=train", "--preset=demo_bbb", "--workdir=w")
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir, machine)."""
+    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir, machine), of captions others."""
     received = []
 
     def run(mode, config, workdir, data_dir, machine=None):
@@ -33,7 +33,14 @@ def calls(monkeypatch):
             )
         )
 
-    monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run))
+    def caption(config, workdir, images, output, machine):
+        received.append(
+            types.SimpleNamespace(
+                config=config, workdir=workdir, images=images, output=output, machine=machine
+            )
+        )
+
+    monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run, caption=caption))
     return received
 
 
@@ -139,8 +146,55 @@ def test_evaluate_refuses_another_model(calls, trained, capsys):
     assert not calls
 
 
+@pytest.fixture
+def captioning(tmp_path):
+    Workdir(tmp_path).claim(presets.get_preset("shapes_demo_bbb"))
+    return ("--mode=caption", f"--workdir={tmp_path}")
+
+
+def test_caption(calls, captioning, tmp_path):
+    images = ("--images=a.png,b", "--images", "c/*.png")
+    assert main(*captioning, *images, "--num_samples=4", "--config.evaluate.beam=5") == 0
+    assert main(*captioning, "--images=a.png", "--output=sheet.png", "--deterministic") == 0
+    first, second = calls
+    assert (first.workdir, first.images, first.output) == (str(tmp_path), ["a.png,b", "c/*.png"], None)
+    assert (first.config.evaluate.num_samples, first.config.evaluate.beam) == (4, 5)
+    assert first.config.is_locked
+    assert (second.images, second.output) == (["a.png"], "sheet.png")
+    assert [call.machine for call in calls] == [Machine("default"), Machine("default", 1, True)]
+
+
+def test_caption_refuses(calls, captioning, capsys):
+    for arguments, said in (
+        ([], "--mode=caption needs --images=PATH"),
+        (["--images=a.png", "--strategy=mirrored"], "for --mode=train: captioning runs on one device"),
+        (["--images=a.png", "--cpu_devices=2"], "for --mode=train: captioning runs on one device"),
+        (["--images=a.png", "--config.model.units=3"], "model.units=3 cannot be set"),
+        (["--images=a.png", "--config.evaluate.beem=3"], "did you mean evaluate.beam"),
+        (["--images=a.png", "--preset=flickr8k_bbb"], "'flickr8k_bbb' does not match the run's"),
+        (["--images", "a.png", "b.png"], "unexpected argument 'b.png'"),
+        (["--image=a.png"], "unknown flag '--image': did you mean --images"),
+    ):
+        assert main(*captioning, *arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+        assert said in err
+    assert not calls
+
+
 BAD = {
-    "no mode": ([], "--mode is needed: one of list, train, evaluate"),
+    "no mode": ([], "--mode is needed: one of list, train, evaluate, caption"),
+    "images to train on": (
+        [*TRAIN, "--images=a.png"],
+        "--images is for --mode=caption, not for --mode=train",
+    ),
+    "images to list": (["--mode=list", "--images=a.png"], "--images is for --mode=caption"),
+    "images to evaluate on": (
+        ["--mode=evaluate", "--workdir=w", "--images=a.png"],
+        "not for --mode=evaluate",
+    ),
+    "output": ([*TRAIN, "--output=a.png"], "--output is for --mode=caption, not for --mode=train"),
+    "no workdir to caption by": (["--mode=caption", "--images=a.png"], "--mode=caption needs --workdir=DIR"),
     "mode": (["--mode=trian"], "unknown mode 'trian': did you mean train"),
     "no preset": (["--mode=train", "--workdir=w"], "--mode=train needs --preset=NAME"),
     "no workdir": (["--mode=train", "--preset=demo_bbb"], "--mode=train needs --workdir=DIR"),
@@ -257,6 +311,8 @@ def test_help(capsys):
     assert main("--help") == 0
     out = capsys.readouterr().out
     assert "--mode=train --preset=demo_bbb" in out and "--data_dir" in out
+    assert "repeat this option" not in out
+    assert "--mode=caption" in out and "--images " in out and "--output " in out
     assert len(out.splitlines()) < 40
 
 

@@ -39,6 +39,7 @@ def from_preset(
       InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
     """
     from zoo import config as configs
+
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)
     return importlib.import_module(f"zoo.{config.task}.model").model_for(config, corpus)

@@ -17,7 +17,9 @@ from zoo import interruption
 from zoo.machine import STRATEGIES, Machine
 from zoo.quiet import import_quietly
 
-MODES = ("list", "train", "evaluate")
+MODES = ("list", "train", "evaluate", "caption")
+_ONE_DEVICE = {"evaluate": "evaluation", "caption": "captioning"}
+_OF_CAPTION = ("images", "output")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
@@ -85,6 +87,18 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool(
         "deterministic", False, "the same numbers in every run, to the last bit", flag_values=defined
     )
+    flags.DEFINE_multi_string(
+        "images",
+        None,
+        "what to caption: files, directories of photos, patterns; with commas between them, or repeated",
+        flag_values=defined,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "the contact sheet of captions, a PNG (WORKDIR/captions.png)",
+        flag_values=defined,
+    )
     flags.DEFINE_bool("help", False, "show this", flag_values=defined, short_name="h")
     return defined
 
@@ -133,6 +147,9 @@ def _run(argv: list[str], about: str) -> None:
     _accept_only("strategy", known["strategy"].value, STRATEGIES)
     machine = Machine(known["strategy"].value, known["cpu_devices"].value, known["deterministic"].value)
     mode, preset, workdir = known["mode"].value, known["preset"].value, known["workdir"].value
+    for name in _OF_CAPTION:
+        if mode != "caption" and known[name].value is not None:
+            raise flags.Error(f"--{name} is for --mode=caption, not for --mode={mode}")
     _use_plain_logging()
     if mode == "list":
         _parse(known, argv)
@@ -142,10 +159,10 @@ def _run(argv: list[str], about: str) -> None:
     configs = import_quietly("zoo.config")
     if workdir is None:
         raise flags.Error(f"--mode={mode} needs --workdir=DIR, the directory of the run")
-    if mode == "evaluate":
+    if mode in _ONE_DEVICE:
         if machine.strategy not in ("auto", "default") or machine.cpu_devices > 1:
             asked = f"--strategy={machine.strategy} with --cpu_devices={machine.cpu_devices}"
-            raise flags.Error(f"{asked} is for --mode=train: evaluation runs on one device")
+            raise flags.Error(f"{asked} is for --mode=train: {_ONE_DEVICE[mode]} runs on one device")
         machine = Machine("default", 1, machine.deterministic)
         saved = importlib.import_module("zoo.workdir").Workdir(workdir, create=False).read_config()
         config = configs.for_evaluation(saved, preset, _overrides(argv, saved))
@@ -156,6 +173,11 @@ def _run(argv: list[str], about: str) -> None:
         config = configs.with_overrides(base, _overrides(argv, base))
     configs.validate(config)
     commands = import_quietly("zoo.commands")
+    if mode == "caption":
+        if known["images"].value is None:
+            raise flags.Error("--mode=caption needs --images=PATH: a file, a directory, a pattern")
+        commands.caption(config, workdir, known["images"].value, known["output"].value, machine)
+        return
     commands.run(mode, config, workdir=workdir, data_dir=known["data_dir"].value, machine=machine)
 
 
@@ -237,7 +259,9 @@ def _ours(values: flags.FlagValues) -> list[str]:
 
 
 def _help(values: flags.FlagValues, about: str) -> str:
-    lines = [f"  --{name:<16} {values[name].help}" for name in _ours(values)]
+    # Without the line that absl adds for a flag that may be repeated.
+    texts = {name: values[name].help.splitlines()[0].rstrip(";") for name in _ours(values)}
+    lines = [f"  --{name:<16} {text}" for name, text in texts.items()]
     return "\n".join([about.strip(), "", "Flags:", *lines])
 
 

@@ -31,13 +31,13 @@ class Images:
     """Photos as images of one size. Safe from several threads.
 
     Attributes:
-      unreadable: names of the photos that could not be read so far.
+      unreadable: places of the photos that could not be read so far.
     """
 
     def __init__(self, photos: Photos, size: int):
         self.photos = photos
         self.size = size
-        self.unreadable: set[str] = set()
+        self.unreadable: set[int] = set()
         self._lock = threading.Lock()
 
     def one(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -48,13 +48,13 @@ class Images:
         return fit(pixels, self.size), is_readable
 
     def _decode(self, index) -> tuple[np.ndarray, bool]:
-        name = self.photos.name(int(index))
+        index = int(index)
         try:
-            return decode(self.photos.read(int(index)), name), np.bool_(True)
+            return decode(self.photos.read(index), self.photos.name(index)), np.bool_(True)
         except InputError as error:
             with self._lock:
-                if name not in self.unreadable:
-                    self.unreadable.add(name)
+                if index not in self.unreadable:
+                    self.unreadable.add(index)
                     logging.warning("left out: %s", error)
             return np.zeros([1, 1, 3], np.uint8), np.bool_(False)
 
@@ -115,6 +115,13 @@ class CaptionBatches:
     def __len__(self) -> int:
         """Steps in an epoch. It leaves out N mod B images, others in each epoch."""
         return self.count // self.batch
+
+    @property
+    def unreadable(self) -> set[int]:
+        """Places of the photos that could not be read: of those met so far, with features of all."""
+        if self._features is None:
+            return set(self.images.unreadable)
+        return set(np.flatnonzero(~np.isfinite(self._features).all(axis=1)).tolist())
 
     def training(
         self, first_step: int, seed: int, shift: bool = False, flip: bool = False

@@ -36,7 +36,7 @@ class Words(NamedTuple):
 
 
 class Captions(NamedTuple):
-    """Captions of B images; L = words of the longest, `<end>` counted."""
+    """Captions of B images; L = `max_words` + 1."""
 
     words: list[Caption]
     log_probs: np.ndarray  # [B], of all words and the end, under the model that chose them.
@@ -46,6 +46,13 @@ class Captions(NamedTuple):
     def uncertainty(self, name: str = "entropy") -> np.ndarray:
         """[B]: the mean over a caption's words of "entropy" or "mutual_information", nats per word."""
         return getattr(self.of_words, name).sum(axis=1) / np.maximum(self.lengths, 1)
+
+    def of(self, places: Sequence[int]) -> Captions:
+        """Those of the images at these places."""
+        places = list(places)
+        of_words = Words(*(value[places] for value in self.of_words))
+        words = [self.words[place] for place in places]
+        return Captions(words, self.log_probs[places], of_words, self.lengths[places])
 
 
 class Captioner:
@@ -156,6 +163,7 @@ def score_words(
     network, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Sequence[Draw]
 ) -> Words:
     """Scores given words [B, T], of which the first `sizes` [B] of a row count, read one after the other."""
+    words = tf.cast(words, tf.int32)
     before = tf.concat([tf.fill([tf.shape(words)[0], 1], START), words[:, :-1]], axis=1)
 
     def of(draw):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 
 import keras
@@ -42,11 +41,10 @@ class ImageScaling(keras.layers.Layer):
 def applications() -> dict[str, str]:
     """The networks of `keras.applications`: name -> module, such as "InceptionV3" -> "inception_v3"."""
     found = {}
-    for module in sorted(vars(keras.applications)):
-        if not hasattr(getattr(keras.applications, module), "preprocess_input"):
-            continue
-        for name, value in vars(getattr(keras.applications, module)).items():
-            if inspect.isfunction(value) and name[0].isupper():
+    for name, value in sorted(vars(keras.applications).items()):
+        if inspect.isfunction(value):
+            module = value.__module__.rpartition(".")[2]
+            if hasattr(getattr(keras.applications, module, None), "preprocess_input"):
                 found[name] = module
     return found
 
@@ -94,20 +92,10 @@ def _compact(image_size: int, width: int) -> keras.Model:
 
 
 def _application(name: str, module: str, image_size: int, weights: str | None) -> keras.Model:
-    make = getattr(importlib.import_module(f"keras.applications.{module}"), name)
-    keyword = (
-        {"include_preprocessing": False}
-        if "include_preprocessing" in inspect.signature(make).parameters
-        else {}
-    )
+    make, shape = getattr(keras.applications, name), (image_size, image_size, 3)
     try:
-        body = make(
-            include_top=False,
-            weights=weights,
-            input_shape=(image_size, image_size, 3),
-            pooling="avg",
-            **keyword,
-        )
+        # Networks that preprocess images themselves have a `preprocess_input` that does nothing.
+        body = make(include_top=False, weights=weights, input_shape=shape, pooling="avg")
     except Exception as error:  # Whatever a download, a file or a size can raise.
         raise InputError(
             f"encoder {name!r} with weights {weights!r} and images of {image_size} pixels cannot be built: "

@@ -72,19 +72,25 @@ class Experiment:
         self.evaluator = StreamEvaluator(self.model)
 
     def batches_of(self, split: CaptionSplit, batch: int, captions: int | None = None) -> CaptionBatches:
-        """A split in minibatches, of features where the encoder's never change."""
-        settings = self.config.encoder
-        features = None
-        if not settings.trainable:
+        """A split in minibatches, of features where those of an image never change.
+
+        A split other than that of training may have fewer images than a minibatch.
+
+        Raises:
+          InputError: if that of training has, or features cannot be kept.
+        """
+        settings, data, features = self.config.encoder, self.config.data, None
+        is_training = split is self.data.train
+        if not settings.trainable and not (is_training and (data.shift or data.flip)):
             features = features_of(
                 self.model.network.encoder, split.images, settings.image_size, settings.cache_dir
             )
         return CaptionBatches(
             split,
             self.data.vocabulary,
-            min(batch, len(split.names)),
+            batch if is_training else min(batch, len(split.names)),
             settings.image_size,
-            self.config.data.max_words,
+            data.max_words,
             captions,
             features,
         )
@@ -134,7 +140,7 @@ class _Training(TrainingRun):
         """The entry of an epoch."""
         logs, batches = report.logs, self._experiment.batches
         score = self._experiment.evaluator.mean(self._valid.evaluation())
-        unreadable = len(batches.images.unreadable)
+        unreadable = len(batches.unreadable)
         if unreadable:
             logging.warning("%d of the photos met so far cannot be read and are left out", unreadable)
         return {

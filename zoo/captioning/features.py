@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import zipfile
 from pathlib import Path
 
 import keras
@@ -42,8 +44,8 @@ def features_of(
     if path.exists():
         with explained(path, "read"):
             try:
-                return np.load(path)
-            except (ValueError, EOFError) as error:
+                return _checked(np.load(path), (len(photos), encoder.output_shape[-1]))
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
                 logging.warning("%s is damaged (%s): computed again", path, error)
     features = _computed(encoder, photos, image_size)
     with explained(path, "write"):
@@ -60,6 +62,12 @@ def features_of(
     return features
 
 
+def _checked(features: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    if not isinstance(features, np.ndarray) or features.shape != shape or features.dtype != np.float32:
+        raise ValueError(f"no float32 {list(shape)}")
+    return features
+
+
 def _computed(encoder: keras.Model, photos: Photos, image_size: int) -> np.ndarray:
     images = Images(photos, image_size)
     dataset = tf.data.Dataset.range(len(photos)).map(images.one, num_parallel_calls=tf.data.AUTOTUNE)
@@ -73,7 +81,9 @@ def _computed(encoder: keras.Model, photos: Photos, image_size: int) -> np.ndarr
 
 
 def _fingerprint(encoder: keras.Model, photos: Photos, image_size: int) -> str:
-    digest = hashlib.sha256(f"{image_size} {encoder.to_json()}".encode())
+    # Without the numbers by which Keras tells a process's layers apart.
+    architecture = re.sub(r'_\d+"', '"', encoder.to_json())
+    digest = hashlib.sha256(f"{image_size} {architecture}".encode())
     for variable in encoder.variables:
         digest.update(np.ascontiguousarray(variable.numpy()))
     for index in range(len(photos)):

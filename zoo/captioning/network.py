@@ -42,7 +42,12 @@ class CaptionNetwork(keras.Model):
     def build(self, input_shape=None):
         """Makes all weights."""
         self.projection.build((None, self.encoder.output_shape[-1]))
-        self.decoder.build(None)
+        if not self.decoder.built:
+            self.decoder.build(None)
+
+    def build_from_config(self, config):
+        """Makes all weights of a network that is being loaded."""
+        self.build()
 
     def call(self, inputs, training=False):
         """The logits."""

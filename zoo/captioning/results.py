@@ -13,8 +13,9 @@ from tfp_bayesrnn.errors import InputError
 from zoo import progress
 from zoo.captioning import metrics, selective
 from zoo.captioning.batches import CaptionBatches
-from zoo.captioning.captioner import Captioner, Captions
+from zoo.captioning.captioner import Captioner, Captions, Words
 from zoo.data.captions import CaptionSplit
+from zoo.methods import BAYESIAN_METHODS
 
 if TYPE_CHECKING:
     from zoo.captioning.experiment import Experiment
@@ -88,8 +89,16 @@ def _figures(score) -> dict[str, Any]:
 def _captions(
     experiment: Experiment, split: CaptionSplit, batches: CaptionBatches, results: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The test figures with the scores of the captions found, and what the model's uncertainty says."""
+    """The test figures with the scores of the captions found, and what the model's uncertainty says.
+
+    Photos that cannot be read are left out. Without the scorers there is nothing to add, which is said.
+    """
     settings, found = experiment.config.evaluate, {}
+    try:
+        metrics.require()
+    except InputError as error:  # The scorers are an optional extra.
+        logging.warning("%s", error)
+        return {}
     for key in ("test", "test_mc"):
         if key not in results:
             continue
@@ -103,19 +112,19 @@ def _captions(
             length_penalty=settings.length_penalty,
         )
         captions = caption_split(captioner, batches, f"{key}, captions")
-        found[key] = {**results[key], "beam": settings.beam, "images": len(split.names)}
-        try:
-            scores = metrics.score(
-                dict(zip(split.names, split.references, strict=True)),
-                dict(zip(split.names, captions.words, strict=True)),
-                meteor=settings.meteor,
-            )
-        except InputError as error:  # The scorers are an optional extra.
-            logging.warning("%s", error)
-            continue
+        seen = [place for place in range(batches.count) if place not in batches.unreadable]
+        captions = captions.of(seen)
+        names = [split.names[place] for place in seen]
+        scores = metrics.score(
+            {name: split.references[place] for name, place in zip(names, seen, strict=True)},
+            dict(zip(names, captions.words, strict=True)),
+            meteor=settings.meteor,
+        )
         for note in scores.notes:
             logging.info("%s", note)
-        found[key] |= scores.as_record()
+        found[key] = {**results[key], "beam": settings.beam, **scores.as_record()}
+        if batches.unreadable:
+            found[key]["unreadable_photos"] = len(batches.unreadable)
         found[f"{key}_uncertainty"] = what_uncertainty_says(captions, scores.per_image["cider"])
     return found
 
@@ -123,15 +132,13 @@ def _captions(
 def caption_split(captioner: Captioner, batches: CaptionBatches, label: str) -> Captions:
     """Captions of all images of a split, in its order."""
     found = [captioner.caption(inputs) for inputs, _, _ in progress.batches(label)(batches.evaluation())]
-    count = batches.count
-    return Captions(
-        [words for part in found for words in part.words][:count],
-        np.concatenate([part.log_probs for part in found])[:count],
-        type(found[0].of_words)(
-            *(np.concatenate(parts)[:count] for parts in zip(*(part.of_words for part in found), strict=True))
-        ),
-        np.concatenate([part.lengths for part in found])[:count],
+    together = Captions(
+        [words for part in found for words in part.words],
+        np.concatenate([part.log_probs for part in found]),
+        Words(*(np.concatenate(parts) for parts in zip(*(part.of_words for part in found), strict=True))),
+        np.concatenate([part.lengths for part in found]),
     )
+    return together.of(range(batches.count))
 
 
 def what_uncertainty_says(captions: Captions, cider: np.ndarray) -> dict[str, Any]:
@@ -181,7 +188,8 @@ def summary(results: Mapping[str, Any]) -> str:
             cells = [_cell(name, figures.get(name)) for name in columns]
             rows.append((key.removesuffix("_mc"), figures["weights"], *cells))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    tempered = "" if results["kl_weight"] == 1.0 else f", tempered: KL weight {results['kl_weight']:g}"
+    is_tempered = results["method"] in BAYESIAN_METHODS and results["kl_weight"] != 1.0
+    tempered = f", tempered: KL weight {results['kl_weight']:g}" if is_tempered else ""
     lines = [
         f"{results['preset']} ({results['method']}{tempered}), best of {results['epochs_trained']} epochs: "
         f"epoch {results['epochs']}"

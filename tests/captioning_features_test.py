@@ -1,0 +1,148 @@
+"""An encoder's vectors of photos: what they are, and when the kept ones are those."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+from captioning_models import SIZE, MissingPhotos, pixels, png
+
+from tfp_bayesrnn.errors import InputError
+from zoo.captioning import features as module
+from zoo.captioning.encoder import build_encoder
+from zoo.captioning.features import features_of
+
+COUNT = 5
+
+
+def photos(missing=(), names=None, replaced=()):
+    names = names or [f"photo{place}" for place in range(COUNT)]
+    contents = dict(enumerate(map(png, pixels(COUNT)))) | dict(replaced)
+    return MissingPhotos(names, list(contents.values()), missing)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    keras.utils.set_random_seed(0)
+    return build_encoder("compact", SIZE, trainable=False, width=2)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """How often features have been computed."""
+    computed, calls = module._computed, []
+    monkeypatch.setattr(module, "_computed", lambda *arguments: calls.append(1) or computed(*arguments))
+    return calls
+
+
+def kept(directory):
+    return sorted(os.listdir(directory))
+
+
+def test_they_are_the_encoders(encoder, monkeypatch):
+    monkeypatch.setattr(module, "_BATCH", 2)  # The last one is smaller.
+    found = features_of(encoder, photos(), SIZE)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, encoder(pixels(COUNT), training=False), atol=1e-5)
+
+
+def test_photos_that_cannot_be_read_are_not_a_number(encoder, tmp_path):
+    whole = features_of(encoder, photos(), SIZE)
+    for _ in range(2):
+        found = features_of(encoder, photos(missing=(1, 4)), SIZE, tmp_path)
+        assert np.isnan(found).all(axis=1).tolist() == [False, True, False, False, True]
+        np.testing.assert_allclose(found[[0, 2, 3]], whole[[0, 2, 3]], atol=1e-5)
+
+
+def test_kept_vectors_are_used_again(encoder, tmp_path, runs):
+    directory = tmp_path / "new" / "cache"
+    first = features_of(encoder, photos(), SIZE, directory)
+    (name,) = kept(directory)
+    assert name.startswith("features-compact-") and name.endswith(".npy")
+    np.testing.assert_array_equal(features_of(encoder, photos(), SIZE, str(directory)), first)
+    assert len(runs) == 1
+    assert kept(directory) == [name]
+
+
+def test_nothing_is_kept_unless_asked_for(encoder, tmp_path, runs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        features_of(encoder, photos(), SIZE)
+    assert len(runs) == 2 and not kept(tmp_path)
+
+
+def test_the_same_encoder_made_again_uses_them_too(tmp_path, runs):
+    """Keras numbers the layers of a process; their names say nothing of what they do."""
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        features_of(build_encoder("compact", SIZE, trainable=False, width=2), photos(), SIZE, tmp_path)
+    assert len(runs) == 1
+
+
+def changed_weights():
+    keras.utils.set_random_seed(0)
+    encoder = build_encoder("compact", SIZE, trainable=False, width=2)
+    encoder.variables[-1].assign(encoder.variables[-1] + 1e-3)
+    return encoder
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["weights", "size", "names", "a photo's bytes", "a photo that has gone", "order"],
+)
+def test_they_are_computed_again_when_anything_changes(change, encoder, tmp_path, runs):
+    features_of(encoder, photos(), SIZE, tmp_path)
+    other = photos()
+    if change == "weights":
+        encoder = changed_weights()
+    elif change == "size":
+        encoder = build_encoder("compact", 20, trainable=False, width=2)
+    elif change == "names":
+        other = photos(names=["x", *(f"photo{place}" for place in range(1, COUNT))])
+    elif change == "a photo's bytes":
+        other = photos(replaced={2: png(pixels(1, seed=9)[0])})
+    elif change == "a photo that has gone":
+        other = photos(missing=(3,))
+    else:
+        other = photos(names=[f"photo{place}" for place in reversed(range(COUNT))])
+    found = features_of(encoder, other, 20 if change == "size" else SIZE, tmp_path)
+    assert len(runs) == 2 and len(kept(tmp_path)) == 2
+    expected = features_of(encoder, other, 20 if change == "size" else SIZE)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "zip", "pickle", "shape", "dtype"])
+def test_a_damaged_file_is_computed_again(damage, encoder, tmp_path, runs, caplog):
+    first = features_of(encoder, photos(), SIZE, tmp_path)
+    path = tmp_path / kept(tmp_path)[0]
+    content = path.read_bytes()
+    if damage == "shape":
+        np.save(path, first[1:])
+    elif damage == "dtype":
+        np.save(path, first.astype(np.float64))
+    elif damage == "pickle":
+        np.save(path, np.array([{}], object), allow_pickle=True)
+    else:
+        path.write_bytes({"empty": b"", "cut": content[:-7], "text": b"no array", "zip": b"PK\3\4xy"}[damage])
+    np.testing.assert_allclose(features_of(encoder, photos(), SIZE, tmp_path), first, atol=1e-5)
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert str(path) in warning and "damaged" in warning
+    np.testing.assert_allclose(features_of(encoder, photos(), SIZE, tmp_path), first, atol=1e-5)
+    assert len(runs) == 2 and kept(tmp_path) == [path.name]
+
+
+def test_a_directory_that_cannot_be_used(encoder, tmp_path):
+    """Files where there should be directories: permissions would not stop root."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .*file"):
+        features_of(encoder, photos(), SIZE, tmp_path / "file")
+
+
+def test_a_failed_write_leaves_nothing(encoder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
+        features_of(encoder, photos(), SIZE, tmp_path)
+    assert kept(tmp_path) == []

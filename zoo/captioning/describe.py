@@ -1,0 +1,185 @@
+"""The command `caption`: captions of any photos by a trained model, and how sure it is of each word."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+from PIL import Image
+
+from tfp_bayesrnn.checkpoints import Checkpoints
+from tfp_bayesrnn.errors import InputError
+from zoo import config as configs
+from zoo import methods
+from zoo.captioning import sheet
+from zoo.captioning.batches import fit
+from zoo.captioning.captioned_image import HIGHEST_ENTROPY, CaptionedImage
+from zoo.captioning.captioner import Captioner
+from zoo.captioning.model import build_model
+from zoo.data.captions import END, SPECIAL_WORDS
+from zoo.data.photo_paths import photo_paths
+from zoo.data.photos import decode
+from zoo.data.vocabulary import Vocabulary
+from zoo.workdir import Workdir, explained
+
+ON_SHEET = 200
+"""Photos that a contact sheet shows at most."""
+
+_PHOTO_SIZE = 256
+
+Photo = tuple[str, np.ndarray]
+"""A photo's path and its pixels, uint8 [height, width, 3]."""
+
+
+def describe(
+    config: ConfigDict, workdir: str, images: Iterable[str], output: str | os.PathLike[str] | None = None
+) -> None:
+    """Captions photos with the best checkpoint of a run; prints what it finds, writes a contact sheet.
+
+    A photo that cannot be read is reported on stderr and left out.
+
+    Args:
+      config: the run's, what `evaluate` may change in it changed.
+      workdir: the run's directory.
+      images: the photos, as `photo_paths` takes them.
+      output: the contact sheet's path, a PNG; `captions.png` in the workdir if left out.
+
+    Raises:
+      InputError: no photo can be read, a path leads to none, the workdir holds no model that has been trained
+        for an epoch, or the contact sheet cannot be written or would take a photo's place.
+    """
+    directory = Workdir(workdir, create=False)
+    paths = photo_paths(images)
+    output = _free(Path(output) if output else directory.path / "captions.png", paths)
+    photos = _readable(paths)
+    first = next(photos, None)
+    if first is None:
+        raise InputError(f"none of the photos that --images names can be read ({len(paths)} given)")
+    model, vocabulary, step = _restored(config, directory)
+    is_bayesian = config.method in methods.BAYESIAN_METHODS
+    settings, samples = config.evaluate, config.evaluate.num_samples if is_bayesian else 0
+    captioner = Captioner(
+        model,
+        vocabulary,
+        settings.max_words,
+        samples=samples,
+        seed=config.seed,
+        beam=settings.beam,
+        length_penalty=settings.length_penalty,
+    )
+    weights = f"average over {samples} samples" if samples else "posterior mean" if is_bayesian else ""
+    print(_heading(config, step, weights))
+    cards, count = [], 0
+    size, batch = config.encoder.image_size, min(settings.batch, len(paths))
+    for captioned in _captioned(captioner, itertools.chain([first], photos), size, batch):
+        print(f"\n{captioned.as_text(in_colour=_shows_colours())}", flush=True)
+        count += 1
+        if len(cards) < ON_SHEET:
+            cards.append(captioned.as_card())
+    title = f"{config.preset}{weights and f', {weights}'}: words are shaded by their entropy, white for 0, "
+    title += f"orange from {HIGHEST_ENTROPY:g} nats on"
+    sheet.write(output, sheet.contact_sheet(cards, title=title, photo_size=_PHOTO_SIZE))
+    shown = f" (the first {ON_SHEET} of {count} photos)" if count > ON_SHEET else ""
+    print(f"\ncontact sheet: {output}{shown}")
+
+
+def _free(output: Path, paths: Iterable[str]) -> Path:
+    """The contact sheet's path, if it can be one: better to know that before the captions are made."""
+    if output.suffix.lower() != ".png":
+        raise InputError(f"--output={output} is not accepted: the contact sheet is a PNG, name it so")
+    with explained(output, "write"):
+        if output.is_dir() or not output.parent.is_dir():
+            raise InputError(
+                f"--output={output} is not accepted: it must be a file in a directory that exists"
+            )
+        for path in paths if output.exists() else ():
+            if os.path.exists(path) and os.path.samefile(path, output):
+                raise InputError(
+                    f"the contact sheet would take the place of {path}, one of the photos: give "
+                    "another --output"
+                )
+    return output
+
+
+def _readable(paths: Iterable[str]) -> Iterator[Photo]:
+    """The photos that can be read; says on stderr which cannot."""
+    for path in paths:
+        try:
+            with explained(Path(path), "read"):
+                content = Path(path).read_bytes()
+            pixels = decode(content, path)
+        except InputError as error:
+            print(f"left out: {' '.join(str(error).split())}", file=sys.stderr)
+        else:
+            yield path, pixels
+
+
+def _restored(config: ConfigDict, directory: Workdir):
+    """The model of the best checkpoint, its vocabulary and the checkpoint's step."""
+    vocabulary = Vocabulary.load(directory.vocabulary_path)
+    # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
+    config = configs.with_overrides(config, {"encoder.weights": ""})
+    model = build_model(config, len(vocabulary), training_images=1, steps_per_epoch=1)
+    step = Checkpoints(directory.checkpoints_dir, {"model": model}, writes=False).restore_best()
+    if step is None:
+        raise InputError(f"workdir {directory.path} holds no best checkpoint: train it for an epoch first")
+    return model, vocabulary, step
+
+
+def _captioned(
+    captioner: Captioner, photos: Iterator[Photo], image_size: int, batch: int
+) -> Iterator[CaptionedImage]:
+    """The photos with their captions, computed in minibatches."""
+    is_known = captioner.samples > 0
+    while part := list(itertools.islice(photos, batch)):
+        images = np.zeros([batch, image_size, image_size, 3], np.uint8)  # Of one shape: traced once.
+        for row, (_, pixels) in enumerate(part):
+            images[row] = fit(tf.constant(pixels), image_size)
+        found = captioner.caption({"image": tf.constant(images)})
+        for row, (path, pixels) in enumerate(part):
+            caption, length = found.words[row], found.lengths[row]
+            of_words = [values[row, :length] for values in found.of_words]
+            # A caption as long as they may be was ended by `<end>`, or cut where another word was to come.
+            end = SPECIAL_WORDS[END] if len(caption) < captioner.max_words else "..."
+            yield CaptionedImage(
+                path=path,
+                photo=_small(pixels),
+                caption=caption,
+                log_prob=float(found.log_probs[row]),
+                predicted=(*caption, end)[:length],
+                log_probs=of_words[0],
+                entropies=of_words[1],
+                mutual_information=of_words[2] if is_known else None,
+            )
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """The photo no larger than a contact sheet shows it."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_PHOTO_SIZE, _PHOTO_SIZE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _heading(config: ConfigDict, step: int, weights: str) -> str:
+    beam = "the most probable word each time" if config.evaluate.beam == 1 else f"beam {config.evaluate.beam}"
+    ways = ", ".join(filter(None, (weights, beam)))
+    lines = [
+        f"{config.preset} ({methods.LABELS[config.method]}), best checkpoint: step {step}; {ways}",
+        "log-probabilities and entropies are in nats; what ends a caption counts as a word",
+    ]
+    if not weights:
+        lines.append("mutual information needs a Bayesian method: this model has one set of weights")
+    elif not config.evaluate.num_samples:
+        lines.append("mutual information needs --num_samples=N: the posterior mean has none")
+    return "\n".join(lines)
+
+
+def _shows_colours() -> bool:
+    """Whether stdout is a terminal that is to have colours; see no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
