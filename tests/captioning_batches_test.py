@@ -74,7 +74,7 @@ def test_captions_per_image():
 def test_a_minibatch_is_a_function_of_its_step(first, with_features):
     """Step 3 is the first of the second epoch."""
     features = np.arange(2.0 * COUNT, dtype=np.float32).reshape(COUNT, 2) if with_features else None
-    found = batches(features=features)
+    found = batches(features=lambda: features)
     moves = {"shift": True, "flip": True}
     expected = elements(found.training(first - 1, seed=5, **moves), 4)
     assert_same(elements(found.training(first, seed=5, **moves), 3), expected[1:])
@@ -216,7 +216,7 @@ def test_features_take_the_images_place():
     features = np.random.default_rng(0).normal(size=[COUNT, 4]).astype(np.float32)
     features[5, 2] = np.nan
     split = split_of(COUNT)
-    found = batches(split, features=features)
+    found = batches(split, features=lambda: features)
     rows = []
     for inputs, _, weights in elements(found.evaluation()):
         assert set(inputs) == {"features", "words"}

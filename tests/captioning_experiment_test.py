@@ -293,6 +293,28 @@ class TestFeatures:
         np.testing.assert_allclose(of_features.log_probs, of_images.log_probs, atol=1e-4)
 
 
+class TestStartFrom:
+    def test_the_weights_of_another_run(self, trained, tmp_path):
+        """With a rate near zero they stay; the frozen encoder's features are those of its trained weights."""
+        other = tmp_path / "other"
+        frozen = ("--config.encoder.trainable=false", "--config.data.shift=false")
+        rate = ("--config.train.learning_rate=1e-9", "--config.train.epochs=1")
+        assert run("train", other, f"--config.train.start_from={trained}", *frozen, *rate) == 0
+        before = json.loads((trained / "results.json").read_text())
+        after = json.loads((other / "results.json").read_text())
+        assert after["test"]["nll"] == pytest.approx(before["test"]["nll"], abs=1e-3)
+
+    def test_of_no_such_run(self, trained, tmp_path, capsys):
+        start = f"--config.train.start_from={tmp_path / 'none'}"
+        assert run("train", tmp_path / "run", start) == 2
+        assert "none does not exist" in capsys.readouterr().err
+
+    def test_of_another_network(self, trained, tmp_path, capsys):
+        start = f"--config.train.start_from={trained}"
+        assert run("train", tmp_path / "run", start, "--config.model.units=7") == 2
+        assert "holds no best weights of such a model" in capsys.readouterr().err
+
+
 def test_a_workdir_without_a_run_cannot_be_evaluated(tmp_path):
     experiment = Experiment(config_of(), Workdir(tmp_path), None)
     with pytest.raises(module.InputError, match="holds no best checkpoint"):

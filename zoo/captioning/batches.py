@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -83,7 +83,7 @@ class CaptionBatches:
         image_size: int,
         max_words: int,
         captions_per_image: int | None = None,
-        features: np.ndarray | None = None,
+        features: Callable[[], np.ndarray] | None = None,
     ):
         """Encodes the captions; no photo is read yet.
 
@@ -94,8 +94,8 @@ class CaptionBatches:
           image_size: S.
           max_words: words of the longest caption; longer ones are cut.
           captions_per_image: K; None for the most that any image has.
-          features: float32 [N, F], an encoder's vectors of the N images, which take the images' place;
-            not-a-number for a photo that could not be read.
+          features: if given, makes an encoder's vectors of the N images, float32 [N, F], which take the
+            images' place; not-a-number for a photo that could not be read. Called when they are first needed.
 
         Raises:
           InputError: if there are fewer images than a minibatch has.
@@ -110,7 +110,7 @@ class CaptionBatches:
         self.captions = int(np.sum(self.encoded.weights.any(axis=-1)))
         self.predictions = int(np.sum(self.encoded.weights))
         self.count = len(split.names)
-        self._features = features
+        self._make_features = features
 
     def __len__(self) -> int:
         """Steps in an epoch. It leaves out N mod B images, others in each epoch."""
@@ -119,9 +119,13 @@ class CaptionBatches:
     @property
     def unreadable(self) -> set[int]:
         """Places of the photos that could not be read: of those met so far, with features of all."""
-        if self._features is None:
+        if self._make_features is None:
             return set(self.images.unreadable)
         return set(np.flatnonzero(~np.isfinite(self._features).all(axis=1)).tolist())
+
+    @functools.cached_property
+    def _features(self) -> np.ndarray:
+        return self._make_features()
 
     def training(
         self, first_step: int, seed: int, shift: bool = False, flip: bool = False
@@ -157,7 +161,7 @@ class CaptionBatches:
 
     def _filled(self, ids: tf.data.Dataset, seed: int = 0, shift: bool = False, flip: bool = False):
         """Minibatches of ids [B, 2] as elements."""
-        if self._features is not None:
+        if self._make_features is not None:
             return ids.map(lambda batch: self._with_features(batch[:, 0])).prefetch(2)
 
         def one(pair):

@@ -75,7 +75,8 @@ class Captioner:
           model: of a `CaptionNetwork`.
           vocabulary: of its words.
           max_words: of a caption.
-          samples: S, draws that are averaged, the same ones for all images; 0: the posterior mean.
+          samples: S, draws of the weights that are averaged, the same ones for all images; 0: the posterior
+            mean. Dropout is off in both.
           seed: of the draws, and of sampling.
           beam: beams; 1 is the most probable word each time.
           length_penalty: as in `beam_search`.
@@ -133,7 +134,8 @@ class Captioner:
         if not self.samples:
             return [posterior.mean()]
         root = noise.derive(noise.make_seed(self.seed), _CAPTIONS)
-        return [posterior.sample(noise.derive(root, sample)) for sample in range(self.samples)]
+        draws = [posterior.sample(noise.derive(root, sample)) for sample in range(self.samples)]
+        return [Draw(dict(draw)) for draw in draws]  # Without the seed of dropout masks.
 
 
 def _ended(ids: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -50,7 +52,12 @@ def applications() -> dict[str, str]:
 
 
 def build_encoder(
-    name: str, image_size: int, weights: str | None = None, trainable: bool = True, width: int = 32
+    name: str,
+    image_size: int,
+    weights: str | None = None,
+    trainable: bool = True,
+    width: int = 32,
+    dtype: str | keras.DTypePolicy = "float32",
 ) -> keras.Model:
     """An encoder: images [B, S, S, 3], pixels of 0 to 255, to vectors [B, F].
 
@@ -61,6 +68,7 @@ def build_encoder(
       weights: for the latter "imagenet" (downloaded by Keras at first use), a weights file, or None: random.
       trainable: False for an encoder that stays as it is; its batch statistics stay too.
       width: channels of the compact encoder's first stage; each further one has twice as many.
+      dtype: policy of its layers.
 
     Raises:
       InputError: for an unknown name, or weights that cannot be had.
@@ -68,12 +76,24 @@ def build_encoder(
     known = {COMPACT: "", **applications()}
     if name not in known:
         raise unknown_name("encoder", name, known)
-    if name == COMPACT:
-        encoder = _compact(image_size, width)
-    else:
-        encoder = _application(name, known[name], image_size, weights)
+    with _dtype_policy(dtype):
+        if name == COMPACT:
+            encoder = _compact(image_size, width)
+        else:
+            encoder = _application(name, known[name], image_size, weights)
     encoder.trainable = trainable
     return encoder
+
+
+@contextlib.contextmanager
+def _dtype_policy(dtype: str | keras.DTypePolicy) -> Iterator[None]:
+    """Networks of `keras.applications` take their policy from nowhere else."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _compact(image_size: int, width: int) -> keras.Model:

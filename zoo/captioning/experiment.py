@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import InputError, replicas
+from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport, Loop
 from tfp_bayesrnn.workers import Workers
@@ -77,14 +79,13 @@ class Experiment:
         A split other than that of training may have fewer images than a minibatch.
 
         Raises:
-          InputError: if that of training has, or features cannot be kept.
+          InputError: if that of training has.
         """
         settings, data, features = self.config.encoder, self.config.data, None
         is_training = split is self.data.train
         if not settings.trainable and not (is_training and (data.shift or data.flip)):
-            features = features_of(
-                self.model.network.encoder, split.images, settings.image_size, settings.cache_dir
-            )
+            encoder, size = self.model.network.encoder, settings.image_size
+            features = functools.partial(features_of, encoder, split.images, size, settings.cache_dir)
         return CaptionBatches(
             split,
             self.data.vocabulary,
@@ -96,8 +97,24 @@ class Experiment:
         )
 
     def train(self) -> None:
-        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
+        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say.
+
+        Raises:
+          InputError: among others if the run to start from holds no best weights that fit.
+        """
+        if self.config.train.start_from and not self.loop.checkpoints.steps:
+            self._start_from(Workdir(self.config.train.start_from, create=False))
         _Training(self).train()
+
+    def _start_from(self, other: Workdir) -> None:
+        checkpoints = Checkpoints(other.checkpoints_dir, {"model": self.model}, writes=False)
+        step = checkpoints.restore_best()
+        if step is None:
+            raise InputError(
+                f"train.start_from={str(other.path)!r} holds no best weights of such a model: accepted is "
+                "the workdir of a run of the same network"
+            )
+        logging.info("starting from the weights of %s at step %d", other.path, step)
 
     def restore_best(self) -> int:
         """Goes to the best checkpoint; its step.

@@ -23,11 +23,15 @@ def build_model(
     """
 
     def build() -> CaptionNetwork:
-        settings = config.encoder
+        settings, decoder = config.encoder, build_network(config, vocabulary_size)
         encoder = build_encoder(
-            settings.name, settings.image_size, settings.weights or None, settings.trainable, settings.width
+            settings.name,
+            settings.image_size,
+            settings.weights or None,
+            settings.trainable,
+            settings.width,
+            decoder.dtype_policy,
         )
-        decoder = build_network(config, vocabulary_size)
         return CaptionNetwork(encoder, decoder, config.model.feature_dropout, dtype=decoder.dtype_policy)
 
     return assemble(config, build, training_images, steps_per_epoch)

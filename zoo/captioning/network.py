@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import Dropout
 from zoo.language_model.network import LanguageModelNetwork
 
 
@@ -34,7 +35,7 @@ class CaptionNetwork(keras.Model):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.decoder = decoder
-        self.feature_dropout = keras.layers.Dropout(feature_dropout, dtype=self.dtype_policy)
+        self.feature_dropout = Dropout(feature_dropout, dtype=self.dtype_policy)
         self.projection = keras.layers.Dense(
             decoder.embedding.output_dim, dtype=self.dtype_policy, name="projection"
         )

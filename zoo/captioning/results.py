@@ -91,7 +91,8 @@ def _captions(
 ) -> dict[str, Any]:
     """The test figures with the scores of the captions found, and what the model's uncertainty says.
 
-    Photos that cannot be read are left out. Without the scorers there is nothing to add, which is said.
+    Photos that cannot be read are left out. Captions are of an average over draws of the weights, so there
+    are none where only dropout masks are drawn. Without the scorers there is nothing to add, which is said.
     """
     settings, found = experiment.config.evaluate, {}
     try:
@@ -99,7 +100,7 @@ def _captions(
     except InputError as error:  # The scorers are an optional extra.
         logging.warning("%s", error)
         return {}
-    for key in ("test", "test_mc"):
+    for key in ("test", "test_mc") if experiment.model.posterior.is_variational else ("test",):
         if key not in results:
             continue
         captioner = Captioner(
