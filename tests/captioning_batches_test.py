@@ -74,7 +74,7 @@ def test_captions_per_image():
 def test_a_minibatch_is_a_function_of_its_step(first, with_features):
     """Step 3 is the first of the second epoch."""
     features = np.arange(2.0 * COUNT, dtype=np.float32).reshape(COUNT, 2) if with_features else None
-    found = batches(features=lambda: features)
+    found = batches(features=(lambda: features) if with_features else None)
     moves = {"shift": True, "flip": True}
     expected = elements(found.training(first - 1, seed=5, **moves), 4)
     assert_same(elements(found.training(first, seed=5, **moves), 3), expected[1:])

@@ -232,7 +232,7 @@ def test_sampled_words_have_the_models_distribution(model):
 
 def test_length_penalty_prefers_longer_captions(model):
     lengths = [
-        captioner(model, length_penalty=penalty).caption(IMAGES).lengths.sum() for penalty in (0.0, 3.0)
+        captioner(model, length_penalty=penalty).caption(IMAGES).lengths.sum() for penalty in (-3.0, 3.0)
     ]
     assert lengths[1] > lengths[0]
 

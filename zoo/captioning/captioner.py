@@ -47,6 +47,18 @@ class Captions(NamedTuple):
         """[B]: the mean over a caption's words of "entropy" or "mutual_information", nats per word."""
         return getattr(self.of_words, name).sum(axis=1) / np.maximum(self.lengths, 1)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Captions]) -> Captions:
+        """Those of all parts, one after the other."""
+        return cls(
+            [words for part in parts for words in part.words],
+            np.concatenate([part.log_probs for part in parts]),
+            Words(
+                *(np.concatenate(arrays) for arrays in zip(*(part.of_words for part in parts), strict=True))
+            ),
+            np.concatenate([part.lengths for part in parts]),
+        )
+
     def of(self, places: Sequence[int]) -> Captions:
         """Those of the images at these places."""
         places = list(places)

@@ -13,7 +13,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo import progress
 from zoo.captioning import metrics, selective
 from zoo.captioning.batches import CaptionBatches
-from zoo.captioning.captioner import Captioner, Captions, Words
+from zoo.captioning.captioner import Captioner, Captions
 from zoo.data.captions import CaptionSplit
 from zoo.methods import BAYESIAN_METHODS
 
@@ -133,13 +133,7 @@ def _captions(
 def caption_split(captioner: Captioner, batches: CaptionBatches, label: str) -> Captions:
     """Captions of all images of a split, in its order."""
     found = [captioner.caption(inputs) for inputs, _, _ in progress.batches(label)(batches.evaluation())]
-    together = Captions(
-        [words for part in found for words in part.words],
-        np.concatenate([part.log_probs for part in found]),
-        Words(*(np.concatenate(parts) for parts in zip(*(part.of_words for part in found), strict=True))),
-        np.concatenate([part.lengths for part in found]),
-    )
-    return together.of(range(batches.count))
+    return Captions.joined(found).of(range(batches.count))
 
 
 def what_uncertainty_says(captions: Captions, cider: np.ndarray) -> dict[str, Any]:
