@@ -312,7 +312,7 @@ class TestStartFrom:
     def test_of_another_network(self, trained, tmp_path, capsys):
         start = f"--config.train.start_from={trained}"
         assert run("train", tmp_path / "run", start, "--config.model.units=7") == 2
-        assert "holds no best weights of such a model" in capsys.readouterr().err
+        assert "best/ckpt-6 is of another model" in capsys.readouterr().err
 
 
 def test_a_workdir_without_a_run_cannot_be_evaluated(tmp_path):

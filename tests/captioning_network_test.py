@@ -208,7 +208,7 @@ class TestAsABayesianModel:
     def test_a_loop_over_features(self, tmp_path):
         features = np.random.default_rng(0).normal(size=[8, 16]).astype(np.float32)
         features[3] = np.nan
-        batches = CaptionBatches(split_of(8), VOCABULARY, 4, SIZE, MAX_WORDS, features=features)
+        batches = CaptionBatches(split_of(8), VOCABULARY, 4, SIZE, MAX_WORDS, features=lambda: features)
         model = captioning_model(rows=8, trainable=False)
         figures = model.update(next(iter(batches.training(0, 0))))
         assert np.isfinite(figures["loss"]) and np.isfinite(figures["gradient_norm"])

@@ -162,7 +162,8 @@ class CaptionBatches:
     def _filled(self, ids: tf.data.Dataset, seed: int = 0, shift: bool = False, flip: bool = False):
         """Minibatches of ids [B, 2] as elements."""
         if self._make_features is not None:
-            return ids.map(lambda batch: self._with_features(batch[:, 0])).prefetch(2)
+            features = self._features  # Made here, not in the graph of the dataset.
+            return ids.map(lambda batch: self._with_features(features, batch[:, 0])).prefetch(2)
 
         def one(pair):
             image, is_readable = self.images.one(tf.maximum(pair[0], 0))
@@ -176,14 +177,14 @@ class CaptionBatches:
         weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
         return {"image": images, "words": words}, targets, weights
 
-    def _with_features(self, ids):
+    def _with_features(self, features, ids):
         words, targets, weights = self._captions_of(ids)
-        features = tf.numpy_function(lambda ids: self._features[ids], [ids], tf.float32, stateful=False)
-        features.set_shape([self.batch, self._features.shape[1]])
-        are_readable = tf.reduce_all(tf.math.is_finite(features), axis=1)
-        features = tf.where(are_readable[:, tf.newaxis], features, tf.zeros_like(features))
+        own = tf.numpy_function(lambda ids: features[ids], [ids], tf.float32, stateful=False)
+        own.set_shape([self.batch, features.shape[1]])
+        are_readable = tf.reduce_all(tf.math.is_finite(own), axis=1)
+        own = tf.where(are_readable[:, tf.newaxis], own, tf.zeros_like(own))
         weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
-        return {"features": features, "words": words}, targets, weights
+        return {"features": own, "words": words}, targets, weights
 
     def _captions_of(self, ids):
         def look_up(ids):

@@ -10,7 +10,7 @@ from zoo.assembly import assemble
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import CaptionData, load_captions
-from zoo.language_model.network import build_network
+from zoo.language_model.network import build_network, dtype_policy
 
 
 def build_model(
@@ -23,16 +23,17 @@ def build_model(
     """
 
     def build() -> CaptionNetwork:
-        settings, decoder = config.encoder, build_network(config, vocabulary_size)
+        settings, dtype = config.encoder, dtype_policy(config)
         encoder = build_encoder(
             settings.name,
             settings.image_size,
             settings.weights or None,
             settings.trainable,
             settings.width,
-            decoder.dtype_policy,
+            dtype,
         )
-        return CaptionNetwork(encoder, decoder, config.model.feature_dropout, dtype=decoder.dtype_policy)
+        decoder = build_network(config, vocabulary_size)
+        return CaptionNetwork(encoder, decoder, config.model.feature_dropout, dtype=dtype)
 
     return assemble(config, build, training_images, steps_per_epoch)
 

@@ -241,5 +241,10 @@ def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
         prior=priors.ScaleMixturePrior(**config.prior.to_dict()),
         recurrent_posterior=MeanFieldNormal(posterior.recurrent_scale_range) if bayesian else None,
         other_posterior=MeanFieldNormal(posterior.other_scale_range) if bayesian else None,
-        dtype=config.compute_dtype if config.compute_dtype == "float32" else f"mixed_{config.compute_dtype}",
+        dtype=dtype_policy(config),
     )
+
+
+def dtype_policy(config) -> str:
+    """Keras's name for the precision of a resolved configuration: variables stay float32."""
+    return config.compute_dtype if config.compute_dtype == "float32" else f"mixed_{config.compute_dtype}"
