@@ -50,7 +50,9 @@ def test_by_hand(net, inputs, logits):
     """One caption after the other: the image's vector in the place of a first word, then the words."""
     decoder, features = net.decoder, net.encoder(inputs["image"], training=False)
     kernel, bias = net.projection.get_weights()
-    vectors = features @ kernel + bias
+    vectors = (features @ kernel + bias).numpy()
+    vectors -= vectors.mean(axis=-1, keepdims=True)
+    vectors /= np.sqrt(np.mean(np.square(vectors), axis=-1, keepdims=True) + net.normalization.epsilon)
     (lstm,) = decoder.recurrent
     for image in range(B):
         for caption in range(K):
@@ -129,7 +131,12 @@ class TestAsABayesianModel:
         model = captioning_model()
         weights = {id(weight) for weight in model.posterior.weights}
         parts = model.network
-        layers = [*parts.decoder._flatten_layers(), *parts.encoder._flatten_layers(), parts.projection]
+        layers = [
+            *parts.decoder._flatten_layers(),
+            *parts.encoder._flatten_layers(),
+            parts.projection,
+            parts.normalization,
+        ]
         assert weights == {id(layer) for layer in layers if id(layer) in weights}
         of_decoder = {id(layer) for layer in parts.decoder._flatten_layers()}
         assert weights <= of_decoder

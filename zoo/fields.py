@@ -153,6 +153,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "encoder.trainable": _FLAG,
         "encoder.cache_dir": _TEXT,
         **_MODEL,
+        "model.unit_forget_bias": _FLAG,
         "model.feature_dropout": _RATE,
         **_DISTRIBUTIONS,
         **_TRAIN,

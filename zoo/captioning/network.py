@@ -16,7 +16,8 @@ class CaptionNetwork(keras.Model):
     An encoder makes a vector [B, F] of an image, a dense layer makes it as long as a word's, and in the place
     of a first word it starts the decoder's LSTM, once for all K captions of the image. The decoder is a
     language model like any other, and what of it is Bayesian is its own affair; encoder and dense layer never
-    are.
+    are. The vector is normalised (Ba et al., 2016): without that, training to make it heard above the words
+    lets it grow until it saturates the gates.
 
     Instead of images the network takes the encoder's "features" [B, F] too.
     """
@@ -39,10 +40,12 @@ class CaptionNetwork(keras.Model):
         self.projection = keras.layers.Dense(
             decoder.embedding.output_dim, dtype=self.dtype_policy, name="projection"
         )
+        self.normalization = keras.layers.LayerNormalization(dtype=self.dtype_policy, name="normalization")
 
     def build(self, input_shape=None):
         """Makes all weights."""
         self.projection.build((None, self.encoder.output_shape[-1]))
+        self.normalization.build((None, self.projection.units))
         if not self.decoder.built:
             self.decoder.build(None)
 
@@ -68,7 +71,8 @@ class CaptionNetwork(keras.Model):
     def start(self, features, training=False):
         """The decoder's state after the image and before the first word."""
         features = tf.cast(self.feature_dropout(features, training=training), self.compute_dtype)
-        return self.decoder.start(self.projection(features), training=training)
+        vectors = self.normalization(self.projection(features))
+        return self.decoder.start(vectors, training=training)
 
     def compute_output_shape(self, input_shape):
         """[B, K, T, V]."""

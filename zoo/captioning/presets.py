@@ -127,6 +127,8 @@ def _captioning(name: str, settings: dict[str, Any], method: str) -> dict[str, A
         "model": {
             **settings["model"],
             "tied": False,
+            # The image is seen once, before the first word, and has to last to the last.
+            "unit_forget_bias": True,
             "word_dropout": 0.0,
             "input_dropout": 0.0,
             "recurrent_dropout": 0.0,

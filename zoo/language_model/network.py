@@ -66,6 +66,7 @@ class LanguageModelNetwork(keras.Model):
         embedding_units: int | None = None,
         tied: bool = False,
         init_range: float = 0.05,
+        unit_forget_bias: bool = False,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         input_dropout: float = 0.0,
@@ -85,6 +86,8 @@ class LanguageModelNetwork(keras.Model):
           embedding_units: of the embedding; None for `units`.
           tied: whether embedding and softmax share one weight; then `embedding_units` must be `units`.
           init_range: every (posterior mean of a) weight starts uniformly in (-init_range, init_range).
+          unit_forget_bias: whether the bias of the LSTM's forget gates starts at one instead: at zero half of
+            a memory is gone with every step.
           dropout: rate on the non-recurrent connections, drawn for every step (Zaremba et al., 2014).
           word_dropout: rate at which word types are dropped, one mask for a row (Gal and Ghahramani, 2016).
           input_dropout: rate on each LSTM's input, one mask for all steps.
@@ -112,6 +115,7 @@ class LanguageModelNetwork(keras.Model):
             "embedding_units": embedding_units,
             "tied": tied,
             "init_range": init_range,
+            "unit_forget_bias": unit_forget_bias,
             "dropout": dropout,
             "word_dropout": word_dropout,
             "input_dropout": input_dropout,
@@ -141,7 +145,7 @@ class LanguageModelNetwork(keras.Model):
                 kernel_initializer=uniform,
                 recurrent_initializer=uniform,
                 bias_initializer=uniform,
-                unit_forget_bias=False,
+                unit_forget_bias=unit_forget_bias,
                 dropout=input_dropout,
                 recurrent_dropout=recurrent_dropout,
                 posterior=self._recurrent_posterior,
