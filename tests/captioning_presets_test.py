@@ -58,8 +58,8 @@ PUBLISHED = {
     "model.init_range": 0.08,
     "train.batch": 32,
     "train.optimizer": "sgd",
-    "train.learning_rate": 2.0,
-    "train.clip_norm": 5.0,
+    "train.learning_rate": 2.0 / 57,  # A loss summed over an image's words, not their mean.
+    "train.clip_norm": 5.0 * 57,
     "train.kl_weight": 1.0,
     "prior.pi": 0.25,
     "prior.log_sigma1": -1.0,

@@ -15,8 +15,9 @@ Of our choice is all that concerns the drawings and Flickr8k but the dropout rat
 
 - the schedule's form: a rate that falls by the same factor every epoch and has halved after 8, where im2txt
   halves it at once (the two agree in every eighth epoch);
-- a minibatch of 32 images with all their captions, where im2txt takes 32 captions, and with it that a step's
-  loss is a sum over an image's words, where im2txt's is a mean over those of a minibatch;
+- a minibatch of 32 images with all their captions, where im2txt takes 32 captions; and as a step's loss is a
+  sum over an image's words, about 57 with five captions, where im2txt's is a mean over words, its rate is
+  divided by 57 and its clip multiplied by it: the same step for the same gradient;
 - 55 epochs: im2txt's million steps see each of its captions so often;
 - sharpening, which the paper has for language models only.
 
@@ -72,6 +73,8 @@ _FLICKR8K = {
     },
 }
 
+_WORDS_PER_IMAGE = 57  # Of five captions on COCO, their ends counted.
+
 _COCO = {
     "remark": "rate halved over every 8 epochs, not at once",
     # Neither shifts nor mirror images: the encoder's vector of an image is kept.
@@ -88,11 +91,11 @@ _COCO = {
     "train": {
         "batch": 32,
         "optimizer": "sgd",
-        "learning_rate": 2.0,
+        "learning_rate": 2.0 / _WORDS_PER_IMAGE,
         "epochs": 55,
         "hold_epochs": 8,
         "decay": 0.5 ** (1 / 8),
-        "clip_norm": 5.0,
+        "clip_norm": 5.0 * _WORDS_PER_IMAGE,
         "kl_weight": 1.0,
     },
 }
