@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import zlib
 from abc import abstractmethod
@@ -12,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
+from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop import EpochReport, Figures, Hooks, Loop, TrainingDiverged, TrainingStopped
 from tfp_bayesrnn.workers import Workers
@@ -165,3 +167,47 @@ def keep_vocabulary(workdir: Workdir, vocabulary: Vocabulary, write: bool) -> No
     elif write:
         with explained(path, "write"):
             vocabulary.save(path)
+
+
+def make_loop(
+    config: ConfigDict,
+    workdir: Workdir,
+    model: BayesianModel,
+    dataset: Callable[[int], Iterable],
+    steps_per_epoch: int,
+    words: int,
+) -> Loop:
+    """The loop of a run of any task.
+
+    Args:
+      config: resolved.
+      workdir: the run's.
+      model: to train.
+      dataset: as `Loop` takes it.
+      steps_per_epoch: minibatches in one pass over the training data.
+      words: of the vocabulary; an NLL that is too high is said in units of uniform guessing.
+    """
+    train = config.train
+    return Loop(
+        model,
+        dataset,
+        steps_per_epoch,
+        workdir.checkpoints_dir,
+        checkpoint_seconds=train.checkpoint_seconds,
+        patience=train.patience,
+        max_nll=train.max_nll * math.log(words) if train.max_nll else math.inf,
+        step_backs=train.step_backs,
+        step_back_factor=train.step_back_factor,
+    )
+
+
+def restore_best(loop: Loop, workdir: Workdir) -> int:
+    """Goes to the best checkpoint; its step.
+
+    Raises:
+      InputError: if there is none.
+    """
+    step = loop.checkpoints.restore_best()
+    if step is None:
+        raise InputError(f"workdir {workdir.path} holds no best checkpoint: train it for an epoch first")
+    return step

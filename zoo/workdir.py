@@ -173,8 +173,12 @@ class Workdir:
             return _parse_object(self.results_path.read_text(encoding="utf-8", errors="replace"))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file so that it is, whatever happens, the old one or the new one whole.
+
+    Args:
+      path: of the file.
+      content: of it; text becomes UTF-8.
 
     Raises:
       InputError: it cannot be written: a full disk, no permission.
@@ -182,8 +186,8 @@ def write_whole(path: Path, text: str) -> None:
     with explained(path, "write"):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(handle, "wb") as file:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import InputError, replicas
 from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.evaluation import StreamEvaluator
-from tfp_bayesrnn.loop import EpochReport, Loop
+from tfp_bayesrnn.loop import EpochReport
 from tfp_bayesrnn.workers import Workers
 from zoo.board import Board
 from zoo.captioning.batches import CaptionBatches
@@ -21,7 +20,7 @@ from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model
 from zoo.captioning.results import final_results, summary
 from zoo.data.captions import CaptionData, CaptionSplit, load_captions
-from zoo.training_run import TrainingRun, carry_out, keep_vocabulary
+from zoo.training_run import TrainingRun, carry_out, keep_vocabulary, make_loop, restore_best
 from zoo.workdir import Workdir
 
 
@@ -58,18 +57,15 @@ class Experiment:
         with strategy.scope():
             self.model = build_model(config, len(self.data.vocabulary), images, images // train.batch)
         self.batches = self.batches_of(self.data.train, train.batch, config.data.captions_per_image)
-        self.loop = Loop(
+        self.loop = make_loop(
+            config,
+            workdir,
             self.model,
             lambda step: self.batches.training(
                 step, config.seed, shift=config.data.shift, flip=config.data.flip
             ),
             len(self.batches),
-            workdir.checkpoints_dir,
-            checkpoint_seconds=train.checkpoint_seconds,
-            patience=train.patience,
-            max_nll=train.max_nll * math.log(len(self.data.vocabulary)) if train.max_nll else math.inf,
-            step_backs=train.step_backs,
-            step_back_factor=train.step_back_factor,
+            len(self.data.vocabulary),
         )
         self.evaluator = StreamEvaluator(self.model)
 
@@ -122,12 +118,7 @@ class Experiment:
         Raises:
           InputError: if there is none.
         """
-        step = self.loop.checkpoints.restore_best()
-        if step is None:
-            raise InputError(
-                f"workdir {self.workdir.path} holds no best checkpoint: train it for an epoch first"
-            )
-        return step
+        return restore_best(self.loop, self.workdir)
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import zipfile
@@ -18,7 +19,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo import progress
 from zoo.captioning.batches import Images
 from zoo.data.photos import Photos
-from zoo.workdir import explained
+from zoo.workdir import explained, write_whole
 
 _BATCH = 32
 
@@ -50,15 +51,9 @@ def features_of(
     features = _computed(encoder, photos, image_size)
     with explained(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                np.save(file, features)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.save(content, features)
+    write_whole(path, content.getvalue())
     return features
 
 

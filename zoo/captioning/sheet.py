@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from zoo.workdir import explained
+from zoo.workdir import write_whole
 
 Colour = tuple[int, int, int]
 
@@ -152,21 +151,9 @@ def write(path: str | os.PathLike[str], sheet: Image.Image) -> None:
     Raises:
       InputError: it cannot be written: a full disk, no such folder, no permission.
     """
-    path = Path(path)
     content = io.BytesIO()
     sheet.save(content, "PNG", optimize=True)
-    with explained(path, "write"):
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(handle, "wb") as file:
-                file.write(content.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(partial, 0o644)  # mkstemp's files are private
-            os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+    write_whole(Path(path), content.getvalue())
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn import InputError, replicas
+from tfp_bayesrnn import replicas
 from tfp_bayesrnn.evaluation import StreamEvaluator
-from tfp_bayesrnn.loop import EpochReport, Loop
+from tfp_bayesrnn.loop import EpochReport
 from tfp_bayesrnn.workers import Workers
 from zoo.board import Board
 from zoo.data.corpus import load_corpus
@@ -18,7 +17,7 @@ from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results
 from zoo.language_model.summary import summary
-from zoo.training_run import TrainingRun, carry_out, keep_vocabulary
+from zoo.training_run import TrainingRun, carry_out, keep_vocabulary, make_loop, restore_best
 from zoo.workdir import Workdir
 
 
@@ -55,17 +54,13 @@ class Experiment:
         vocabulary_size = len(self.corpus.vocabulary)
         with strategy.scope():
             self.model = build_model(config, vocabulary_size, len(self.windows))
-        self.loop = Loop(
+        self.loop = make_loop(
+            config,
+            workdir,
             self.model,
             lambda step: self.windows.dataset(step, repeat=True),
             len(self.windows),
-            workdir.checkpoints_dir,
-            checkpoint_seconds=train.checkpoint_seconds,
-            patience=train.patience,
-            # In units of uniform guessing.
-            max_nll=train.max_nll * math.log(vocabulary_size) if train.max_nll else math.inf,
-            step_backs=train.step_backs,
-            step_back_factor=train.step_back_factor,
+            vocabulary_size,
         )
         self.evaluator = StreamEvaluator(self.model)
 
@@ -75,11 +70,7 @@ class Experiment:
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
-        step = self.loop.checkpoints.restore_best()
-        if step is None:
-            raise InputError(
-                f"workdir {self.workdir.path} holds no best checkpoint: train it for an epoch first"
-            )
+        step = restore_best(self.loop, self.workdir)
         results = final_results(
             self.config, self.evaluator, self.corpus, self.workdir.read_metrics(), step, len(self.windows)
         )
