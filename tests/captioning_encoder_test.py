@@ -9,7 +9,7 @@ import tensorflow as tf
 from captioning_models import SIZE, pixels
 
 from tfp_bayesrnn.errors import InputError
-from zoo.captioning.encoder import IMAGENET, ImageScaling, applications, build_encoder
+from zoo.captioning.encoder import IMAGENET, Coordinates, ImageScaling, applications, build_encoder
 
 
 def batch(size=SIZE):
@@ -18,10 +18,29 @@ def batch(size=SIZE):
 
 def test_the_compact_encoder():
     encoder = build_encoder("compact", SIZE, width=2)
-    assert encoder.output_shape == (None, 16)
+    assert encoder.output_shape == (None, 32)
     assert encoder.name == "compact"
-    assert encoder(batch()).shape == (2, 16)
-    assert build_encoder("compact", 64, width=16).output_shape == (None, 128)
+    assert encoder(batch()).shape == (2, 32)
+    assert build_encoder("compact", 64, width=16).output_shape == (None, 256)
+
+
+def test_the_compact_encoder_gives_averages_and_maxima():
+    encoder = build_encoder("compact", 64, width=2)
+    maps = keras.Model(encoder.input, encoder.layers[-2].input)(batch(64))
+    expected = np.concatenate([np.mean(maps, (1, 2)), np.max(maps, (1, 2))], axis=-1)
+    np.testing.assert_allclose(encoder(batch(64)), expected, atol=1e-6)
+
+
+def test_coordinates():
+    images = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    found = Coordinates()(images)
+    assert Coordinates().compute_output_shape(images.shape) == found.shape == (2, 3, 5, 6)
+    np.testing.assert_array_equal(found[..., :4], images)
+    for image in range(2):
+        np.testing.assert_allclose(found[image, :, 2, 4], [-1, 0, 1])
+        np.testing.assert_allclose(found[image, 1, :, 5], [-1, -0.5, 0, 0.5, 1])
+        np.testing.assert_allclose(found[image, :, :, 4] - found[image, :, :1, 4], 0)
+        np.testing.assert_allclose(found[image, :, :, 5] - found[image, :1, :, 5], 0)
 
 
 def test_pixels_of_the_compact_encoder_are_centred():

@@ -81,17 +81,17 @@ def decoder(posterior=None, **arguments):
     )
 
 
-def network(posterior=None, feature_dropout=0.0, trainable=True, **arguments):
+def network(posterior=None, feature_dropout=0.0, trainable=True, image_as="input", **arguments):
     keras.utils.set_random_seed(4)
     encoder = build_encoder("compact", SIZE, trainable=trainable, width=2)
-    made = CaptionNetwork(encoder, decoder(posterior, **arguments), feature_dropout)
+    made = CaptionNetwork(encoder, decoder(posterior, **arguments), feature_dropout, image_as)
     made.build()
     return made
 
 
 def captioning_model(posterior="wide", optimizer=None, rows=6, run_eagerly=False, **arguments):
     """A compiled model; the posterior is wide or, with None, a point mass."""
-    parts = ("feature_dropout", "trainable", "dropout", "init_range", "units")
+    parts = ("feature_dropout", "trainable", "image_as", "dropout", "init_range", "units")
     of_network = {name: arguments.pop(name) for name in parts if name in arguments}
     posterior = MeanFieldNormal((0.3, 0.6)) if posterior == "wide" else posterior
     model = BayesianModel(network(posterior, **of_network), **{"training_rows": rows, "seed": 3, **arguments})

@@ -16,7 +16,7 @@ from captioning_models import (
     words_of,
 )
 
-from tfp_bayesrnn import BayesianModel, PosteriorSharpening
+from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
 from tfp_bayesrnn.loop import Hooks, Loop
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.encoder import build_encoder
@@ -25,9 +25,9 @@ from zoo.captioning.network import CaptionNetwork
 B, K, T, V = 3, 2, 5, len(VOCABULARY)
 
 
-@pytest.fixture(scope="module")
-def net():
-    return network()
+@pytest.fixture(scope="module", params=["input", "state"])
+def net(request):
+    return network(image_as=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,11 @@ def logits(net, inputs):
 def test_shapes(net, inputs, logits):
     assert logits.shape == (B, K, T, V)
     assert net.compute_output_shape({"image": (B, SIZE, SIZE, 3), "words": (B, K, T)}) == (B, K, T, V)
-    assert net.features(inputs).shape == (B, 16)
+    assert net.features(inputs).shape == (B, 32)
 
 
 def test_by_hand(net, inputs, logits):
-    """One caption after the other: the image's vector in the place of a first word, then the words."""
+    """One caption after the other: the image's vector as first input or as LSTM state, then the words."""
     decoder, features = net.decoder, net.encoder(inputs["image"], training=False)
     kernel, bias = net.projection.get_weights()
     vectors = (features @ kernel + bias).numpy()
@@ -57,8 +57,14 @@ def test_by_hand(net, inputs, logits):
     for image in range(B):
         for caption in range(K):
             words = inputs["words"][image, caption]
-            sequence = tf.concat([vectors[image, None], decoder.embedding(words)], axis=0)
-            hidden = lstm(sequence[None])[:, 1:]  # What follows the image itself is no prediction.
+            vector, embedded = vectors[image, None], decoder.embedding(words)
+            if net.image_as == "input":
+                sequence = tf.concat([vector, embedded], axis=0)
+                hidden = lstm(sequence[None])[:, 1:]  # What follows the image itself is no prediction.
+            else:
+                assert vector.shape == (1, 2 * lstm.units)
+                state = [np.tanh(vector[:, : lstm.units]), vector[:, lstm.units :]]
+                hidden = lstm(embedded[None], initial_state=state)
             expected = decoder.softmax(hidden)[0]
             np.testing.assert_allclose(logits[image, caption], expected, atol=1e-5)
 
@@ -124,6 +130,24 @@ def test_feature_dropout_is_of_training_only(inputs):
     np.testing.assert_allclose(dropping(inputs), plain(inputs), atol=1e-6)
     first, second = (dropping(inputs, training=True).numpy() for _ in range(2))
     assert np.abs(first - second).max() > 1e-3
+
+
+def test_states_of_several_layers():
+    """Each layer starts from a part of its own."""
+    net = network(image_as="state", layers=2)
+    vector = np.random.default_rng(0).normal(size=(B, 20)).astype(np.float32)
+    state = net.decoder.state_from(vector)
+    expected = [vector[:, first : first + 5] for first in (0, 5, 10, 15)]
+    np.testing.assert_allclose(
+        state, [[np.tanh(expected[0]), expected[1]], [np.tanh(expected[2]), expected[3]]]
+    )
+    assert net.projection.units == 20
+    assert net({"image": pixels(B), "words": words_of(B, K, T)}).shape == (B, K, T, V)
+
+
+def test_another_way_to_start_is_refused():
+    with pytest.raises(InputError, match="unknown image_as 'word'"):
+        network(image_as="word")
 
 
 class TestAsABayesianModel:
@@ -234,10 +258,11 @@ class TestAsABayesianModel:
                 float(model.posterior.kl(model.posterior.mean()))
             )
 
-    def test_half_precision(self, inputs, logits):
+    def test_half_precision(self, net, inputs, logits):
         keras.utils.set_random_seed(4)
         encoder = build_encoder("compact", SIZE, width=2)
-        half = CaptionNetwork(encoder, decoder(dtype="mixed_bfloat16"), dtype="mixed_bfloat16")
+        parts = {"image_as": net.image_as, "dtype": "mixed_bfloat16"}
+        half = CaptionNetwork(encoder, decoder(dtype="mixed_bfloat16"), **parts)
         half.build()
         found = half(inputs)
         assert found.dtype == tf.bfloat16
@@ -246,7 +271,7 @@ class TestAsABayesianModel:
 
 def with_features(count):
     inputs, targets, weights = minibatch(count)
-    features = np.random.default_rng(1).normal(size=[count, 16]).astype(np.float32)
+    features = np.random.default_rng(1).normal(size=[count, 32]).astype(np.float32)
     return {"features": features, "words": inputs["words"]}, targets, weights
 
 

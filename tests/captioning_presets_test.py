@@ -56,6 +56,7 @@ PUBLISHED = {
     "model.units": 512,
     "model.layers": 1,
     "model.init_range": 0.08,
+    "model.image_as": "input",
     "train.batch": 32,
     "train.optimizer": "sgd",
     "train.learning_rate": 2.0 / 57,  # A loss summed over an image's words, not their mean.
@@ -131,6 +132,7 @@ BAD = [
     ("model.tied", "no", "true or false"),
     ("model.dropout", 1.0, r"a number in \[0, 1\)"),
     ("model.feature_dropout", 1.0, r"a number in \[0, 1\)"),
+    ("model.image_as", "word", "one of input, state"),
     ("prior.granularity", "layer", "one of row, weight, tensor"),
     ("train.batch", 0, WHOLE),
     ("train.optimizer", "rmsprop", "one of sgd, adam"),

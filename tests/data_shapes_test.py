@@ -59,7 +59,7 @@ def test_sizes_and_speed():
     for split, count in IMAGES.items():
         found = getattr(data, split)
         assert len(found.names) == len(found.references) == len(found.images) == count
-        assert found.images.name(3) == found.names[3] == f"builtin_shapes/{split}/0003.png"
+        assert found.images.name(3) == found.names[3] == f"builtin_shapes/{split}/00003.png"
         assert {len(set(references)) for references in found.references} == {5}
         assert {decode(found.images.read(index), "x").shape for index in range(count)} == {
             (CANVAS, CANVAS, 3)
@@ -155,7 +155,7 @@ def test_shapes_have_their_areas(shape, radius):
 
 
 def test_held_out_combinations_are_not_in_training_and_their_words_are():
-    for split, kinds in (("train", {None: 2400}), ("valid", {None: 150, "colour": 75, "relation": 75})):
+    for split, kinds in (("train", {None: 9600}), ("valid", {None: 150, "colour": 75, "relation": 75})):
         assert Counter(map(held_out, scenes(split))) == kinds
     test = [held_out(shown) for shown in scenes("test")]
     assert Counter(test) == {None: 150, "colour": 75, "relation": 75}

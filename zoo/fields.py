@@ -155,6 +155,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         **_MODEL,
         "model.unit_forget_bias": _FLAG,
         "model.feature_dropout": _RATE,
+        "model.image_as": _choice(*captioning.IMAGE_AS),
         **_DISTRIBUTIONS,
         **_TRAIN,
         "train.optimizer": _choice(*OPTIMIZERS),

@@ -61,6 +61,12 @@ class Images:
 
 def fit(pixels: tf.Tensor, size: int) -> tf.Tensor:
     """An image uint8 [H, W, 3] as uint8 [S, S, 3], whatever its proportions; one of that size stays."""
+    is_right = tf.reduce_all(tf.equal(tf.shape(pixels), [size, size, 3]))
+    resized = tf.cond(is_right, lambda: pixels, lambda: _resized(pixels, size))
+    return tf.ensure_shape(resized, [size, size, 3])
+
+
+def _resized(pixels: tf.Tensor, size: int) -> tf.Tensor:
     pixels = tf.image.resize(pixels, [size, size], antialias=True)
     return tf.saturate_cast(tf.round(pixels), tf.uint8)
 

@@ -40,6 +40,24 @@ class ImageScaling(keras.layers.Layer):
         return {**super().get_config(), "module": self.module}
 
 
+@keras.saving.register_keras_serializable("zoo")
+class Coordinates(keras.layers.Layer):
+    """Adds two channels to images: row and column, -1 to 1 (Liu et al., 2018, "CoordConv").
+
+    What stands left of what is lost by pooling otherwise.
+    """
+
+    def call(self, images):
+        """[B, H, W, C] to [B, H, W, C + 2]."""
+        places = [tf.cast(tf.linspace(-1.0, 1.0, size), images.dtype) for size in images.shape[1:3]]
+        grid = tf.stack(tf.meshgrid(*places, indexing="ij"), axis=-1)[tf.newaxis]
+        return tf.concat([images, tf.repeat(grid, tf.shape(images)[0], axis=0)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        """[B, H, W, C + 2]."""
+        return (*input_shape[:-1], input_shape[-1] + 2)
+
+
 def applications() -> dict[str, str]:
     """The networks of `keras.applications`: name -> module, such as "InceptionV3" -> "inception_v3"."""
     found = {}
@@ -97,10 +115,13 @@ def _dtype_policy(dtype: str | keras.DTypePolicy) -> Iterator[None]:
 
 
 def _compact(image_size: int, width: int) -> keras.Model:
-    """Stages that halve the picture and double the channels, the last three with a residual block."""
+    """Stages that halve the picture and double the channels, the last three with a residual block.
+
+    The vector has the channels' averages and maxima: a small thing is lost in an average.
+    """
     layers = keras.layers
     images = keras.Input((image_size, image_size, 3))
-    x = ImageScaling(name="scaling")(images)
+    x = Coordinates(name="coordinates")(ImageScaling(name="scaling")(images))
     for stage in range(4):
         channels = width * 2**stage
         x = layers.Conv2D(channels, 5 if stage == 0 else 3, 2, padding="same", use_bias=False)(x)
@@ -108,7 +129,8 @@ def _compact(image_size: int, width: int) -> keras.Model:
         if stage > 0:
             inner = layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
             x = layers.Activation("relu")(x + layers.BatchNormalization()(inner))
-    return keras.Model(images, layers.GlobalAveragePooling2D()(x), name=COMPACT)
+    pooled = [layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)]
+    return keras.Model(images, layers.Concatenate()(pooled), name=COMPACT)
 
 
 def _application(name: str, module: str, image_size: int, weights: str | None) -> keras.Model:

@@ -33,7 +33,9 @@ def build_model(
             dtype,
         )
         decoder = build_network(config, vocabulary_size)
-        return CaptionNetwork(encoder, decoder, config.model.feature_dropout, dtype=dtype)
+        return CaptionNetwork(
+            encoder, decoder, config.model.feature_dropout, config.model.image_as, dtype=dtype
+        )
 
     return assemble(config, build, training_images, steps_per_epoch)
 

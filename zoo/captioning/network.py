@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import Dropout
+from tfp_bayesrnn.errors import unknown_name
+from zoo.captioning.presets import IMAGE_AS
 from zoo.language_model.network import LanguageModelNetwork
 
 
@@ -13,17 +15,23 @@ from zoo.language_model.network import LanguageModelNetwork
 class CaptionNetwork(keras.Model):
     """{"image" or "features", "words" [B, K, T]} -> logits [B, K, T, V] of each caption's next word.
 
-    An encoder makes a vector [B, F] of an image, a dense layer makes it as long as a word's, and in the place
-    of a first word it starts the decoder's LSTM, once for all K captions of the image. The decoder is a
-    language model like any other, and what of it is Bayesian is its own affair; encoder and dense layer never
-    are. The vector is normalised (Ba et al., 2016): without that, training to make it heard above the words
-    lets it grow until it saturates the gates.
+    An encoder makes a vector [B, F] of an image and a dense layer makes it what starts the decoder's LSTM,
+    once for all K captions of the image: "input", the first input, in the place of a word (Vinyals et al.,
+    2015); or "state", the states themselves, from which an encoder that is not trained yet learns sooner. The
+    decoder is a language model like any other, and what of it is Bayesian is its own affair; encoder and
+    dense layer never are. What starts the LSTM is normalised (Ba et al., 2016): without that, training to
+    make it heard above the words lets it grow until it saturates the gates.
 
     Instead of images the network takes the encoder's "features" [B, F] too.
     """
 
     def __init__(
-        self, encoder: keras.Model, decoder: LanguageModelNetwork, feature_dropout: float = 0.0, **kwargs
+        self,
+        encoder: keras.Model,
+        decoder: LanguageModelNetwork,
+        feature_dropout: float = 0.0,
+        image_as: str = "input",
+        **kwargs,
     ):
         """Builds the network.
 
@@ -31,15 +39,21 @@ class CaptionNetwork(keras.Model):
           encoder: images [B, S, S, 3] to features [B, F].
           decoder: the language model.
           feature_dropout: rate on the features.
+          image_as: "input" or "state".
           **kwargs: of `keras.Model`.
+
+        Raises:
+          InputError: for another `image_as`.
         """
         super().__init__(**kwargs)
+        if image_as not in IMAGE_AS:
+            raise unknown_name("image_as", image_as, IMAGE_AS)
+        self.image_as = image_as
         self.encoder = encoder
         self.decoder = decoder
         self.feature_dropout = Dropout(feature_dropout, dtype=self.dtype_policy)
-        self.projection = keras.layers.Dense(
-            decoder.embedding.output_dim, dtype=self.dtype_policy, name="projection"
-        )
+        size = decoder.embedding.output_dim if image_as == "input" else sum(decoder.state_sizes)
+        self.projection = keras.layers.Dense(size, dtype=self.dtype_policy, name="projection")
         self.normalization = keras.layers.LayerNormalization(dtype=self.dtype_policy, name="normalization")
 
     def build(self, input_shape=None):
@@ -72,7 +86,9 @@ class CaptionNetwork(keras.Model):
         """The decoder's state after the image and before the first word."""
         features = tf.cast(self.feature_dropout(features, training=training), self.compute_dtype)
         vectors = self.normalization(self.projection(features))
-        return self.decoder.start(vectors, training=training)
+        if self.image_as == "input":
+            return self.decoder.start(vectors, training=training)
+        return self.decoder.state_from(vectors)
 
     def compute_output_shape(self, input_shape):
         """[B, K, T, V]."""
@@ -86,6 +102,7 @@ class CaptionNetwork(keras.Model):
             "encoder": serialize(self.encoder),
             "decoder": serialize(self.decoder),
             "feature_dropout": self.feature_dropout.rate,
+            "image_as": self.image_as,
         }
 
     @classmethod

@@ -24,7 +24,7 @@ from zoo.data.photos import PhotoBytes
 from zoo.data.shape_captions import captions
 from zoo.data.shape_scenes import COLOURS, CONTAINERS, SHAPES, Scene, Thing, draw, relation
 
-IMAGES = {"train": 2_400, "valid": 300, "test": 300}
+IMAGES = {"train": 9_600, "valid": 300, "test": 300}
 CAPTIONS_PER_IMAGE = 5
 
 HELD_OUT_PAIRS = frozenset(
@@ -63,7 +63,7 @@ def builtin_shapes() -> dict[str, CaptionSplit]:
     """The three splits; drawings are made when they are read."""
     splits = {}
     for split in IMAGES:
-        names = tuple(f"builtin_shapes/{split}/{number:04}.png" for number in range(IMAGES[split]))
+        names = tuple(f"builtin_shapes/{split}/{number:05}.png" for number in range(IMAGES[split]))
         splits[split] = CaptionSplit(names, _references(split), PhotoBytes(names, _Drawings(scenes(split))))
     return splits
 

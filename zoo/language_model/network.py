@@ -179,6 +179,16 @@ class LanguageModelNetwork(keras.Model):
         """Zeros: [h, c] of each LSTM layer."""
         return [layer.get_initial_state(batch_size) for layer in self.recurrent]
 
+    @property
+    def state_sizes(self) -> list[int]:
+        """Units of h and c of each LSTM layer."""
+        return [size for layer in self.recurrent for size in layer.cell.state_size]
+
+    def state_from(self, vectors):
+        """[B, sum of `state_sizes`] as the LSTM states: h, which is an output, goes through tanh."""
+        parts = iter(tf.split(vectors, self.state_sizes, axis=-1))
+        return [[tf.tanh(hidden), cell] for hidden, cell in zip(parts, parts, strict=True)]
+
     def start(self, vectors, training=False):
         """The LSTM states after one step whose input is `vectors` [B, embedding units], not a word's."""
         zeros = self.get_initial_state(tf.shape(vectors)[0])
@@ -238,7 +248,8 @@ def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
     """The network of a resolved configuration (`zoo.presets`)."""
     bayesian = config.method in presets.BAYESIAN_METHODS
     posterior, settings = config.posterior, config.model.to_dict()
-    settings.pop("feature_dropout", None)  # Of a captioning network, not of the decoder in it.
+    for field in ("feature_dropout", "image_as"):
+        settings.pop(field, None)  # Of a captioning network, not of the decoder in it.
     return LanguageModelNetwork(
         vocabulary_size,
         **settings,
