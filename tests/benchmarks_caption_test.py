@@ -3,9 +3,9 @@
 import numpy as np
 from captioning_models import MAX_WORDS, SIZE, VOCABULARY, captioning_model
 
-from benchmarks import caption_uncertainty
+from benchmarks import caption_uncertainty, shapes_truth
 from zoo.captioning.captioner import Captioner
-from zoo.data.shapes import builtin_shapes
+from zoo.data.shapes import builtin_shapes, held_out, scenes
 
 
 def test_other_images():
@@ -39,4 +39,28 @@ def test_the_table():
     row |= {"auroc_95": [0.5, 1.0], "mean": 1.5, "mean_of_test": 0.25}
     assert caption_uncertainty.table([row]).splitlines()[-1] == (
         "| 3 noise | mean | mutual information | 1.500 | 0.250 | 0.750 (0.500 to 1.000) |"
+    )
+
+
+def test_references_are_true_and_those_of_other_drawings_hardly_ever():
+    shown, references = scenes("test"), builtin_shapes()["test"].references
+    own = shapes_truth.shares_of_truth(shown, [captions[0] for captions in references])
+    assert own == dict.fromkeys(("all", *shapes_truth.KINDS), 1.0)
+    others = [references[place - 4][1] for place in range(len(shown))]
+    assert 0.0 <= shapes_truth.shares_of_truth(shown, others)["all"] < 0.05
+    some = [captions[0] if held_out(one) else () for one, captions in zip(shown, references, strict=True)]
+    assert list(shapes_truth.shares_of_truth(shown, some).values()) == [0.5, 0.0, 1.0, 1.0]
+
+
+def test_drawings_as_files(tmp_path):
+    shapes_truth.write_drawings(str(tmp_path / "drawings"), 3)
+    images = builtin_shapes()["test"].images
+    found = sorted((tmp_path / "drawings").iterdir())
+    assert [path.read_bytes() for path in found] == [images.read(place) for place in range(3)]
+
+
+def test_the_table_of_truth():
+    row = {"all": 0.5, "seen in training": 0.75, "new colour of a shape": 0.25, "new relation": 0.0}
+    assert shapes_truth.table({"shapes_demo_bbb": row}).splitlines()[2] == (
+        "| `shapes_demo_bbb` | 50.0 | 75.0 | 25.0 | 0.0 |"
     )

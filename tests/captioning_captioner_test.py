@@ -14,7 +14,7 @@ from zoo.captioning.captioner import FORBIDDEN, Captioner, score_words
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, encode_captions
 
 B, MAX_WORDS, SAMPLES, SEED = 5, 6, 3, 11
-IMAGES = {"features": np.random.default_rng(2).normal(size=(B, 16)).astype(np.float32)}
+IMAGES = {"features": np.random.default_rng(2).normal(size=(B, 32)).astype(np.float32)}
 TAUGHT = (
     ("a", "red", "dog", "runs"),
     ("dog",),

@@ -33,6 +33,10 @@ TINY = {
     "evaluate.batch": 3,
     "evaluate.beam": 2,
     "model.init_range": 2.0,
+    "model.image_as": "input",
+    # So unsure that draws differ.
+    "posterior.recurrent_scale_range": (0.25, 0.5),
+    "posterior.other_scale_range": (0.5, 1.0),
 }
 VOCABULARY = caption_vocabulary([tuple("a small large red blue green circle square star".split())] * 2)
 

@@ -236,7 +236,7 @@ class TestAsABayesianModel:
             assert (variable.numpy() != value).any(), variable.path
 
     def test_a_loop_over_features(self, tmp_path):
-        features = np.random.default_rng(0).normal(size=[8, 16]).astype(np.float32)
+        features = np.random.default_rng(0).normal(size=[8, 32]).astype(np.float32)
         features[3] = np.nan
         batches = CaptionBatches(split_of(8), VOCABULARY, 4, SIZE, MAX_WORDS, features=lambda: features)
         model = captioning_model(rows=8, trainable=False)
@@ -245,13 +245,15 @@ class TestAsABayesianModel:
 
     def test_saved_and_loaded(self, tmp_path, inputs):
         for trainable in (True, False):
-            model = captioning_model(feature_dropout=0.2, trainable=trainable, run_eagerly=True)
+            how = {"image_as": "state" if trainable else "input", "trainable": trainable}
+            model = captioning_model(feature_dropout=0.2, run_eagerly=True, **how)
             model.update(minibatch())
             model.save(tmp_path / "model.keras")
             loaded = keras.saving.load_model(tmp_path / "model.keras")
             assert isinstance(loaded, BayesianModel)
             np.testing.assert_array_equal(loaded.network(inputs), model.network(inputs))
             assert loaded.network.feature_dropout.rate == 0.2
+            assert loaded.network.image_as == model.network.image_as
             assert len(loaded.trainable_variables) == len(model.trainable_variables)
             assert float(loaded.posterior.kl(loaded.posterior.mean())) == pytest.approx(
                 float(model.posterior.kl(model.posterior.mean()))

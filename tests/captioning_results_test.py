@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from captioning_models import MAX_WORDS, SIZE, VOCABULARY, captioning_model, split_of
 
-from zoo.captioning import selective
+from tfp_bayesrnn import uncertainty
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.captioner import Captioner, Captions, Words
 from zoo.captioning.results import caption_split, summary, what_uncertainty_says
@@ -33,15 +33,17 @@ def test_what_uncertainty_says():
     assert set(found) == {"mean_cider", "best_area", "entropy", "negative_log_probability"}
     assert found["mean_cider"] == pytest.approx(cider.mean())
     best = np.mean([cider[:kept].mean() for kept in (1, 2, 3, 4)])
-    assert found["best_area"] == pytest.approx(selective.area_under_risk_coverage(-cider, cider))
+    assert found["best_area"] == pytest.approx(uncertainty.area_under_risk_coverage(-cider, cider))
     assert found["best_area"] == pytest.approx(best, abs=0.05)
     entropy = found["entropy"]
     assert entropy["rank_correlation"] == pytest.approx(-1.0)
     assert entropy["area"] == pytest.approx(found["best_area"])
+    kept = [1, 1, 2, 2, 2, 3, 3, 4, 4, 4]  # The least uncertain of the four.
+    assert entropy["curve"] == pytest.approx([cider[:count].mean() for count in kept])
     low, high = entropy["rank_correlation_95"]
     assert -1.0 <= low <= high <= 1.0
     per_word = np.array([2.0, 1.0, 2.0, 3.0])
-    expected = selective.rank_correlation(per_word, cider)
+    expected = uncertainty.rank_correlation(per_word, cider)
     assert found["negative_log_probability"]["rank_correlation"] == pytest.approx(expected)
 
 

@@ -49,8 +49,8 @@ def test_the_same_everywhere(splits):
             pixels.update(decode(split.images.read(index), split.names[index]).tobytes())
         for references in split.references:
             text.update("\n".join(map(" ".join, references)).encode())
-    assert text.hexdigest() == "3b81d1f17411353795215f2ab4d320fbe50c88a940d96746e1c769768a1d750c"
-    assert pixels.hexdigest() == "918bbeef134973c58e354d8749b3e5f4346ec467ef88636484040e406b45b5ab"
+    assert text.hexdigest() == "c963b8439e587a0fd6fe31ffcbce9cae80227edaeae3ef1cedf6014ad8ab80ca"
+    assert pixels.hexdigest() == "8ec7bfe9cfda8e2402d5bdc6a8e07adadb5b966c2956b86b3657795b12b49853"
 
 
 def test_sizes_and_speed():
