@@ -20,8 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from tfp_bayesrnn import uncertainty
 from tfp_bayesrnn.errors import InputError
-from zoo.captioning import selective
 from zoo.captioning.batches import fit
 from zoo.captioning.captioner import Captioner, Captions
 from zoo.captioning.experiment import Experiment
@@ -84,14 +84,14 @@ def compare(experiment: Experiment, others: dict[str, np.ndarray], samples: int)
             found = caption_images(captioner, images, batches.batch)
             for signal in SIGNALS if count else SIGNALS[:1]:
                 pair = found.uncertainty(signal), own.uncertainty(signal)
-                low, high = selective.bootstrap_interval(selective.auroc, *pair, paired=False)
+                low, high = uncertainty.bootstrap_interval(uncertainty.auroc, *pair, paired=False)
                 rows.append(
                     {
                         "images": name,
                         "count": len(images),
                         "weights": f"average over {count} samples" if count else "mean",
                         "signal": signal,
-                        "auroc": float(selective.auroc(*pair)),
+                        "auroc": float(uncertainty.auroc(*pair)),
                         "auroc_95": [float(low), float(high)],
                         "mean": float(np.mean(pair[0])),
                         "mean_of_test": float(np.mean(pair[1])),

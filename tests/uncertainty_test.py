@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 from sklearn.metrics import roc_auc_score
 
-from zoo.captioning.selective import (
+from tfp_bayesrnn.uncertainty import (
     area_under_risk_coverage,
     auroc,
     bootstrap_interval,
