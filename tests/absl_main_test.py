@@ -23,24 +23,17 @@ TRAIN = ("--mode=train", "--preset=demo_bbb", "--workdir=w")
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir, machine), of captions others."""
+    """Stands in for zoo.commands; collects (mode, config, workdir, data_dir, machine, given)."""
     received = []
 
-    def run(mode, config, workdir, data_dir, machine=None):
+    def run(mode, config, workdir, data_dir, machine=None, **given):
         received.append(
             types.SimpleNamespace(
-                mode=mode, config=config, workdir=workdir, data_dir=data_dir, machine=machine
+                mode=mode, config=config, workdir=workdir, data_dir=data_dir, machine=machine, given=given
             )
         )
 
-    def caption(config, workdir, images, output, machine):
-        received.append(
-            types.SimpleNamespace(
-                config=config, workdir=workdir, images=images, output=output, machine=machine
-            )
-        )
-
-    monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run, caption=caption))
+    monkeypatch.setitem(sys.modules, "zoo.commands", types.SimpleNamespace(run=run))
     return received
 
 
@@ -157,10 +150,10 @@ def test_caption(calls, captioning, tmp_path):
     assert main(*captioning, *images, "--num_samples=4", "--config.evaluate.beam=5") == 0
     assert main(*captioning, "--images=a.png", "--output=sheet.png", "--deterministic") == 0
     first, second = calls
-    assert (first.workdir, first.images, first.output) == (str(tmp_path), ["a.png,b", "c/*.png"], None)
+    assert (first.workdir, first.given) == (str(tmp_path), {"images": ["a.png,b", "c/*.png"]})
     assert (first.config.evaluate.num_samples, first.config.evaluate.beam) == (4, 5)
     assert first.config.is_locked
-    assert (second.images, second.output) == (["a.png"], "sheet.png")
+    assert second.given == {"images": ["a.png"], "output": "sheet.png"}
     assert [call.machine for call in calls] == [Machine("default"), Machine("default", 1, True)]
 
 
@@ -182,8 +175,52 @@ def test_caption_refuses(calls, captioning, capsys):
     assert not calls
 
 
+def test_generate(calls, tmp_path):
+    """The seed is that of the texts; the run keeps its own."""
+    Workdir(tmp_path).claim(presets.get_preset("demo_bbb"))
+    arguments = ("--mode=generate", f"--workdir={tmp_path}", "--prompt=the dog", "--prompt", "a cat")
+    more = ("--top_k=5", "--temperature=0.7", "--draw_per_continuation", "--seed=3", "--num_samples=4")
+    assert main(*arguments, *more) == 0 and main(*arguments[:2]) == 0
+    first, second = calls
+    assert first.given == {
+        "prompt": ["the dog", "a cat"],
+        "top_k": 5,
+        "temperature": 0.7,
+        "draw_per_continuation": True,
+        "seed": 3,
+    }
+    assert (first.config.seed, first.config.evaluate.num_samples) == (0, 4)
+    assert second.given == {}
+
+
+def test_uncertainty(calls, tmp_path):
+    """Its workdir need not be that of a run."""
+    arguments = ("--mode=uncertainty", f"--workdir={tmp_path / 'new'}", "--compare=a", "--compare=b")
+    assert main(*arguments, "--num_samples=3", "--data=ptb", "--data_dir=d", "--rows=20") == 0
+    (call,) = calls
+    assert call.config is None and call.data_dir == "d" and call.machine == Machine("default")
+    assert call.given == {"compare": ["a", "b"], "samples": 3, "data": "ptb", "rows": 20}
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "given"),
+    [
+        ("prune", ["--prune=0.8"], {"prune": 0.8}),
+        ("export", ["--prune=0.8", "--format=float16"], {"prune": 0.8, "format": "float16"}),
+        ("export", ["--weights=mean", "--output=o"], {"weights": "mean", "output": "o"}),
+        ("report", ["--output=page.html"], {"output": "page.html"}),
+        ("report", [], {}),
+    ],
+)
+def test_modes_of_a_finished_run(calls, tmp_path, mode, flags, given):
+    Workdir(tmp_path).claim(presets.get_preset("demo_bbb"))
+    assert main(f"--mode={mode}", f"--workdir={tmp_path}", *flags) == 0
+    (call,) = calls
+    assert (call.mode, call.given, call.config.preset) == (mode, given, "demo_bbb")
+
+
 BAD = {
-    "no mode": ([], "--mode is needed: one of list, train, evaluate, caption"),
+    "no mode": ([], "--mode is needed: one of list, train, evaluate, caption, generate"),
     "images to train on": (
         [*TRAIN, "--images=a.png"],
         "--images is for --mode=caption, not for --mode=train",
@@ -193,7 +230,16 @@ BAD = {
         ["--mode=evaluate", "--workdir=w", "--images=a.png"],
         "not for --mode=evaluate",
     ),
-    "output": ([*TRAIN, "--output=a.png"], "--output is for --mode=caption, not for --mode=train"),
+    "output": ([*TRAIN, "--output=a.png"], "--output is for --mode=caption or --mode=generate or"),
+    "a fraction to evaluate": (
+        ["--mode=evaluate", "--workdir=w", "--prune=0.5"],
+        "--prune is for --mode=prune or --mode=export, not for --mode=evaluate",
+    ),
+    "a text's length": ([*TRAIN, "--max_words=some"], "--max_words=some is not accepted"),
+    "fields of a benchmark": (
+        ["--mode=uncertainty", "--workdir=w", "--config.seed=1"],
+        "unknown flag '--config.seed'",
+    ),
     "no workdir to caption by": (["--mode=caption", "--images=a.png"], "--mode=caption needs --workdir=DIR"),
     "mode": (["--mode=trian"], "unknown mode 'trian': did you mean train"),
     "no preset": (["--mode=train", "--workdir=w"], "--mode=train needs --preset=NAME"),
@@ -313,7 +359,7 @@ def test_help(capsys):
     assert "--mode=train --preset=demo_bbb" in out and "--data_dir" in out
     assert "repeat this option" not in out
     assert "--mode=caption" in out and "--images " in out and "--output " in out
-    assert len(out.splitlines()) < 40
+    assert len(out.splitlines()) < 60
 
 
 def in_a_process(script, **environment):

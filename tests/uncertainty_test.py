@@ -4,13 +4,18 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from tfp_bayesrnn.uncertainty import (
     area_under_risk_coverage,
     auroc,
     bootstrap_interval,
+    brier_score,
+    decompose,
+    expected_calibration_error,
     rank_correlation,
+    reliability,
     risk_coverage,
 )
 
@@ -154,3 +159,151 @@ def test_scores_that_cannot_be_used():
 def test_bootstraps_that_cannot_be_made(samples, options, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(np.mean, *samples, **options)
+
+
+# The predictive distributions themselves.
+
+
+def random_log_probs(*shape, seed=0, scale=3.0):
+    logits = np.random.default_rng(seed).normal(size=shape) * scale
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def test_the_parts_of_uncertainty_are_scipys():
+    log_probs = random_log_probs(4, 3, 5, 11)
+    probs = np.exp(log_probs)
+    parts = decompose(log_probs)
+    total = scipy.stats.entropy(probs.mean(0), axis=-1)
+    aleatoric = scipy.stats.entropy(probs, axis=-1).mean(0)
+    np.testing.assert_allclose(parts.total, total, rtol=1e-12)
+    np.testing.assert_allclose(parts.aleatoric, aleatoric, rtol=1e-12)
+    np.testing.assert_allclose(parts.epistemic, total - aleatoric, rtol=1e-9)
+    # In float32 the two entropies, of some nats, are each right to about 1e-7 of their size.
+    single = decompose(log_probs.astype(np.float32))
+    assert single.total.dtype == tf.float32
+    np.testing.assert_allclose(single.epistemic, total - aleatoric, atol=2e-6)
+    assert decompose(tf.cast(log_probs, tf.bfloat16)).total.dtype == tf.float32
+
+
+def test_the_mutual_information_of_samples_that_disagree_and_that_agree():
+    certain = np.array([[[0.0, -np.inf]], [[-np.inf, 0.0]]])
+    parts = decompose(certain)
+    np.testing.assert_allclose(parts.total, [math.log(2.0)], rtol=1e-12)
+    np.testing.assert_array_equal(parts.aleatoric, [0.0])
+    np.testing.assert_allclose(parts.epistemic, [math.log(2.0)], rtol=1e-12)
+    same = np.repeat(random_log_probs(1, 6, 9).astype(np.float32), 7, axis=0)
+    epistemic = decompose(same).epistemic.numpy()
+    assert np.all(epistemic >= 0.0) and epistemic.max() < 2e-6
+    one = decompose(random_log_probs(1, 6, 9))
+    np.testing.assert_array_equal(one.epistemic, np.zeros(6))
+    np.testing.assert_array_equal(one.total, one.aleatoric)
+
+
+def test_uncertainty_is_the_same_compiled():
+    log_probs = random_log_probs(3, 4, 50).astype(np.float32)
+    compiled = tf.function(decompose, jit_compile=True)(log_probs)
+    for one, other in zip(compiled, decompose(log_probs), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_uncertainty_needs_samples_and_classes():
+    with pytest.raises(ValueError, match=r"of shape \[S, \.\.\., V\]\. Received: shape=\(3,\)"):
+        decompose([0.0, -1.0, -2.0])
+
+
+def test_briers_score_is_the_squared_distance_from_what_came():
+    log_probs = random_log_probs(5, 7, 13)
+    log_probs[0, 0] = [0.0] + [-np.inf] * 12
+    targets = np.random.default_rng(1).integers(13, size=(5, 7))
+    targets[0, 0] = 3
+    expected = np.sum((np.exp(log_probs) - np.eye(13)[targets]) ** 2, axis=-1)
+    np.testing.assert_allclose(brier_score(log_probs, targets), expected, rtol=1e-12)
+    assert expected[0, 0] == 2.0
+    single = tf.function(brier_score, jit_compile=True)(log_probs.astype(np.float32), targets)
+    np.testing.assert_allclose(single, expected, atol=1e-5)
+
+
+# Calibration.
+
+
+def judged(count, seed=0, power=1.0):
+    """Predictions that are right with probability confidence ** power: calibrated where it is 1."""
+    generator = np.random.default_rng(seed)
+    confidence = generator.uniform(0.05, 1.0, size=count)
+    return confidence, generator.uniform(size=count) < confidence**power
+
+
+@pytest.mark.parametrize("equal_mass", [False, True])
+def test_calibrated_predictions_have_no_calibration_error(equal_mass):
+    confidence, correct = judged(200_000)
+    diagram = reliability(confidence, correct, equal_mass=equal_mass)
+    # Of a bin's accuracy the standard error is at most half of 1 / sqrt(200,000 / 15).
+    assert 0.0 < diagram.error < 0.5 / math.sqrt(200_000 / 15)
+    # Right with probability c^2 at confidence c: the error is the mean of c - c^2.
+    confidence, correct = judged(200_000, power=2.0)
+    known = float(np.mean(confidence - confidence**2))
+    error = reliability(confidence, correct, bins=100, equal_mass=equal_mass).error
+    assert error == pytest.approx(known, abs=4 * 0.5 / math.sqrt(200_000))
+
+
+def test_the_diagram_of_equal_widths_is_the_histogram():
+    confidence, correct = judged(5_000, seed=1)
+    confidence[:2] = 0.0, 1.0
+    diagram = reliability(confidence, correct, bins=10)
+    np.testing.assert_allclose(diagram.lower, np.arange(10) / 10)
+    np.testing.assert_allclose(diagram.upper, np.arange(1, 11) / 10)
+    for place in range(10):
+        last = confidence <= diagram.upper[place] if place == 9 else confidence < diagram.upper[place]
+        inside = (confidence >= diagram.lower[place]) & last
+        assert diagram.count[place] == inside.sum()
+        assert diagram.confidence[place] == pytest.approx(confidence[inside].mean(), rel=1e-12)
+        assert diagram.accuracy[place] == pytest.approx(correct[inside].mean(), rel=1e-12)
+    gaps = diagram.count * np.abs(diagram.accuracy - diagram.confidence)
+    assert diagram.error == pytest.approx(gaps.sum() / 5_000, rel=1e-12)
+
+
+def test_the_diagram_of_equal_masses_sorts_and_cuts():
+    confidence, correct = judged(1_000, seed=2)
+    diagram = reliability(confidence, correct, bins=8, equal_mass=True)
+    assert diagram.count.sum() == 1_000 and np.ptp(diagram.count) <= 2
+    order = np.argsort(confidence)
+    start = 0
+    for place, count in enumerate(diagram.count):
+        inside = order[start : start + count]
+        start += count
+        assert diagram.confidence[place] == pytest.approx(confidence[inside].mean(), rel=1e-9)
+        assert diagram.accuracy[place] == pytest.approx(correct[inside].mean(), rel=1e-9)
+        assert diagram.lower[place] <= confidence[inside].min() * (1 + 1e-12)
+    gaps = diagram.count * np.abs(diagram.accuracy - diagram.confidence)
+    assert diagram.error == pytest.approx(gaps.sum() / 1_000, rel=1e-9)
+
+
+def test_tfps_calibration_error_is_the_diagrams():
+    confidence, correct = judged(3_000, seed=3, power=1.7)
+    expected = reliability(confidence, correct, bins=15).error
+    assert expected_calibration_error(confidence, correct) == pytest.approx(expected, abs=1e-5)
+    assert expected_calibration_error([1.0, 1.0, 0.5], [1, 0, 1]) == pytest.approx((1.0 + 0.5) / 3, abs=1e-6)
+
+
+def test_empty_bins_count_nothing():
+    diagram = reliability([0.05, 0.95], [0, 1], bins=10)
+    assert diagram.count.tolist() == [1] + [0] * 8 + [1]
+    assert np.isnan(diagram.accuracy[1:9]).all() and np.isnan(diagram.confidence[1:9]).all()
+    assert diagram.error == pytest.approx(0.05)
+    same = reliability(np.full(40, 0.3), np.arange(40) < 12, bins=5, equal_mass=True)
+    assert same.count.sum() == 40 and np.isnan(same.accuracy).sum() == 4
+    assert same.error == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("function", [reliability, expected_calibration_error])
+def test_predictions_that_cannot_be_judged(function):
+    with pytest.raises(ValueError, match=r"bins should be at least 1\. Received: bins=0"):
+        function([0.5], [1], 0)
+    with pytest.raises(
+        ValueError, match=r"confidence should be between 0 and 1\. Received: confidence from 0\.5"
+    ):
+        function([0.5, 1.5], [1, 0])
+    with pytest.raises(ValueError, match=r"confidence and correct should have the same length"):
+        function([0.5, 0.5], [1])
+    with pytest.raises(ValueError, match="confidence should hold no NaN"):
+        function([math.nan], [1])

@@ -128,7 +128,7 @@ def reliability(
     confidence, correct = _judged(confidence, correct, bins)
     if equal_mass:
         with np.errstate(divide="ignore"):
-            logarithms = np.log(confidence)
+            logarithms = tf.constant(np.log(confidence))
         # In log space, lest rounding push the least confidence out of the first bin.
         _, accuracy, mean, count, edges, _ = tfp.stats.expected_calibration_error_quantiles(
             correct > 0, logarithms, num_buckets=bins, log_space_buckets=True

@@ -13,13 +13,21 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from zoo import interruption
+from zoo import interruption, mode_flags
 from zoo.machine import STRATEGIES, Machine
 from zoo.quiet import import_quietly
 
-MODES = ("list", "train", "evaluate", "caption")
-_ONE_DEVICE = {"evaluate": "evaluation", "caption": "captioning"}
-_OF_CAPTION = ("images", "output")
+# What a mode does, where it needs a finished run and one device.
+_OF_A_RUN = {
+    "evaluate": "evaluation",
+    "caption": "captioning",
+    "generate": "generation",
+    "uncertainty": "the benchmark",
+    "prune": "pruning",
+    "export": "the export",
+    "report": "the report",
+}
+MODES = ("list", "train", *_OF_A_RUN)
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
@@ -87,18 +95,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool(
         "deterministic", False, "the same numbers in every run, to the last bit", flag_values=defined
     )
-    flags.DEFINE_multi_string(
-        "images",
-        None,
-        "what to caption: files, directories of photos, patterns; with commas between them, or repeated",
-        flag_values=defined,
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
-        "the contact sheet of captions, a PNG (WORKDIR/captions.png)",
-        flag_values=defined,
-    )
+    mode_flags.define(defined)
     flags.DEFINE_bool("help", False, "show this", flag_values=defined, short_name="h")
     return defined
 
@@ -147,38 +144,43 @@ def _run(argv: list[str], about: str) -> None:
     _accept_only("strategy", known["strategy"].value, STRATEGIES)
     machine = Machine(known["strategy"].value, known["cpu_devices"].value, known["deterministic"].value)
     mode, preset, workdir = known["mode"].value, known["preset"].value, known["workdir"].value
-    for name in _OF_CAPTION:
-        if mode != "caption" and known[name].value is not None:
-            raise flags.Error(f"--{name} is for --mode=caption, not for --mode={mode}")
+    given = mode_flags.given(known, mode)
     _use_plain_logging()
     if mode == "list":
         _parse(known, argv)
-        importlib.import_module("zoo.commands").run(mode, None, workdir=None, data_dir=None)
+        importlib.import_module("zoo.commands").run(mode, None, None, None)
         return
 
     configs = import_quietly("zoo.config")
     if workdir is None:
         raise flags.Error(f"--mode={mode} needs --workdir=DIR, the directory of the run")
-    if mode in _ONE_DEVICE:
+    if mode in _OF_A_RUN:
         if machine.strategy not in ("auto", "default") or machine.cpu_devices > 1:
             asked = f"--strategy={machine.strategy} with --cpu_devices={machine.cpu_devices}"
-            raise flags.Error(f"{asked} is for --mode=train: {_ONE_DEVICE[mode]} runs on one device")
+            raise flags.Error(f"{asked} is for --mode=train: {_OF_A_RUN[mode]} runs on one device")
         machine = Machine("default", 1, machine.deterministic)
+    if mode == "uncertainty":  # Its workdir need not be a run's: what is compared says for itself what it is.
+        _parse(define_flags(), argv)
+        config = None
+        given |= {"samples": known["num_samples"].value, "seed": known["seed"].value}
+    elif mode in _OF_A_RUN:
         saved = importlib.import_module("zoo.workdir").Workdir(workdir, create=False).read_config()
-        config = configs.for_evaluation(saved, preset, _overrides(argv, saved))
+        overrides = _overrides(argv, saved)
+        if mode == "generate":  # The seed is of what is generated, not of the training.
+            given["seed"] = overrides.pop("seed", None)
+        config = configs.for_evaluation(saved, preset, overrides)
     else:
         if preset is None:
             raise flags.Error(f"--mode={mode} needs --preset=NAME; --mode=list shows them")
         base = importlib.import_module("zoo.presets").get_preset(preset)
         config = configs.with_overrides(base, _overrides(argv, base))
-    configs.validate(config)
+    if mode == "caption" and "images" not in given:
+        raise flags.Error("--mode=caption needs --images=PATH: a file, a directory, a pattern")
+    if config is not None:
+        configs.validate(config)
+    given = {name: value for name, value in given.items() if value is not None}
     commands = import_quietly("zoo.commands")
-    if mode == "caption":
-        if known["images"].value is None:
-            raise flags.Error("--mode=caption needs --images=PATH: a file, a directory, a pattern")
-        commands.caption(config, workdir, known["images"].value, known["output"].value, machine)
-        return
-    commands.run(mode, config, workdir=workdir, data_dir=known["data_dir"].value, machine=machine)
+    commands.run(mode, config, workdir, known["data_dir"].value, machine, **given)
 
 
 def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from zoo import presets
 from zoo.machine import Machine
 
-_TASKS = {
+_EXPERIMENTS = {
     "captioning": "zoo.captioning.experiment",
     "language_model": "zoo.language_model.experiment",
 }
+_MODELS = {"captioning": "captioning model", "language_model": "language model"}
+_OF_TASK = {"caption": "captioning", "generate": "language_model"}  # Modes of one task only.
 
 
 def run(
@@ -22,44 +24,49 @@ def run(
     workdir: str | None,
     data_dir: str | None,
     machine: Machine | None = None,
+    **given: Any,
 ) -> None:
-    """Carries out one mode; that of captions is `caption`.
+    """Carries out one mode.
 
     Args:
-      mode: "list", "train" or "evaluate".
-      config: the resolved configuration; None for "list".
+      mode: one of `zoo.command_line.MODES`.
+      config: the resolved configuration; None for "list" and "uncertainty".
       workdir: the run's directory; None for "list".
       data_dir: the data set's directory, where it needs one.
       machine: to run on; None for "list".
+      **given: the mode's own flags (`zoo.mode_flags`) that were given.
+
+    Raises:
+      InputError: the mode is of another task than the workdir's; what the mode raises.
     """
     if mode == "list":
         print(presets.table())
         return
+    _check_task(mode, config, workdir)
+    strategy = machine.start()
     # Imported here because TensorFlow takes seconds to import, and "list" does without it.
-    task = importlib.import_module(_TASKS[config.task])
-    {"train": task.train, "evaluate": task.evaluate}[mode](config, workdir, data_dir, machine.start())
+    load = importlib.import_module
+    if mode in ("train", "evaluate"):
+        getattr(load(_EXPERIMENTS[config.task]), mode)(config, workdir, data_dir, strategy)
+    elif mode == "caption":
+        load("zoo.captioning.describe").describe(config, workdir, **given)
+    elif mode == "generate":
+        load("zoo.language_model.generate").generate(config, workdir, given.pop("prompt", None), **given)
+    elif mode == "uncertainty":
+        load("zoo.uncertainty.command").run(workdir, data_dir=data_dir, **given)
+    elif mode == "prune":
+        load("zoo.pruning").prune_command(config, workdir, data_dir, strategy, given.get("prune"))
+    elif mode == "export":
+        load("zoo.exporting").export_command(config, workdir, **given)
+    elif mode == "report":
+        load("zoo.report.command").run(config, workdir, data_dir, **given)
 
 
-def caption(
-    config: ConfigDict, workdir: str, images: Sequence[str], output: str | None, machine: Machine
-) -> None:
-    """Carries out "caption": captions of photos, by the model of a workdir.
-
-    Args:
-      config: the run's configuration, resolved.
-      workdir: the run's directory.
-      images: the photos: paths of files and directories, patterns.
-      output: the contact sheet's path; None for one in the workdir.
-      machine: to run on.
-
-    Raises:
-      InputError: the model is not of this task; what `zoo.captioning.describe` raises.
-    """
-    if config.task != "captioning":
+def _check_task(mode: str, config: ConfigDict | None, workdir: str | None) -> None:
+    task = _OF_TASK.get(mode)
+    if task is not None and config.task != task:
         errors = importlib.import_module("tfp_bayesrnn.errors")
         raise errors.InputError(
-            f"--mode=caption needs the workdir of a captioning model; {workdir} is of {config.preset!r}, a "
-            f"{config.task.replace('_', ' ')}"
+            f"--mode={mode} needs the workdir of a {_MODELS[task]}; {workdir} is of {config.preset!r}, a "
+            f"{_MODELS[config.task]}"
         )
-    machine.start()
-    importlib.import_module("zoo.captioning.describe").describe(config, workdir, images, output)

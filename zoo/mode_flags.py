@@ -1,0 +1,114 @@
+"""The flags that belong to some modes only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from absl import flags
+
+_STRING, _STRINGS = flags.DEFINE_string, flags.DEFINE_multi_string
+_NUMBER, _WHOLE, _BOOL = flags.DEFINE_float, flags.DEFINE_integer, flags.DEFINE_bool
+
+
+class ModeFlag(NamedTuple):
+    """A flag, and the modes it is for. What is not given is left to the mode.
+
+    Attributes:
+      name: of the flag.
+      define: absl's function that defines it.
+      modes: the modes it is for.
+      text: of --help.
+    """
+
+    name: str
+    define: Callable
+    modes: tuple[str, ...]
+    text: str
+
+
+MODE_FLAGS = (
+    ModeFlag(
+        "images",
+        _STRINGS,
+        ("caption",),
+        "what to caption: files, directories of photos, patterns; with commas between them, or repeated",
+    ),
+    ModeFlag(
+        "output",
+        _STRING,
+        ("caption", "generate", "export", "report"),
+        "where the result goes: contact sheet (WORKDIR/captions.png), JSON lines of the texts (- for "
+        "stdout), SavedModel (WORKDIR/export), page (WORKDIR/report.html)",
+    ),
+    ModeFlag(
+        "prompt",
+        _STRINGS,
+        ("generate",),
+        "the first words of a text; - for one on each line of stdin; may be repeated",
+    ),
+    ModeFlag("max_words", _WHOLE, ("generate",), "words of a continuation at most (30)"),
+    ModeFlag("continuations", _WHOLE, ("generate",), "continuations of each prompt (1)"),
+    ModeFlag("decode", _STRING, ("generate",), "how words are chosen: sample, greedy or beam (sample)"),
+    ModeFlag("temperature", _NUMBER, ("generate",), "of sampling (1)"),
+    ModeFlag("top_k", _WHOLE, ("generate",), "sample from the most probable words only (all)"),
+    ModeFlag("top_p", _NUMBER, ("generate",), "sample from the words of this probability only (all)"),
+    ModeFlag("beam", _WHOLE, ("generate",), "beams of --decode=beam (4)"),
+    ModeFlag(
+        "draw_per_continuation", _BOOL, ("generate",), "each continuation has weights of its own, one draw"
+    ),
+    ModeFlag("allow_unk", _BOOL, ("generate",), "<unk> may be generated"),
+    ModeFlag("end_at_eos", _BOOL, ("generate",), "a continuation ends with its line"),
+    ModeFlag("color", _STRING, ("generate",), "uncertainty in colour: auto, always or never (auto)"),
+    ModeFlag(
+        "prune",
+        _NUMBER,
+        ("prune", "export"),
+        "fraction of the weights to leave out, those of the lowest |mu| / sigma",
+    ),
+    ModeFlag("format", _STRING, ("export",), "what weights are stored as: float32 or float16 (float32)"),
+    ModeFlag(
+        "weights",
+        _STRING,
+        ("export",),
+        "mean, or posterior for the scales too, which the signatures with samples need",
+    ),
+    ModeFlag(
+        "compare",
+        _STRINGS,
+        ("uncertainty",),
+        "what else to score: workdirs, Keras files, SavedModels, files of probabilities; may be repeated",
+    ),
+    ModeFlag("data", _STRING, ("uncertainty",), "the data set to score on (that of the first workdir)"),
+    ModeFlag("texts", _STRINGS, ("uncertainty",), "files of other text, out of distribution; repeated"),
+    ModeFlag("rows", _WHOLE, ("uncertainty",), "rows a text is cut into; 1 reads it as one (1)"),
+    ModeFlag("unroll", _WHOLE, ("uncertainty",), "words of a window that is read at once"),
+    ModeFlag("words", _WHOLE, ("uncertainty",), "words of each text that are taken; 0: all (0)"),
+    ModeFlag("window", _WHOLE, ("uncertainty",), "words whose mean uncertainty tells texts apart (35)"),
+)
+
+
+def define(defined: flags.FlagValues) -> None:
+    """Defines the flags, none of them given."""
+    for flag in MODE_FLAGS:
+        flag.define(flag.name, None, flag.text, flag_values=defined)
+
+
+def given(parsed: flags.FlagValues, mode: str) -> dict[str, Any]:
+    """The mode's own flags that the command line sets: name -> value.
+
+    Raises:
+      flags.Error: a flag of another mode is set.
+    """
+    found = {}
+    for flag in MODE_FLAGS:
+        value = parsed[flag.name].value
+        if value is None:
+            continue
+        if mode not in flag.modes:
+            raise flags.Error(
+                f"--{flag.name} is for {' or '.join(f'--mode={other}' for other in flag.modes)}, not for "
+                f"--mode={mode}"
+            )
+        found[flag.name] = value
+    return found

@@ -1,0 +1,136 @@
+"""The command `uncertainty`: models side by side, one table, and the files of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from tfp_bayesrnn.errors import InputError
+from zoo import progress
+from zoo.data.corpus import load_corpus
+from zoo.uncertainty.benchmark import measure
+from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
+from zoo.uncertainty.sources import Settings, open_source
+from zoo.uncertainty.streams import Stream, make_streams
+from zoo.uncertainty.table import summary
+from zoo.workdir import Workdir, explained, to_jsonable, write_whole
+
+RESULTS, FILES = "uncertainty.json", "uncertainty"
+"""What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""
+
+# Probabilities of a window, all samples and rows together, which memory holds a few times.
+_AT_ONCE = 2**26
+
+
+def run(
+    workdir: str,
+    compare: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | None = None,
+    texts: Sequence[str] = (),
+    samples: int = 10,
+    rows: int = 1,
+    unroll: int = 0,
+    words: int = 0,
+    window: int = 35,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores models on the test text and on others; writes the results and prints the table.
+
+    Args:
+      workdir: receives `uncertainty.json` and the directory `uncertainty`. If a trained language model is in
+        it, that is the first to be scored; else it is made where it does not exist.
+      compare: further models, as `zoo.uncertainty.sources` names them.
+      data: the name of the data set; None for that of the first workdir.
+      data_dir: the data set's directory, where it needs one.
+      texts: files of other text.
+      samples: S of the averages; 0: means only.
+      rows: into how many rows a text is cut; 1, of final figures, reads it as one.
+      unroll: words of a window; 0 for what the first workdir's configuration says of final figures, or 100.
+      words: how many of each text are taken; 0: all.
+      window: words whose mean uncertainty tells texts apart.
+      seed: of the draws, and of the shuffled and random words.
+
+    Returns:
+      The results, as the file has them.
+
+    Raises:
+      InputError: something of this cannot be used.
+    """
+    if window < 1:
+        raise InputError(f"windows of {window} words: accepted 1 or more")
+    directories = [path for path in (workdir, *compare) if (Path(path) / "config.json").is_file()]
+    config = Workdir(directories[0], create=False).read_config() if directories else None
+    data = data or (config.data.name if config is not None and "data" in config else None)
+    if data is None:
+        raise InputError(
+            f"workdir {workdir} holds no trained language model, and none is compared: say which data, "
+            "such as --data=ptb"
+        )
+    sources = [*([workdir] if workdir in directories else []), *compare]
+    if not sources:
+        raise InputError(f"workdir {workdir} holds no trained model: say what to score with --compare=SOURCE")
+    final = config.evaluate.get("final_unroll") if config is not None else None
+    corpus = load_corpus(data, data_dir)
+    settings = Settings(samples, seed, rows, unroll or final or 100)
+    at_once = max(samples, 1) * rows * len(corpus.vocabulary)
+    settings = dataclasses.replace(settings, unroll=min(settings.unroll, max(_AT_ONCE // at_once, 1)))
+    streams = make_streams(corpus.test, corpus.vocabulary, texts, words, seed)
+    directory = Workdir(workdir)
+    files = directory.path / FILES
+    with explained(files, "create"):
+        files.mkdir(exist_ok=True)
+    _write_streams(files / "streams.npz", streams)
+    with explained(files / "vocabulary.txt", "write"):
+        corpus.vocabulary.save(files / "vocabulary.txt")
+
+    results: dict[str, Any] = {
+        "task": "uncertainty",
+        "data": data,
+        "vocabulary": len(corpus.vocabulary),
+        "seed": seed,
+        "samples": samples,
+        "unroll": settings.unroll,
+        "window": window,
+        "streams": {
+            name: {
+                "description": stream.description,
+                "predictions": stream.predictions,
+                "unknown_words": stream.unknown,
+            }
+            for name, stream in streams.items()
+        },
+        "methods": [],
+    }
+    for source in sources:
+        for scorer in open_source(source, corpus.vocabulary, settings):
+            label = ", ".join(filter(None, (scorer.name, scorer.weights)))
+            logging.info("scoring %s", label)
+            figures = measure(scorer, streams, len(corpus.vocabulary), window, progress=progress.windows)
+            results["methods"].append({**figures, "source": source})
+    write(directory, results)
+    print(summary(results))
+    return results
+
+
+def write(directory: Workdir, results: dict[str, Any]) -> None:
+    """Writes `uncertainty.json` and the diagrams."""
+    results = to_jsonable(results)
+    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+    write_whole(directory.path / RESULTS, text)
+    files, methods = directory.path / FILES, results["methods"]
+    write_whole(files / "reliability.svg", reliability_svg(methods))
+    write_whole(files / "reliability_equal_mass.svg", reliability_svg(methods, equal_mass=True))
+    write_whole(files / "entropies.svg", entropies_svg(methods))
+
+
+def _write_streams(path: Path, streams: dict[str, Stream]) -> None:
+    """The ids of all texts, for whoever scores them with a program of their own."""
+    with explained(path, "write"), open(path, "wb") as file:
+        np.savez_compressed(file, **{name: stream.tokens for name, stream in streams.items()})

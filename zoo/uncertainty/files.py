@@ -1,0 +1,181 @@
+"""Scores of texts from files: what any program has written down of its predictions.
+
+A file, or a directory, holds for any of the texts, "test" at least, in the order of their predictions (word 2
+of the text is the first that is predicted), either
+
+* values of each prediction, [N]: "entropy" in nats and any of "log_prob" (of the word that came, nats),
+  "confidence" (the largest probability), "correct" (0 or 1: whether the most probable word came), "brier",
+  and "aleatoric" (mean entropy over samples of the weights, nats); or
+* the probabilities of all words, [N, V], or those of S samples of the weights, [S, N, V].
+
+The forms of it:
+
+    FILE.npz     arrays "test_entropy", "reversed_log_prob" ..., or "test_probabilities"
+    FILE.csv     columns "stream", "entropy" ..., a line for each prediction
+    FILE.npy     probabilities for the test text
+    DIRECTORY    test.npy, reversed.npy ...: probabilities, of which a part at a time is read
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn.errors import InputError, unknown_name
+from zoo.uncertainty.records import Records, in_order, make_records
+from zoo.uncertainty.scorers import Progress
+from zoo.uncertainty.streams import Stream
+from zoo.workdir import explained
+
+_PROBABILITIES = "probabilities"
+_POSITIONS = 256  # Of which probabilities are looked at together.
+_DAMAGE = (ValueError, EOFError, KeyError, zipfile.BadZipFile)
+
+
+class FileScorer:
+    """The scores that a file holds; see the module. It is a `Scorer`."""
+
+    def __init__(self, path: str, name: str, vocabulary_size: int):
+        """Reads the file, or finds the files of a directory.
+
+        Args:
+          path: of it.
+          name: of the model.
+          vocabulary_size: V.
+
+        Raises:
+          InputError: it cannot be read, or holds something else.
+        """
+        self.name, self.method, self.weights, self.layout = name, "from a file", "", "as in the file"
+        self._path, self._vocabulary_size = Path(path), vocabulary_size
+        self._values = _read(self._path)
+
+    def score(self, name: str, stream: Stream, progress: Progress = iter) -> Records | None:
+        """See `Scorer`.
+
+        Raises:
+          InputError: what the file says of the text cannot be.
+        """
+        values = self._values.get(name)
+        if values is None:
+            return None
+        if _PROBABILITIES in values:
+            return self._of_probabilities(name, values[_PROBABILITIES], stream, progress)
+        if "entropy" not in values:
+            raise InputError(f"{self._path} has no entropy for {name}: it is what is compared")
+        records = Records(**{field: np.asarray(value, np.float64) for field, value in values.items()})
+        for field, value in zip(records._fields, records, strict=True):
+            if value is not None:
+                self._check(name, field, value, stream)
+        return records
+
+    def _check(self, name: str, field: str, values: np.ndarray, stream: Stream) -> None:
+        if values.shape != (stream.predictions,):
+            raise InputError(
+                f"{self._path}: {field} for {name} has shape {list(values.shape)}; accepted: "
+                f"[{stream.predictions}], one value for each word after the first"
+            )
+        largest = np.log(self._vocabulary_size)
+        low, high = {
+            "entropy": (0.0, largest),
+            "aleatoric": (0.0, largest),
+            "log_prob": (-np.inf, 0.0),
+            "brier": (0.0, 2.0),
+        }.get(field, (0.0, 1.0))
+        outside = np.flatnonzero(~((values >= low - 1e-4) & (values <= high + 1e-4)))
+        if len(outside):
+            what = f"{field} of prediction {outside[0]} of {name} is {values[outside[0]]:g}"
+            raise InputError(f"{self._path}: {what}; accepted: {low:g} to {high:g}, entropies in nats")
+
+    def _of_probabilities(
+        self, name: str, probabilities: np.ndarray, stream: Stream, progress: Progress
+    ) -> Records:
+        expected = (stream.predictions, self._vocabulary_size)
+        if probabilities.ndim not in (2, 3) or probabilities.shape[-2:] != expected:
+            raise InputError(
+                f"{self._path}: probabilities for {name} have shape {list(probabilities.shape)}; accepted: "
+                f"{list(expected)}, or [samples, {expected[0]}, {expected[1]}]"
+            )
+        if probabilities.ndim == 2:
+            probabilities = probabilities[np.newaxis]
+        found = []
+        for start in progress(range(0, stream.predictions, _POSITIONS)):
+            part = tf.constant(probabilities[:, start : start + _POSITIONS].astype(np.float32))
+            sums = tf.reduce_sum(part, axis=-1)
+            if not bool(tf.reduce_all(part >= 0)) or not bool(tf.reduce_all(tf.abs(sums - 1.0) < 1e-2)):
+                raise InputError(
+                    f"{self._path}: from prediction {start} of {name} on there are values that are no "
+                    "probabilities; accepted: 0 or more, summing to 1 over the words"
+                )
+            targets = tf.constant(stream.tokens[start + 1 : start + 1 + part.shape[1]])
+            log_probs = tf.math.log(part) - tf.math.log(sums)[..., tf.newaxis]
+            fields = make_records(log_probs, targets)
+            found.append([None if field is None else field.numpy()[np.newaxis] for field in fields])
+        return in_order(found, [stream.predictions])
+
+
+def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Name of a text -> name of a field -> values."""
+    with explained(path, "read"):
+        try:
+            if path.is_dir():
+                found = {file.stem: {_PROBABILITIES: _map(file)} for file in sorted(path.glob("*.npy"))}
+            elif path.suffix == ".npy":
+                found = {"test": {_PROBABILITIES: _map(path)}}
+            elif path.suffix == ".npz":
+                with np.load(path) as arrays:
+                    found = _by_stream(path, {name: arrays[name] for name in arrays.files})
+            else:
+                found = _read_csv(path)
+        except InputError:
+            raise
+        except _DAMAGE as error:
+            raise InputError(f"cannot read {path}: {error}") from None
+    if "test" not in found:
+        raise InputError(f"{path} holds nothing for test, the text that others are compared with")
+    return found
+
+
+def _map(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def _by_stream(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    fields = (*Records._fields, _PROBABILITIES)
+    for name, values in arrays.items():
+        field = next((field for field in fields if name.endswith(f"_{field}")), None)
+        if field is None:
+            raise unknown_name(f"array in {path}", name, [f"test_{field}" for field in fields])
+        found.setdefault(name.removesuffix(f"_{field}"), {})[field] = values
+    return found
+
+
+def _read_csv(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = csv.DictReader(file)
+        columns = lines.fieldnames or []
+        for column in columns:
+            if column not in ("stream", *Records._fields):
+                raise unknown_name(f"column in {path}", column, ("stream", *Records._fields))
+        found: dict[str, dict[str, list[float]]] = {}
+        for line in lines:
+            of_stream = found.setdefault(line.get("stream") or "test", {})
+            for field in columns:
+                if field != "stream":
+                    of_stream.setdefault(field, []).append(_number(path, lines.line_num, field, line[field]))
+    return {
+        name: {field: np.array(values) for field, values in fields.items()} for name, fields in found.items()
+    }
+
+
+def _number(path: Path, line: int, field: str, text: str | None) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise InputError(f"{path}, line {line}: {field} {text!r} is not a number") from None

@@ -1,0 +1,80 @@
+"""What is kept of each prediction of a stream, so that no [N, V] probabilities need be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn import uncertainty
+
+
+class Records(NamedTuple):
+    """What a model says of the N predictions of a stream, each float64 [N]; None where it is not known.
+
+    With S samples of the weights, p is the average of theirs.
+    """
+
+    entropy: np.ndarray  # H[p], nats: the total uncertainty.
+    aleatoric: np.ndarray | None = None  # mean_s H[p_s], nats; None without samples.
+    log_prob: np.ndarray | None = None  # log p of the word that came.
+    confidence: np.ndarray | None = None  # The largest probability.
+    correct: np.ndarray | None = None  # 1 where the most probable word came, else 0.
+    brier: np.ndarray | None = None  # sum_v (p_v - [v came])^2.
+
+    @property
+    def epistemic(self) -> np.ndarray | None:
+        """The mutual information of word and weights, nats, at least 0."""
+        return None if self.aleatoric is None else np.maximum(self.entropy - self.aleatoric, 0.0)
+
+    def __len__(self) -> int:
+        return len(self.entropy)
+
+
+def make_records(log_probs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+    """The fields of `Records` for predictive distributions, in TensorFlow; can be traced and compiled.
+
+    Args:
+      log_probs: [S, ..., V], normalised.
+      targets: integers [...]: the words that came.
+
+    Returns:
+      Float32 [...] each, in the order of `Records`; None for the aleatoric part where S = 1.
+    """
+    parts, samples = uncertainty.decompose(log_probs), log_probs.shape[0]
+    # Of the target alone in log space: its probability may be less than any float32 number.
+    of_targets = tf.gather(
+        log_probs,
+        tf.tile(targets[tf.newaxis], [samples] + [1] * len(targets.shape)),
+        batch_dims=len(targets.shape) + 1,
+    )
+    log_prob = tf.reduce_logsumexp(of_targets, axis=0) - np.log(samples).astype(np.float32)
+    probs = tf.reduce_mean(tf.exp(log_probs), axis=0)
+    best = tf.argmax(probs, axis=-1, output_type=targets.dtype)
+    return (
+        parts.total,
+        parts.aleatoric if samples > 1 else None,
+        log_prob,
+        tf.reduce_max(probs, axis=-1),
+        tf.cast(best == targets, tf.float32),
+        uncertainty.brier_score(tf.math.log(probs), targets),
+    )
+
+
+def in_order(fields: Sequence[Sequence[np.ndarray | None]], row_predictions: np.ndarray) -> Records:
+    """Records in the order of the stream, from those of its windows.
+
+    Args:
+      fields: of each window the fields of `Records`, [B, T].
+      row_predictions: [B], how many predictions of each row are no padding.
+    """
+
+    def joined(values):
+        if values[0] is None:
+            return None
+        rows = np.concatenate(values, axis=1).astype(np.float64)
+        return np.concatenate([row[:count] for row, count in zip(rows, row_predictions, strict=True)])
+
+    return Records(*map(joined, zip(*fields, strict=True)))

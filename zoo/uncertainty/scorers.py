@@ -1,0 +1,127 @@
+"""What can be scored by the benchmark: anything that says how sure it is of each word of a text.
+
+A `Scorer` gives `Records` of a stream. `ModelScorer` makes them from a `Predictor`, a model that reads the
+windows of a text in order and gives the predictive distributions of the next words.
+Dimensions: S samples of the weights, B rows, T steps of a window, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn.errors import InputError
+from zoo.data.windows import evaluation_windows
+from zoo.uncertainty.records import Records, in_order, make_records
+from zoo.uncertainty.streams import Stream
+
+Progress = Callable[[Iterable], Iterable]
+
+
+class Scorer(Protocol):
+    """One row of the benchmark's table."""
+
+    name: str
+    """Of the model."""
+
+    method: str
+    """How it was trained or made."""
+
+    weights: str
+    """Which weights predict: "mean", "average over 10 samples"."""
+
+    layout: str
+    """How the text was read: "one stream"."""
+
+    def score(self, name: str, stream: Stream, progress: Progress = iter) -> Records | None:
+        """Scores a text.
+
+        Args:
+          name: of the text.
+          stream: the text.
+          progress: wraps the iteration over its windows.
+
+        Returns:
+          Its N records; None where nothing is known of this text.
+        """
+
+
+class Predictor(Protocol):
+    """A model of the next word."""
+
+    def __call__(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+        """Reads a window.
+
+        Args:
+          ids: int32 [B, T].
+          state: what it returned for the window before; None at the start of the text.
+
+        Returns:
+          Normalised log-probabilities of the word after each, float32 [S, B, T, V], and the new state.
+        """
+
+
+class ModelScorer:
+    """Scores texts by a `Predictor`, window after window, each sample held for the whole text.
+
+    Memory holds the probabilities of one window, S B T V of them, whatever the length of the text.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        name: str,
+        method: str,
+        weights: str,
+        vocabulary_size: int,
+        rows: int = 1,
+        unroll: int = 100,
+        layout: str | None = None,
+    ):
+        """Builds the scorer.
+
+        Args:
+          predictor: the model.
+          name: see `Scorer`.
+          method: see `Scorer`.
+          weights: see `Scorer`.
+          vocabulary_size: V.
+          rows: B, into how many rows a text is cut, each read from its own start. 1 reads it as one text;
+            more are quicker.
+          unroll: T, steps of a window. Where the predictor carries state it matters to speed and memory only.
+          layout: see `Scorer`; None for what `rows` says.
+        """
+        self.name, self.method, self.weights = name, method, weights
+        self.layout = layout or ("one stream" if rows == 1 else f"{rows} rows")
+        self._predictor = predictor
+        self._vocabulary_size = vocabulary_size
+        self._rows, self._unroll = rows, unroll
+        self._records = tf.function(make_records, jit_compile=True, autograph=False)
+
+    def score(self, name: str, stream: Stream, progress: Progress = iter) -> Records:
+        """See `Scorer`.
+
+        Raises:
+          InputError: the model's distributions are not of the shape they should have, or are not numbers.
+        """
+        windows = evaluation_windows(stream.tokens, self._rows, self._unroll)
+        state, found = None, []
+        for index in progress(range(len(windows))):
+            inputs, targets, _ = windows.element(index)
+            log_probs, state = self._predictor(tf.constant(inputs["inputs"]), state)
+            expected = [*targets.shape, self._vocabulary_size]
+            if log_probs.shape.rank != 4 or log_probs.shape[1:] != expected:
+                raise InputError(
+                    f"{self.name} gave outputs of shape {log_probs.shape.as_list()} for {name}; accepted: "
+                    f"[samples, {', '.join(map(str, expected))}], the last the words of the vocabulary"
+                )
+            found.append(
+                [None if field is None else field.numpy() for field in self._records(log_probs, targets)]
+            )
+        records = in_order(found, windows.row_predictions)
+        if not np.all(np.isfinite(records.entropy)):
+            raise InputError(f"{self.name} gave probabilities for {name} that are not numbers")
+        return records

@@ -1,0 +1,231 @@
+"""From a name on the command line to what can be scored.
+
+    DIRECTORY of a run             the posterior mean and, of a model that has draws, their average
+    DIRECTORY with saved_model.pb  a SavedModel: this project's language model (`exported`), or another
+                                   (`predictors.SavedModelPredictor`)
+    DIRECTORY with test.npy, FILE.npz, FILE.csv, FILE.npy      scores that are written down (`files`)
+    FILE.keras, FILE.h5            a Keras model
+    MODULE:NAME                    a function of Python (`predictors.FunctionPredictor`)
+
+Before each may stand a name for the table: NAME=SOURCE. Ids are those of the vocabulary of the data.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import BayesianModel, Dropout, Posterior, likelihoods
+from tfp_bayesrnn.errors import InputError
+from zoo.data.vocabulary import Vocabulary
+from zoo.language_model.network import LanguageModelNetwork
+from zoo.language_model.restored import restored
+from zoo.uncertainty.exported import ExportScorer, check_vocabulary
+from zoo.uncertainty.files import FileScorer
+from zoo.uncertainty.predictors import (
+    FunctionPredictor,
+    InContext,
+    NetworkPredictor,
+    SavedModelPredictor,
+    carries_state,
+    check_causal,
+)
+from zoo.uncertainty.scorers import ModelScorer, Predictor, Scorer
+from zoo.workdir import Workdir
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_RANDOM_LAYERS = (keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.GaussianNoise, Dropout)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How models are scored.
+
+    Attributes:
+      samples: S, draws of the weights (or masks) that are averaged, beside the mean; 0: the mean alone.
+      seed: of the draws.
+      rows: into how many rows a text is cut; 1: read as one text.
+      unroll: words of a window.
+      context: words before a window that a model is given that carries no state.
+    """
+
+    samples: int = 10
+    seed: int = 0
+    rows: int = 1
+    unroll: int = 100
+    context: int = 100
+
+    def __post_init__(self):
+        for name, least in (("samples", 0), ("rows", 1), ("unroll", 1), ("context", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}={getattr(self, name)}: accepted {least} or more")
+
+
+def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    """What a name stands for, one scorer for each row of the table.
+
+    Args:
+      source: as the module says.
+      vocabulary: of the data.
+      settings: how it is scored.
+
+    Raises:
+      InputError: there is no such thing, or it cannot be used.
+    """
+    name, path = _split(source)
+    directory = Path(path).is_dir()
+    if directory and (Path(path) / "config.json").is_file():
+        return _of_workdir(name or Path(path).resolve().name, path, vocabulary, settings)
+    name = name or Path(path).name
+    if directory and (Path(path) / "saved_model.pb").is_file():
+        return _of_saved_model(name, path, vocabulary, settings)
+    if (directory and (Path(path) / "test.npy").is_file()) or path.endswith((".npz", ".csv", ".npy")):
+        return [FileScorer(path, name, len(vocabulary))]
+    if path.endswith((".keras", ".h5")):
+        return score_network(_load_keras(path), name, len(vocabulary), settings)
+    if _FUNCTION.fullmatch(path):
+        predictor = FunctionPredictor(_import(path))
+        return [ModelScorer(predictor, name, "function", "", len(vocabulary), settings.rows, settings.unroll)]
+    raise InputError(
+        f"{path!r} cannot be scored; accepted: the workdir of a trained language model, a directory with "
+        "saved_model.pb or test.npy, a file .keras, .npz, .csv or .npy, or MODULE:FUNCTION"
+    )
+
+
+def score_network(
+    model: keras.Model,
+    name: str,
+    vocabulary_size: int,
+    settings: Settings,
+    method: str = "Keras model",
+) -> list[Scorer]:
+    """The rows of a Keras model of the next word: its mean and, where it has any randomness, the average.
+
+    Args:
+      model: ids [B, T] -> logits or probabilities [B, T, V]; or a `BayesianModel` of such a network.
+      name: for the table.
+      vocabulary_size: V.
+      settings: how it is scored.
+      method: for the table.
+
+    Raises:
+      InputError: the model's predictions depend on later words, or samples of it would change it.
+    """
+    network, kind, jit = model, None, False
+    if isinstance(model, BayesianModel):
+        if model.likelihood is not likelihoods.categorical:
+            raise InputError(f"{name} has another likelihood than 'categorical': it predicts no words")
+        network, kind, jit = model.network, "logits", model.use_jit()
+    shape = getattr(network, "input_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None:
+        raise InputError(f"{name} takes {shape[1]} words; accepted: models of any number of words")
+    posterior = Posterior.of(network)
+    mean = NetworkPredictor(network, kind=kind, jit_compile=jit)
+    if not isinstance(network, LanguageModelNetwork):
+        check_causal(mean, name, vocabulary_size)
+    scorers = [_read_by(network, mean, name, method, "mean", vocabulary_size, settings)]
+    if settings.samples and (posterior.is_variational or _has_randomness(network)):
+        if not posterior.weights:
+            _refuse_moving_averages(network, name)
+        sampled = NetworkPredictor(network, settings.samples, settings.seed, kind, jit)
+        weights = f"average over {settings.samples} samples"
+        scorers.append(_read_by(network, sampled, name, method, weights, vocabulary_size, settings))
+    return scorers
+
+
+def _read_by(network, predictor, name, method, weights, vocabulary_size, settings) -> ModelScorer:
+    layout = None
+    if not carries_state(network):
+        predictor, layout = InContext(predictor, settings.context), _layout(settings)
+    return ModelScorer(
+        predictor, name, method, weights, vocabulary_size, settings.rows, settings.unroll, layout
+    )
+
+
+def _layout(settings: Settings) -> str:
+    rows = "" if settings.rows == 1 else f"{settings.rows} rows, "
+    return f"{rows}windows of {settings.unroll} words after up to {settings.context}"
+
+
+def _has_randomness(network: keras.Model) -> bool:
+    """Whether samples of it differ: by dropout, its own layers' or that inside recurrent ones, or noise."""
+    rates = ("rate", "stddev", "dropout", "recurrent_dropout")
+    for layer in network._flatten_layers():
+        of_layer = rates if isinstance(layer, _RANDOM_LAYERS) else rates[2:]
+        values = (getattr(layer, name, None) for name in of_layer)
+        if any(isinstance(value, float | int) and value for value in values):
+            return True
+    return False
+
+
+def _refuse_moving_averages(network: keras.Model, name: str) -> None:
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            raise InputError(
+                f"{name} has the layer {layer.name!r}, which passes with training=True would change; "
+                "accepted: 0 samples, or models without batch normalisation"
+            )
+
+
+def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    workdir = Workdir(path, create=False)
+    config = workdir.read_config()
+    model = restored(config, workdir)
+    if model.vocabulary != vocabulary:
+        raise InputError(
+            f"workdir {path} has another vocabulary ({len(model.vocabulary)} words) than the data of the "
+            f"benchmark ({len(vocabulary)} words): models are compared on one test text"
+        )
+    return score_network(model.model, name, len(vocabulary), settings, config.method)
+
+
+def _of_saved_model(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    try:
+        model = tf.saved_model.load(path)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise InputError(f"cannot load the SavedModel {path}: {error}") from None
+    if "score" in model.signatures:
+        check_vocabulary(model, vocabulary, path)
+        samples = [0, settings.samples] if settings.samples and "score_mc" in model.signatures else [0]
+        return [ExportScorer(model, name, count, settings.seed) for count in samples]
+    predictor: Predictor = SavedModelPredictor(model)
+    check_causal(predictor, name, len(vocabulary))
+    predictor = InContext(predictor, settings.context)
+    rows, unroll = settings.rows, settings.unroll
+    return [ModelScorer(predictor, name, "SavedModel", "", len(vocabulary), rows, unroll, _layout(settings))]
+
+
+def _load_keras(path: str) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"cannot load the Keras model {path}: {error}") from None
+
+
+def _import(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise InputError(f"cannot import {module!r} of {path!r}: {error}") from None
+    if not callable(function):
+        raise InputError(f"module {module!r} has no function {attribute!r}")
+    return function
+
+
+def _split(source: str) -> tuple[str | None, str]:
+    """The name and the path of NAME=SOURCE; a path that exists may have "=" in it."""
+    if "=" in source and not os.path.exists(source):
+        name, _, path = source.partition("=")
+        return name, path
+    return None, source

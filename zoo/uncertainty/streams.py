@@ -1,0 +1,96 @@
+"""The texts of the benchmark: that which the models were trained for, and others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfp_bayesrnn.errors import InputError
+from zoo.data.vocabulary import EOS, UNK, Vocabulary
+from zoo.workdir import explained
+
+TEST, REVERSED, SHUFFLED, RANDOM = "test", "reversed", "shuffled", "random"
+
+
+class Stream(NamedTuple):
+    """One text as one sequence of words."""
+
+    tokens: np.ndarray  # int32 [N + 1]: N predictions.
+    description: str
+    unknown: int = 0  # How many words of a text were outside the vocabulary.
+
+    @property
+    def predictions(self) -> int:
+        """N: all words but the first are predicted."""
+        return len(self.tokens) - 1
+
+
+def make_streams(
+    test: np.ndarray,
+    vocabulary: Vocabulary,
+    texts: Sequence[str | os.PathLike[str]] = (),
+    limit: int = 0,
+    seed: int = 0,
+) -> dict[str, Stream]:
+    """The test text and others, by name: "test" first, then "reversed", "shuffled", "random", the texts.
+
+    Args:
+      test: the words of the test text, integers [N + 1].
+      vocabulary: of the models.
+      texts: files of other text, UTF-8, words between white space, a sentence a line; each is named after
+        its file. Words outside the vocabulary become `<unk>`, and are counted.
+      limit: how many words of each text are taken, from its start; 0: all.
+      seed: of the shuffled and the random words.
+
+    Raises:
+      InputError: a text cannot be read or used, or two have one name; a limit that leaves nothing to predict.
+    """
+    if limit < 0 or limit == 1:
+        raise InputError(f"{limit} words of each text: accepted 2 or more, or 0 for all")
+    test = np.asarray(test, np.int32)[: limit or None]
+    if len(test) < 2:
+        raise InputError(f"a test text of {len(test)} words leaves nothing to predict: at least 2 are needed")
+    shuffled = np.random.default_rng([seed, 0]).permutation(test)
+    random = np.random.default_rng([seed, 1]).integers(len(vocabulary), size=len(test), dtype=np.int32)
+    streams = {
+        TEST: Stream(test, "the test text"),
+        # As one sequence of words (Fortunato et al., 2017, eq. 20), not line by line.
+        REVERSED: Stream(test[::-1].copy(), "the test text from its last word to its first"),
+        SHUFFLED: Stream(shuffled, f"the words of the test text in random order, seed {seed}"),
+        RANDOM: Stream(random, f"words drawn uniformly from the vocabulary, seed {seed}"),
+    }
+    for path in texts:
+        name = Path(path).stem
+        if name in streams:
+            raise InputError(
+                f"text {os.fspath(path)}: there is another text with the name {name!r}; rename it"
+            )
+        streams[name] = read_text(path, vocabulary, limit)
+    return streams
+
+
+def read_text(path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int = 0) -> Stream:
+    """A text file as a stream; see `make_streams`. Each line ends with `<eos>` where the vocabulary has it.
+
+    Raises:
+      InputError: the file cannot be read, is not UTF-8, has fewer than 2 words, or has words outside a
+        vocabulary without `<unk>`.
+    """
+    with explained(Path(path), "read"):
+        content = Path(path).read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"text {os.fspath(path)} is not UTF-8 (byte {error.start})") from None
+    end = [EOS] if EOS in vocabulary else []
+    words = [word for line in lines for word in [*line.split(), *end]][: limit or None]
+    if len(words) < 2:
+        raise InputError(f"text {os.fspath(path)} has {len(words)} words: at least 2 are needed")
+    unknown = sum(word not in vocabulary for word in words)
+    tokens = vocabulary.encode(words, os.fspath(path))
+    share = f"{unknown} of {len(words)} words not in the vocabulary, taken as {UNK}" if unknown else ""
+    return Stream(tokens, ", ".join(filter(None, (Path(path).name, share))), unknown)
