@@ -53,7 +53,7 @@ MODE_FLAGS = (
     ModeFlag("temperature", _NUMBER, ("generate",), "of sampling (1)"),
     ModeFlag("top_k", _WHOLE, ("generate",), "sample from the most probable words only (all)"),
     ModeFlag("top_p", _NUMBER, ("generate",), "sample from the words of this probability only (all)"),
-    ModeFlag("beam", _WHOLE, ("generate",), "beams of --decode=beam (4)"),
+    ModeFlag("beam", _WHOLE, ("generate",), "beams of --decode=beam (5)"),
     ModeFlag(
         "draw_per_continuation", _BOOL, ("generate",), "each continuation has weights of its own, one draw"
     ),

@@ -14,6 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel
+from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop import EpochReport, Figures, Hooks, Loop, TrainingDiverged, TrainingStopped
 from tfp_bayesrnn.workers import Workers
@@ -207,7 +208,12 @@ def restore_best(loop: Loop, workdir: Workdir) -> int:
     Raises:
       InputError: if there is none.
     """
-    step = loop.checkpoints.restore_best()
+    return restore_best_of(loop.checkpoints, workdir)
+
+
+def restore_best_of(checkpoints: Checkpoints, workdir: Workdir) -> int:
+    """`restore_best`, for what does not train and so has no loop."""
+    step = checkpoints.restore_best()
     if step is None:
         raise InputError(f"workdir {workdir.path} holds no best checkpoint: train it for an epoch first")
     return step

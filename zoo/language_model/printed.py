@@ -1,0 +1,94 @@
+"""Continuations of prompts as text for a terminal, and as records for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from zoo import terminal
+from zoo.data.vocabulary import EOS
+from zoo.language_model.generator import Continuation
+
+
+class Shade(NamedTuple):
+    """What words are shaded by: "entropy" or "mutual information"; the nats from which it is the darkest."""
+
+    measure: str
+    highest: float
+
+
+def heading(shade: Shade, in_colour: bool, has_draws: bool) -> str:
+    """What explains the figures and the shades of `as_text_block`, in a line or two."""
+    lines = ["below each text: means over its words, in nats"]
+    if not has_draws:
+        lines[0] += "; mutual information needs several draws of the weights"
+    if in_colour:
+        lines.append(f"words are shaded by their {shade.measure}: {terminal.legend(shade.highest)}")
+    return "\n".join(lines)
+
+
+def as_text_block(
+    continuations: Sequence[Continuation], shade: Shade, in_colour: bool, has_draws: bool
+) -> str:
+    """A prompt, its continuations and their figures.
+
+    Args:
+      continuations: of one prompt, at least one.
+      shade: what words are shaded by.
+      in_colour: whether they are; at the end of a line stands a blank with the shade of its `<eos>`.
+      has_draws: whether mutual information is known.
+    """
+    lines = [terminal.printable(" ".join(continuations[0].prompt))]
+    margin = len(str(len(continuations))) + 4
+    for number, continuation in enumerate(continuations, 1):
+        text = _shaded(continuation, shade) if in_colour else _plain(continuation)
+        first, *others = text.removesuffix("\n").split("\n")
+        lines.append(f"  {number}".ljust(margin) + first)
+        lines += [" " * margin + line for line in others]
+        figures = [
+            f"log-probability {_mean(continuation.log_probs)}",
+            f"entropy {_mean(continuation.entropies)}",
+        ]
+        if has_draws:
+            figures.append(f"mutual information {_mean(continuation.mutual_information, 4)}")
+        lines.append(" " * margin + f"({', '.join(figures)})")
+    return "\n".join(lines)
+
+
+def as_record(continuation: Continuation) -> dict[str, Any]:
+    """What there is to say of a continuation: all its figures, in nats."""
+    names = ("word", "log_prob", "own_log_prob", "entropy", "mutual_information")
+    columns = (
+        continuation.words,
+        continuation.log_probs,
+        continuation.own_log_probs,
+        continuation.entropies,
+        continuation.mutual_information,
+    )
+    return {
+        "prompt_words": continuation.prompt,
+        "text": continuation.text,
+        "finished": continuation.finished,
+        "log_prob": continuation.log_probs.sum(),
+        "words": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
+    }
+
+
+def _plain(continuation: Continuation) -> str:
+    text = "\n".join(map(terminal.printable, continuation.text.split("\n")))
+    return text if text.strip() else "(no words)"
+
+
+def _shaded(continuation: Continuation, shade: Shade) -> str:
+    values = {"entropy": continuation.entropies, "mutual information": continuation.mutual_information}
+    text, separator = "", ""
+    for word, value in zip(continuation.words, values[shade.measure], strict=True):
+        is_end = word == EOS
+        shown = terminal.shaded(" " if is_end else terminal.printable(word), float(value), shade.highest)
+        text += separator + shown + ("\n" if is_end else "")
+        separator = "" if is_end else " "
+    return text
+
+
+def _mean(values, digits: int = 3) -> str:
+    return f"{values.mean():.{digits}f}" if len(values) else "-"
