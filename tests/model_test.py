@@ -402,6 +402,16 @@ class TestSaving:
         model.compile(keras.optimizers.Adam(0.05), clip_norm=0.5, metrics=["mae"], run_eagerly=True)
         return model
 
+    def test_a_model_that_has_not_been_compiled(self, tmp_path):
+        network = keras.Sequential([keras.Input((3,)), VariationalDense(2)])
+        model = BayesianModel(network, training_rows=4)
+        model.build((None, 3))
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert not loaded.compiled
+        inputs = np.ones([2, 3], np.float32)
+        np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
     @pytest.mark.parametrize("steps_before", [0, 3])
     def test_a_loaded_model_predicts_and_trains_on_as_if_it_had_not_been_saved(self, tmp_path, steps_before):
         model = self.model()

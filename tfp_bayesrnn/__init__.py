@@ -12,7 +12,9 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from tfp_bayesrnn.callbacks import ExactResume
+from tfp_bayesrnn.conversion import to_bayesian, to_deterministic
 from tfp_bayesrnn.distributions import (
+    CentredNormalPrior,
     DistributionPrior,
     MeanFieldNormal,
     NormalPrior,
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BayesianModel",
+    "CentredNormalPrior",
     "DistributionPrior",
     "Draw",
     "Dropout",
@@ -65,4 +68,6 @@ __all__ = [
     "VariationalLSTMCell",
     "VariationalWeight",
     "draw_in_force",
+    "to_bayesian",
+    "to_deterministic",
 ]

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tfp_bayesrnn import pruning
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.replicas import ReplicaVariables
 
@@ -120,7 +121,8 @@ class Checkpoints:
         """Restores the newest checkpoint that can be read.
 
         Damaged ones are passed over with a warning that names them and the one used instead. Nothing is
-        assigned before a checkpoint has been read whole, checksums included.
+        assigned before a checkpoint has been read whole, checksums included. Masks that it holds of pruned
+        weights (`tfp_bayesrnn.pruning`) are made where the model has none.
 
         Returns:
           The step restored; None if there is no checkpoint.
@@ -179,6 +181,7 @@ class Checkpoints:
             except _DAMAGE as error:
                 damaged.append(f"{path} ({_reason(error)})")
                 continue
+            _add_saved_masks(saved, trackables)
             groups = _groups(trackables)
             _check_same_model(path, saved, groups)
             for group, held in groups.items():
@@ -231,6 +234,14 @@ def _groups(trackables: Mapping[str, Any]) -> dict[str, _Group]:
             if first != group:
                 raise ValueError(f"{name} is a variable of both {first} and {group}: give one of them")
     return groups
+
+
+def _add_saved_masks(saved: _Saved, trackables: Mapping[str, Any]) -> None:
+    """Makes the masks of weights that were pruned when the checkpoint was written."""
+    for group, held in trackables.items():
+        if isinstance(held, keras.layers.Layer):
+            names = [name.removeprefix(f"{group}/") for name in saved if name.startswith(f"{group}/")]
+            pruning.add_saved_masks(held, sorted(names, key=lambda name: int(name.split("-")[0])))
 
 
 def _check_same_model(path: str, saved: _Saved, groups: Mapping[str, _Group]) -> None:

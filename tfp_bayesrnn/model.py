@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import export as exports
 from tfp_bayesrnn import likelihoods, noise, objective, recurrence, replicas, workers
 from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.metrics import Perplexity
@@ -403,6 +404,50 @@ class BayesianModel(keras.Model):
 
     # Saving.
 
+    def export(
+        self,
+        filepath,
+        weights: str | None = None,
+        format: str = "float32",
+        prune: float = 0.0,
+        input_signature=None,
+    ) -> exports.ExportedPosterior:
+        """Writes a TensorFlow SavedModel that needs TensorFlow alone to run.
+
+        Its signatures are `serve` (and the same as `serving_default`), the network's outputs under the
+        posterior mean, and, where the scales are exported, `serve_mc`, which takes `num_samples` and `seed`
+        too, int32 scalars, and averages over that many draws, made from the seed. Of a categorical or
+        Bernoulli likelihood `serve_mc` returns the average `probabilities` [..., V] (V = 2 for Bernoulli),
+        their `entropy` [...] and the `mutual_information` of class and weights [...], in nats; of any other,
+        `outputs`, their mean over the draws, and `outputs_variance`, over the draws (0 for one). A call
+        with fewer than 1 sample ends with an error.
+
+        Args:
+          filepath: the SavedModel's directory. A SavedModel that is there is replaced once the new one is
+            complete.
+          weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
+            distribution.
+          format: what weights are stored as, "float32" or "float16"; zeros are left out where that saves
+            room.
+          prune: the fraction of the weights to leave out, those of the lowest |mu| / sigma (without
+            distributions those of the lowest magnitude).
+          input_signature: a `tf.TensorSpec`, which is then called "inputs", or a dictionary of them by name;
+            None for the inputs that a `keras.Sequential` or functional network was built with.
+
+        Returns:
+          What has been exported of the weights.
+
+        Raises:
+          InputError: there are no scales to export, there is something else than a SavedModel at the path, or
+            it cannot be written.
+          ValueError: for other arguments outside of what is said here, or a model that is not built.
+        """
+        if not self.built:
+            raise ValueError(f"The model must be built before it is exported. Received: model={self.name!r}")
+        return exports.export_network(
+            self.network, self.likelihood, filepath, weights, format, prune, input_signature
+        )
+
     def get_config(self):
         """The constructor's arguments."""
         return {
@@ -425,7 +470,9 @@ class BayesianModel(keras.Model):
         return cls(**config)
 
     def get_compile_config(self):
-        """The arguments of `compile`."""
+        """The arguments of `compile`; None for a model that has not been compiled."""
+        if not self.compiled:
+            return None
         serialize = keras.saving.serialize_keras_object
         metrics, weighted_metrics = self._metrics_config
         return {

@@ -120,7 +120,7 @@ class PosteriorSharpening(keras.layers.Layer):
         Args:
           phi: a draw of the posterior, or its mean.
           gradients: of the minibatch's negative log-likelihood, summed over all its predictions, with respect
-            to every value of phi.
+            to every value of phi; 0 where a weight is pruned.
           seed: int32 [2]. theta's noise has a stream of its own: it may be the seed of phi.
 
         Returns:
@@ -131,7 +131,8 @@ class PosteriorSharpening(keras.layers.Layer):
         values, squares = dict(phi), []
         for weight, u in zip(weights, self.u, strict=True):
             step = tf.nn.softplus(u.value) * gradients[weight]  # eta * g / sigma0^2: no 0/0 if sigma0 is 0.
-            values[weight] = phi[weight] - self.sigma0**2 * step + self.sigma0 * epsilons[weight]
+            noise = weight.masked(self.sigma0 * epsilons[weight])
+            values[weight] = phi[weight] - self.sigma0**2 * step + noise
             squares.append(tf.reduce_sum(tf.square(step)))
         return Draw(values, seed=phi.seed), 0.5 * self.sigma0**2 * tf.add_n(squares)
 

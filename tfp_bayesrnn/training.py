@@ -73,13 +73,17 @@ def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool)
 def likelihood_gradient(
     draw: Draw, model, batch: Minibatch, state: State, training: bool
 ) -> tuple[dict[VariationalWeight, tf.Tensor], Forward]:
-    """Gradient of the minibatch's negative log-likelihood, summed, with respect to every value of `draw`."""
+    """Gradient of the minibatch's negative log-likelihood, summed, with respect to every value of `draw`.
+
+    It is 0 where a weight is pruned.
+    """
     weights, values = list(draw), list(draw.values())
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         forward = run_under(draw, model, batch, state, training)
     gradients = tape.gradient(forward.nll.total, values, unconnected_gradients=_ZERO)
-    return dict(zip(weights, map(tf.convert_to_tensor, gradients), strict=True)), forward
+    gradients = [w.masked(tf.convert_to_tensor(g)) for w, g in zip(weights, gradients, strict=True)]
+    return dict(zip(weights, gradients, strict=True)), forward
 
 
 def free_energy_gradients(

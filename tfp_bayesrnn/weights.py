@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_bayesrnn.distributions import MeanFieldNormal, PointMass, Prior
-from tfp_bayesrnn.distributions.posteriors import scale_from_rho
+from tfp_bayesrnn.distributions.posteriors import rho_from_scale, scale_from_rho
+from tfp_bayesrnn.distributions.priors import marginal
 
 tfd = tfp.distributions
 
@@ -21,6 +24,9 @@ class VariationalWeight(keras.layers.Layer):
     Its variables are `mu` and `rho` of the weight's shape, with sigma = softplus(rho) + 1e-5, and those of
     the prior if it learns. All are float32 whatever the dtype policy of the layer that holds it; that layer
     casts the value it reads. It is a Keras layer only so that Keras finds, names and saves its variables.
+
+    A pruned weight has the variable `keep` too, bool, of its shape: the elements where it is false are 0 in
+    the mean and in every sample, have no gradient, and do not count in the KL.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class VariationalWeight(keras.layers.Layer):
         self.posterior = posterior
         self._initializer = initializer
         self.rho = None
+        self.keep = None
         self._prior_variables = {}
 
     @property
@@ -61,39 +68,98 @@ class VariationalWeight(keras.layers.Layer):
             self.rho = self._add_variable(name="rho", shape=self.shape, initializer=initializer)
             self._prior_variables = self.prior.add_variables(self._add_variable)
 
-    def _add_variable(self, **kwargs):
+    def _add_variable(self, shape=None, dtype="float32", **kwargs):
+        shape = self.shape if shape is None else shape
         # Without autocast=False a half-precision layer around this one would read its variables as halves.
-        return self.add_weight(dtype="float32", autocast=False, **kwargs)
+        return self.add_weight(shape, dtype=dtype, autocast=False, **kwargs)
+
+    def assign(self, mean: np.ndarray, scale: np.ndarray | None = None) -> None:
+        """Sets mu and, of a weight with a distribution, sigma; a prior that has centres is centred on mu."""
+        self.mu.assign(mean)
+        if self.is_variational:
+            if scale is not None:
+                self.rho.assign(rho_from_scale(scale))
+            if "centre" in self._prior_variables:
+                self._prior_variables["centre"].assign(mean)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the weight has a mask."""
+        return self.keep is not None
+
+    def add_mask(self) -> None:
+        """Makes `keep`, true everywhere, of a weight that has none; see `tfp_bayesrnn.pruning`."""
+        if self.is_pruned:
+            return
+        self._tracker.unlock()  # As Keras's own layers do where they add a variable after `build`.
+        try:
+            with _scope_of(self.mu):
+                self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
+        finally:
+            self._tracker.lock()
+
+    def remove_mask(self) -> None:
+        """Takes `keep` away: mu and rho are again what they were where it was false."""
+        if self.is_pruned:
+            self._untrack_variable(self.keep)
+            self.keep = None
+
+    def load_own_variables(self, store):
+        """As Keras does, of a weight that was saved with its mask too."""
+        if str(len(self.variables)) in store.keys():
+            self.add_mask()
+        super().load_own_variables(store)
+
+    def masked(self, value: tf.Tensor) -> tf.Tensor:
+        """`value`, of the weight's shape, with 0 where the weight is pruned; so is its gradient."""
+        if not self.is_pruned:
+            return value
+        return tf.where(tf.convert_to_tensor(self.keep), value, tf.zeros([], value.dtype))
 
     def mean(self) -> tf.Tensor:
-        """The posterior mean mu, float32."""
-        return tf.convert_to_tensor(self.mu)
+        """The posterior mean mu, float32; 0 where it is pruned."""
+        return self.masked(tf.convert_to_tensor(self.mu))
 
     def scale(self) -> tf.Tensor:
-        """The posterior standard deviation sigma, float32; zero for a `PointMass`."""
-        return scale_from_rho(tf.convert_to_tensor(self.rho)) if self.is_variational else tf.zeros(self.shape)
+        """The posterior standard deviation sigma, float32; 0 for a `PointMass` and where it is pruned."""
+        return self.masked(self._scale()) if self.is_variational else tf.zeros(self.shape)
+
+    def _scale(self) -> tf.Tensor:
+        return scale_from_rho(tf.convert_to_tensor(self.rho))
 
     def signal_to_noise(self) -> tf.Tensor:
-        """|mu| / sigma, by which weights are ranked for pruning; infinite for a `PointMass`."""
-        return tf.abs(self.mean()) / self.scale()
+        """|mu| / sigma, by which weights are ranked for pruning.
+
+        It is infinite for a `PointMass`, and 0 where the weight is pruned.
+        """
+        if not self.is_variational:
+            return self.masked(tf.fill(self.shape, math.inf))
+        return self.masked(tf.abs(tf.convert_to_tensor(self.mu)) / self._scale())
 
     def sample(self, epsilon: tf.Tensor) -> tf.Tensor:
         """The reparameterised sample mu + sigma * epsilon of standard normal noise of the weight's shape."""
         return self.mean() + self.scale() * epsilon
 
     def prior_distribution(self) -> tfd.Distribution:
-        """p(w)."""
+        """p(w): of a pruned weight, its marginal over the elements that are kept.
+
+        Raises:
+          ValueError: if the weight is pruned and its prior's marginal is not known.
+        """
         variables = {name: tf.convert_to_tensor(v) for name, v in self._prior_variables.items()}
-        return self.prior.distribution(self.shape, **variables)
+        prior = self.prior.distribution(self.shape, **variables)
+        return marginal(prior, tf.convert_to_tensor(self.keep)) if self.is_pruned else prior
 
     def posterior_distribution(self) -> tfd.Distribution:
-        """q(w), as a `tfd.Distribution` whose event is the whole weight."""
+        """q(w), as a `tfd.Distribution` whose event is the whole weight; 0 where it is pruned."""
         if not self.is_variational:
             return tfd.Independent(tfd.Deterministic(self.mean()), len(self.shape))
-        return self.posterior.distribution(self.mean(), tf.convert_to_tensor(self.rho))
+        # The mean and scale of what is pruned count for nothing, but both must be those of a distribution.
+        q = self.posterior.distribution(tf.convert_to_tensor(self.mu), tf.convert_to_tensor(self.rho))
+        return marginal(q, tf.convert_to_tensor(self.keep)) if self.is_pruned else q
 
     def kl(self, value: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
-        """KL[q || p] in nats, counting each element of the weight once: a float32 scalar.
+        """KL[q || p] in nats, counting each element of the weight that is kept once: a float32 scalar.
 
         In closed form where TFP knows one for the two families; else the one-sample estimate
         log q(w) - log p(w) at `value`, the sample that the forward pass used (eq. 2). `epsilon`, the noise
@@ -109,6 +175,18 @@ class VariationalWeight(keras.layers.Layer):
         if epsilon is None:
             log_q = q.log_prob(value)
         else:
-            log_q = -tf.reduce_sum(0.5 * tf.square(epsilon) + tf.math.log(self.scale()))
-            log_q -= 0.5 * math.log(2.0 * math.pi) * math.prod(self.shape)
+            nats = 0.5 * tf.square(epsilon) + tf.math.log(self._scale())
+            log_q = -tf.reduce_sum(self.masked(nats)) - 0.5 * math.log(2.0 * math.pi) * self._size()
         return log_q - p.log_prob(value)
+
+    def _size(self) -> float | tf.Tensor:
+        """How many elements are kept."""
+        if not self.is_pruned:
+            return math.prod(self.shape)
+        return tf.math.count_nonzero(tf.convert_to_tensor(self.keep), dtype=tf.float32)
+
+
+def _scope_of(variable: keras.Variable) -> contextlib.AbstractContextManager:
+    """The scope of the strategy under which the variable was made."""
+    strategy = getattr(variable.value, "distribute_strategy", None)
+    return strategy.scope() if strategy is not None else contextlib.nullcontext()

@@ -67,6 +67,21 @@ class Workdir:
         return self.path / "diverged.json"
 
     @property
+    def pruning_path(self) -> Path:
+        """The perplexity by the fraction of weights dropped; of a pruned workdir, what was dropped."""
+        return self.path / "pruning.json"
+
+    @property
+    def pruning_plot_path(self) -> Path:
+        """The same as a drawing."""
+        return self.path / "pruning.svg"
+
+    @property
+    def pruned_dir(self) -> Path:
+        """The workdir of the pruned model."""
+        return self.path / "pruned"
+
+    @property
     def vocabulary_path(self) -> Path:
         """The vocabulary the run was trained with."""
         return self.path / "vocabulary.txt"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -22,6 +23,12 @@ def inverse_softplus(value: float) -> float:
 def scale_from_rho(rho: tf.Tensor) -> tf.Tensor:
     """sigma = softplus(rho) + 1e-5, the parametrisation of the authors' released code."""
     return _softplus(rho) + _SCALE_FLOOR
+
+
+def rho_from_scale(scale: np.ndarray) -> np.ndarray:
+    """The rho for which `scale_from_rho` is `scale` > 1e-5, float64."""
+    excess = np.asarray(scale, np.float64) - _SCALE_FLOOR
+    return excess + np.log(-np.expm1(-excess))
 
 
 @tf.custom_gradient

@@ -20,7 +20,11 @@ class Prior:
     """What a prior must say of itself. One specification may serve many weights, so it owns no variable."""
 
     def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
-        """Makes the prior's own trainable variables for one weight: none, unless it learns."""
+        """Makes the prior's own variables for one weight: none, unless it learns or has centres.
+
+        Args:
+          add_variable: makes one, as `keras.layers.Layer.add_weight`; without a `shape`, of the weight's.
+        """
         return {}
 
     def distribution(self, shape: Sequence[int], **variables: tf.Tensor) -> tfd.Distribution:
@@ -133,6 +137,38 @@ class NormalPrior(Prior):
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
+class CentredNormalPrior(Prior):
+    """N(centre, scale^2), with a centre of its own for every element of a weight (Krishnan et al., 2020).
+
+    The centres are a variable of the weight, which is saved with it and never trained. They start at 0;
+    `tfp_bayesrnn.to_bayesian` sets them to the weights of a trained network. The KL from a mean-field normal
+    posterior to this prior is computed in closed form.
+    """
+
+    def __init__(self, scale: float = 1.0):
+        if not scale > 0.0:
+            raise ValueError(f"scale must be positive. Received: scale={scale}")
+        self.scale = float(scale)
+
+    def add_variables(self, add_variable):
+        """`centre`, of the weight's shape."""
+        return {"centre": add_variable(name="prior_centre", initializer="zeros", trainable=False)}
+
+    def distribution(self, shape, centre=None):
+        """`tfd.Independent` over `tfd.Normal`; the centre is 0 where none is given."""
+        centre = tf.zeros(shape) if centre is None else centre
+        return tfd.Independent(tfd.Normal(centre, self.scale), reinterpreted_batch_ndims=len(shape))
+
+    def stddev(self, shape=()):
+        """The scale."""
+        return self.scale
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
 class DistributionPrior(Prior):
     """Any prior: `factory(shape)` returns a `tfd.Distribution` whose event is the whole weight.
 
@@ -176,6 +212,36 @@ class DistributionPrior(Prior):
     def get_config(self):
         """The factory, as Keras serialises functions, and `stddev`."""
         return {"factory": keras.saving.serialize_keras_object(self.factory), "stddev": self._stddev}
+
+
+def marginal(distribution: tfd.Distribution, keep: tf.Tensor) -> tfd.Distribution:
+    """The distribution of those elements of a weight that are kept, the others being 0.
+
+    It is known where the elements are independent, as in a `tfd.Independent` over a distribution of scalars,
+    and where the distribution has a method `marginal(keep)` that gives it, as `ScaleMixtureNormal` has.
+
+    Args:
+      distribution: of the whole weight.
+      keep: bool, of the weight's shape.
+
+    Raises:
+      ValueError: if it is not known.
+    """
+    if hasattr(distribution, "marginal"):
+        return distribution.marginal(keep)
+    rank = len(distribution.event_shape)
+    if isinstance(distribution, tfd.Independent) and not distribution.distribution.event_shape.rank:
+        masked = tfd.Masked(distribution.distribution, keep, safe_sample_fn=_zero)
+        return tfd.Independent(masked, reinterpreted_batch_ndims=rank)
+    raise ValueError(
+        "A weight can be pruned only if the prior of its kept elements is known: give a tfd.Independent over "
+        "a distribution of scalars, or a distribution with a method marginal(keep). "
+        f"Received: distribution={distribution.name!r}"
+    )
+
+
+def _zero(distribution: tfd.Distribution) -> tf.Tensor:
+    return tf.zeros(distribution.batch_shape, distribution.dtype)
 
 
 def get(prior: Prior | dict | Callable | None) -> Prior:

@@ -23,6 +23,9 @@ class ScaleMixtureNormal(tfd.Distribution):
     * `"row"`: all weights along the last axis of the tensor share one, as in the authors' released code;
     * `"tensor"`: the whole tensor shares one.
 
+    With `keep` it is the marginal over some elements of the tensor: a group has only those, and what is not
+    kept counts for nothing in the density and is 0 in samples.
+
     Only sums of squares over each group enter the density, so it costs one pass over the weights whatever the
     granularity, and it is evaluated in log space throughout.
     """
@@ -34,9 +37,19 @@ class ScaleMixtureNormal(tfd.Distribution):
         scale1: float = math.exp(-1.0),
         scale2: float = math.exp(-7.0),
         granularity: str = "row",
+        keep: tf.Tensor | None = None,
         name: str = "ScaleMixtureNormal",
     ):
         """Builds the distribution; its event shape is `shape`, its batch shape is empty.
+
+        Args:
+          shape: of the tensor.
+          mixing_probability: pi.
+          scale1: s1.
+          scale2: s2.
+          granularity: see the class.
+          keep: bool, of the tensor's shape; None to keep all of it.
+          name: of the distribution.
 
         Raises:
           ValueError: for a probability outside (0, 1), a scale that is not positive, or another granularity.
@@ -63,6 +76,7 @@ class ScaleMixtureNormal(tfd.Distribution):
         self._group_axes = list(range(-shared, 0))
         self._choice_axes = list(range(-(rank - shared), 0))
         self._group_size = math.prod(self._shape[rank - shared :])
+        self._keep = keep
         self._choice_shape = self._shape[: rank - shared] + (1,) * shared
         super().__init__(
             dtype=tf.float32,
@@ -86,27 +100,41 @@ class ScaleMixtureNormal(tfd.Distribution):
     def _event_shape_tensor(self):
         return tf.constant(self._shape, tf.int32)
 
+    def marginal(self, keep: tf.Tensor) -> ScaleMixtureNormal:
+        """The distribution of the elements where `keep`, bool of the tensor's shape, is true."""
+        return self.copy(keep=keep if self._keep is None else tf.logical_and(keep, self._keep))
+
+    def _masked(self, value):
+        """`value` [..., *shape] with 0 where nothing is kept."""
+        return value if self._keep is None else tf.where(self._keep, value, 0.0)
+
     def _log_prob(self, value):
-        squares = tf.reduce_sum(tf.square(value), axis=self._group_axes)
+        squares = tf.reduce_sum(tf.square(self._masked(value)), axis=self._group_axes)
+        size = self._group_size
+        if self._keep is not None:
+            size = tf.reduce_sum(tf.cast(self._keep, tf.float32), axis=self._group_axes)
         log_densities = [
-            log_weight - self._group_size * (math.log(scale) + _HALF_LOG_2PI) - squares * (0.5 / scale**2)
+            log_weight - size * (math.log(scale) + _HALF_LOG_2PI) - squares * (0.5 / scale**2)
             for log_weight, scale in self._components
         ]
-        return tf.reduce_sum(tfp.math.log_add_exp(*log_densities), axis=self._choice_axes)
+        log_density = tfp.math.log_add_exp(*log_densities)
+        if self._keep is not None:  # Not log(pi + 1 - pi), which would be rounded once for every empty group.
+            log_density = tf.where(size > 0.0, log_density, 0.0)
+        return tf.reduce_sum(log_density, axis=self._choice_axes)
 
     def _sample_n(self, n, seed=None):
         choice_seed, noise_seed = tfp.random.split_seed(seed, n=2, salt="ScaleMixtureNormal")
         (log_weight1, scale1), (_, scale2) = self._components
         choice = tf.random.stateless_uniform((n, *self._choice_shape), choice_seed)
         scale = tf.where(choice < math.exp(log_weight1), scale1, scale2)
-        return scale * tf.random.stateless_normal((n, *self._shape), noise_seed)
+        return self._masked(scale * tf.random.stateless_normal((n, *self._shape), noise_seed))
 
     def _mean(self):
         return tf.zeros(self._shape)
 
     def _variance(self):
         variance = sum(math.exp(log_weight) * scale**2 for log_weight, scale in self._components)
-        return tf.fill(self._shape, variance)
+        return self._masked(tf.fill(self._shape, variance))
 
     def _stddev(self):
         return tf.sqrt(self._variance())

@@ -1,0 +1,1 @@
+"""The SavedModels of the zoo's tasks: what their signatures compute."""

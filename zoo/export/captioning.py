@@ -1,0 +1,147 @@
+"""A captioning model as a SavedModel: captions of image files.
+
+Shapes: N images, L words of the longest caption and what ends it, S draws.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfp_bayesrnn import noise
+from tfp_bayesrnn.export import ExportedPosterior
+from tfp_bayesrnn.exported_draws import HeldDraws, MeanDraw, check_samples
+from zoo import decoding
+from zoo.beam_search import beam_search
+from zoo.captioning.captioner import FORBIDDEN
+from zoo.captioning.network import CaptionNetwork
+from zoo.data.captions import END, START
+from zoo.data.vocabulary import Vocabulary
+from zoo.export.images import decode_images
+from zoo.export.words import Words
+
+# The draws of `zoo.captioning.captioner`: the same seed gives the same captions as there.
+_DRAWS = -3
+
+_IMAGES = tf.TensorSpec([None], tf.string, "images")
+_NUM_SAMPLES = tf.TensorSpec([], tf.int32, "num_samples")
+_SEED = tf.TensorSpec([], tf.int32, "seed")
+
+
+class CaptionExport:
+    """What a SavedModel of a captioning model holds, and its signatures.
+
+    Attributes:
+      module: what holds the weights and the vocabulary.
+    """
+
+    def __init__(
+        self,
+        network: CaptionNetwork,
+        exported: ExportedPosterior,
+        vocabulary: Vocabulary,
+        directory: str | os.PathLike[str],
+        image_size: int,
+        max_words: int,
+        beam: int = 3,
+        length_penalty: float = 0.0,
+    ):
+        """Builds the tables.
+
+        Args:
+          network: the captioning network.
+          exported: its weights.
+          vocabulary: of its words.
+          directory: as for `Words`.
+          image_size: of the images that the encoder takes.
+          max_words: of a caption.
+          beam: beams; 1 is the most probable word each time.
+          length_penalty: as in `zoo.beam_search`.
+        """
+        self.words = Words(vocabulary, directory)
+        self.module = tf.Module(name="captioning")
+        self.module.arrays, self.module.words = exported.arrays, self.words
+        self._posterior = exported
+        self._size = image_size
+        self._max_length = max_words + 1
+        self._beam = beam
+        self._length_penalty = length_penalty
+        self._features = lambda images: self._under(
+            exported.mean(), lambda: network.features({"image": images})
+        )
+        self._start = lambda draw, features: self._under(draw, lambda: network.start(features))
+        template = network.decoder.get_initial_state(1)
+
+        def run(words, *parts):
+            logits, state = network.decoder.run(words, tf.nest.pack_sequence_as(template, parts))
+            return tf.nn.log_softmax(tf.cast(logits, tf.float32)), tf.nest.flatten(state)
+
+        state = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in tf.nest.flatten(template)]
+        traced = exported.function(run, [tf.TensorSpec([None, None], tf.int32), *state])
+        self._run = lambda draw, words, state: traced(draw, words, *tf.nest.flatten(state))
+
+    def signatures(self) -> dict[str, Callable]:
+        """Name -> `tf.function`; the Monte Carlo form where there are scales."""
+        made = {"caption": tf.function(self.caption, input_signature=[_IMAGES], autograph=False)}
+        if self._posterior.has_scales:
+            inputs = [_IMAGES, _NUM_SAMPLES, _SEED]
+            made["caption_mc"] = tf.function(self.caption_mc, input_signature=inputs, autograph=False)
+        return {**made, "serving_default": made["caption"]}
+
+    def caption(self, images):
+        """The best caption found of each image file, string [N], under the posterior mean.
+
+        log_probs and entropy, nats [N, L], are of every word and of what ends the caption: `predicted` of
+        them count in a row. log_prob [N] is of the whole caption.
+        """
+        found = self._caption(MeanDraw(self._posterior), images)
+        del found["mutual_information"]
+        return found
+
+    def caption_mc(self, images, num_samples, seed):
+        """As `caption`, under the average of S draws, the same ones for all images and words."""
+        root = noise.derive(noise.make_seed(seed), _DRAWS)
+        return self._caption(HeldDraws(self._posterior, check_samples(num_samples), root), images)
+
+    def _caption(self, draws, images):
+        features = self._features(decode_images(images, self._size))
+        states = draws.start(lambda draw: tf.nest.flatten(self._start(draw, features)))
+        rows, size = tf.shape(features)[0], self.words.size
+        start = tf.fill([rows], START)
+
+        def step(tokens, states):
+            shape = tf.stack([tf.shape(tokens)[0], size])
+            return draws.predict(lambda draw, state: self._next(draw, tokens, state), states, shape)
+
+        arguments = (step, states, start, self._max_length, END, FORBIDDEN)
+        if self._beam == 1:
+            found = decoding.greedy(*arguments)
+        else:
+            found = beam_search(*arguments, beam_size=self._beam, length_penalty=self._length_penalty)
+            found = tf.nest.map_structure(lambda value: value[:, 0], found)
+        predicted = found.lengths + tf.cast(found.finished, tf.int32)
+        before = tf.concat([start[:, tf.newaxis], found.tokens[:, :-1]], axis=1)
+        scores, _ = draws.score(
+            lambda draw, state: self._run(draw, before, state), states, found.tokens, size
+        )
+        mask = tf.sequence_mask(predicted, self._max_length, tf.float32)
+        words = self.words.words_of(found.tokens, found.lengths)
+        return {
+            "captions": self.words.text_of(words, found.lengths),
+            "words": words,
+            "ids": found.tokens,
+            "lengths": found.lengths,
+            "predicted": predicted,
+            "log_prob": found.log_probs,
+            **{name: tf.math.multiply_no_nan(value, mask) for name, value in scores._asdict().items()},
+        }
+
+    def _under(self, draw, run):
+        with self._posterior.in_force(draw):
+            return run()
+
+    def _next(self, draw, tokens, state):
+        log_probs, state = self._run(draw, tokens[:, tf.newaxis], state)
+        return log_probs[:, 0], state

@@ -1,0 +1,1 @@
+"""The report: what a workdir holds, as one HTML page that needs nothing else."""

@@ -1,0 +1,208 @@
+"""Pictures of the test split with the captions a model gives them, words on shades of uncertainty."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from PIL import Image
+
+from tfp_bayesrnn.checkpoints import Checkpoints
+from tfp_bayesrnn.errors import InputError
+from zoo import config as configs
+from zoo.captioning.batches import fit
+from zoo.captioning.captioner import Captioner
+from zoo.captioning.model import build_model
+from zoo.data.captions import Caption, CaptionSplit, load_captions
+from zoo.data.photos import decode
+from zoo.data.vocabulary import Vocabulary
+from zoo.report.contents import Contents
+from zoo.report.markup import Markup, missing, number, paragraph, tag
+from zoo.report.page import Section
+from zoo.report.shading import Measure, described, highest_for, legend, shaded
+from zoo.training_run import keep_vocabulary, restore_best_of
+
+PICTURES = 12
+"""Pictures that are shown, at even distances through the test split."""
+
+_SIDE = 320  # The longer one of a picture, in pixels; smaller ones stay as they are.
+_QUALITY = 85  # Of a JPEG.
+_TINY = 128  # Pixels of a side up to which a picture is shown with its pixels.
+
+
+class Captioned(NamedTuple):
+    """A picture, what the model says of it, and the first of its references."""
+
+    name: str
+    pixels: np.ndarray  # uint8 [height, width, 3], RGB.
+    caption: Caption
+    reference: Caption
+    log_prob: float  # Of the whole caption, nats.
+    log_probs: np.ndarray  # [L] nats: of its words, and of the end where it came.
+    entropies: np.ndarray  # [L], nats: total.
+    mutual_information: np.ndarray | None  # [L], nats: epistemic; None of one set of weights.
+
+    @property
+    def uncertainty(self) -> np.ndarray:
+        """What words are shaded by, [L]: the epistemic part where it is known, else the total."""
+        return self.entropies if self.mutual_information is None else self.mutual_information
+
+
+def captions(contents: Contents) -> Section:
+    """The pictures, or why there are none."""
+    name, title = "captions", "Captions of test pictures"
+    if contents.config.task != "captioning":
+        raise ValueError(f"Captions are of captioning models. Received: task={contents.config.task!r}")
+    try:
+        found = caption_pictures(contents)
+    except InputError as error:
+        logging.warning("the report has no captions: %s", error)
+        line = missing(f"No captions: {error}. This tries again:", command=contents.command("report"))
+        return Section(name, title, [line], is_missing=True)
+    return Section(name, title, shown(found, contents.weights))
+
+
+def caption_pictures(contents: Contents) -> list[Captioned]:
+    """Captions some pictures of the test split with the best checkpoint; unreadable ones are passed over.
+
+    Raises:
+      InputError: the data cannot be read or are not those of the run, or it has no checkpoint yet.
+    """
+    config, settings = contents.config, contents.config.evaluate
+    vocabulary = Vocabulary.load(contents.directory.vocabulary_path)
+    # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
+    model = build_model(
+        configs.with_overrides(config, {"encoder.weights": ""}),
+        len(vocabulary),
+        training_images=1,
+        steps_per_epoch=1,
+    )
+    checkpoints = Checkpoints(contents.directory.checkpoints_dir, {"model": model}, writes=False)
+    restore_best_of(checkpoints, contents.directory)
+    data = load_captions(config.data.name, contents.data_dir, config.data.min_count or None)
+    keep_vocabulary(contents.directory, data.vocabulary, write=False)
+    pictures = readable(data.test)
+    captioner = Captioner(
+        model,
+        vocabulary,
+        settings.max_words,
+        samples=contents.samples,
+        seed=config.seed,
+        beam=settings.beam,
+        length_penalty=settings.length_penalty,
+    )
+    size = config.encoder.image_size
+    images = tf.stack([fit(tf.constant(pixels), size) for _, pixels in pictures])
+    found = captioner.caption({"image": images})
+    shown = []
+    for row, (place, pixels) in enumerate(pictures):
+        scores = [values[row, : found.lengths[row]].astype(np.float64) for values in found.of_words]
+        shown.append(
+            Captioned(
+                data.test.names[place],
+                pixels,
+                found.words[row],
+                data.test.references[place][0],
+                float(found.log_probs[row]),
+                scores[0],
+                scores[1],
+                scores[2] if contents.samples > 1 else None,
+            )
+        )
+    return shown
+
+
+def readable(split: CaptionSplit, count: int = PICTURES) -> list[tuple[int, np.ndarray]]:
+    """(Place, pixels) of pictures at even distances through a split; for one that cannot be read the next.
+
+    Raises:
+      InputError: none can be read.
+    """
+    total = len(split.names)
+    found, error = [], None
+    starts = np.unique(np.linspace(0, total, min(count, total), endpoint=False).astype(int))
+    for start, end in zip(starts, [*starts[1:], total], strict=True):
+        for place in range(start, end):
+            try:
+                pixels = decode(split.images.read(place), split.images.name(place))
+            except InputError as failure:
+                logging.warning("left out: %s", failure)
+                error = failure
+            else:
+                found.append((place, pixels))
+                break
+    if not found:
+        raise InputError(f"none of the test pictures can be read: {error}")
+    return found
+
+
+def shown(found: Sequence[Captioned], weights: str) -> list[Any]:
+    """The pictures as the section has them.
+
+    Args:
+      found: at least one.
+      weights: which weights say the captions, in words.
+    """
+    is_epistemic = found[0].mutual_information is not None
+    name = "mutual information" if is_epistemic else "entropy"
+    values = np.concatenate([one.uncertainty for one in found])
+    measure = Measure(name, highest_for(values))
+    what = (
+        "a word's mutual information with the weights, the epistemic part of the uncertainty"
+        if is_epistemic
+        else "the entropy of a word's prediction, the whole uncertainty"
+    )
+    return [
+        paragraph(
+            f"{len(found)} pictures at even distances through the test split, captioned by {weights}. A "
+            f"shade is {what}. Below each caption stand the first of its references, the log-probability of "
+            "the whole caption, and means over its words and its end; all in nats."
+        ),
+        legend(measure),
+        tag("div", [_card(one, measure.highest) for one in found], class_="cards"),
+    ]
+
+
+def _card(one: Captioned, highest: float) -> Markup:
+    words: list[Any] = []
+    for place, word in enumerate(one.caption):
+        mutual = None if one.mutual_information is None else float(one.mutual_information[place])
+        title = described(word, float(one.log_probs[place]), float(one.entropies[place]), mutual)
+        words += [shaded(word, float(one.uncertainty[place]), highest, title), " "]
+    figures = [f"log-probability {number(one.log_prob, 2)}"]
+    if len(one.entropies):
+        figures.append(f"entropy {number(float(np.mean(one.entropies)), 2)}")
+        if one.mutual_information is not None:
+            figures.append(f"mutual information {number(float(np.mean(one.mutual_information)), 3)}")
+    reference = " ".join(one.reference)
+    image = tag(
+        "img",
+        src=data_uri(one.pixels),
+        alt=f"Test picture {one.name}; reference: {reference}",
+        class_="tiny" if max(one.pixels.shape[:2]) <= _TINY else None,
+    )
+    caption = tag(
+        "figcaption",
+        tag("p", words or "(no words)", class_="words"),
+        tag("p", "Reference: ", reference, class_="note"),
+        tag("p", ", ".join(figures), class_="note"),
+    )
+    return tag("figure", tag("div", image, class_="photo"), caption)
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """A picture, uint8 [height, width, 3], made small, inside an address: PNG or JPEG, whichever is less."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    files = {}
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": _QUALITY})):
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        files[kind] = file.getvalue()
+    kind = min(files, key=lambda kind: len(files[kind]))
+    return f"data:image/{kind};base64,{base64.b64encode(files[kind]).decode('ascii')}"

@@ -1,0 +1,84 @@
+"""The command `report`: a workdir as one HTML page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn.errors import InputError
+from zoo.methods import LABELS
+from zoo.report.captions import captions
+from zoo.report.contents import Contents, understood
+from zoo.report.markup import code, number, paragraph
+from zoo.report.overview import configuration, learning
+from zoo.report.page import page
+from zoo.report.passage import passage
+from zoo.report.pruning import pruning
+from zoo.report.results import results
+from zoo.report.uncertainty import uncertainty
+from zoo.workdir import explained, write_whole
+
+FILE = "report.html"
+_SUFFIXES = (".html", ".htm")
+
+
+def run(
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    data_dir: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Writes the report of a run, finished or not, and prints where it is and what it lacks.
+
+    The page needs nothing beside it: styles, drawings and pictures are inside, and nothing in it runs. What
+    the workdir does not hold yet is a line in it that says which command makes it; so it is, with the reason,
+    for the test text and the pictures where the data cannot be read.
+
+    Args:
+      config: the run's, resolved; `evaluate.num_samples` says how many draws of the weights words are judged
+        by, 10 where it is 0.
+      workdir: the run's directory, of which nothing but the default output is written.
+      data_dir: the data set's directory, where it needs one.
+      output: the page's path; `report.html` in the workdir if left out.
+
+    Returns:
+      The page's path.
+
+    Raises:
+      InputError: the workdir does not exist, a file in it is damaged, or the page cannot be written.
+    """
+    contents = Contents.read(config, workdir, data_dir)
+    path = _checked(Path(output) if output else contents.directory.path / FILE)
+    # The figures first, which are soon shown, lest a damaged file be found after minutes only.
+    sections = [make(contents) for make in (configuration, learning, results, uncertainty, pruning)]
+    sections.insert(3, {"captioning": captions, "language_model": passage}[config.task](contents))
+    name = contents.directory.path.resolve().name or str(contents.directory.path)
+    write_whole(path, page(f"{name}: {config.preset}", _about(contents), sections))
+    print(f"report: {path} ({path.stat().st_size / 1024:,.0f} KiB)")
+    for section in sections:
+        if section.is_missing:
+            print(f"  without {section.title[:1].lower()}{section.title[1:]}: the page says why")
+    return path
+
+
+def _about(contents: Contents) -> list:
+    config = contents.config
+    said = [f"{LABELS[config.method]}, on {config.data.name}."]
+    if contents.results is not None:
+        with understood(contents.directory.results_path, "evaluate"):
+            figures = contents.results["test"]
+            weights = "posterior mean" if contents.is_bayesian else "trained weights"
+            said.append(f" Test perplexity of the {weights}: {number(figures['perplexity'], 2)}.")
+    return [paragraph(said), paragraph("Workdir: ", code(contents.directory.path))]
+
+
+def _checked(path: Path) -> Path:
+    """The page's path, if it can be one: better to know that before the work is done."""
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"--output={path} is not accepted: the report is HTML, name it so (.html)")
+    with explained(path, "write"):
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"--output={path} is not accepted: it must be a file in a directory that exists")
+    return path

@@ -1,0 +1,138 @@
+"""What a workdir holds, read for the report: every file whole and understood, or an error that names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from tfp_bayesrnn.errors import InputError
+from zoo import methods
+from zoo.uncertainty.command import RESULTS as UNCERTAINTY
+from zoo.workdir import Workdir, explained
+
+DEFAULT_SAMPLES = 10
+"""Draws of the weights that are averaged where the configuration does not say how many."""
+
+
+class Contents(NamedTuple):
+    """A workdir and what the modes of the command line have left in it; None for what is not there."""
+
+    config: ConfigDict
+    directory: Workdir
+    data_dir: str | None
+    metrics: list[dict[str, Any]]
+    results: dict[str, Any] | None
+    uncertainty: dict[str, Any] | None
+    pruning: dict[str, Any] | None
+    divergence: dict[str, Any] | None
+
+    @classmethod
+    def read(
+        cls, config: ConfigDict, workdir: str | os.PathLike[str], data_dir: str | None = None
+    ) -> Contents:
+        """Reads it.
+
+        Args:
+          config: the run's, resolved.
+          workdir: the run's directory.
+          data_dir: the data set's directory, where it needs one.
+
+        Raises:
+          InputError: the directory does not exist, or a file cannot be read or is not what it should be.
+        """
+        directory = Workdir(workdir, create=False)
+        return cls(
+            config,
+            directory,
+            data_dir,
+            _lines(directory.metrics_path),
+            _object(directory.results_path),
+            _object(directory.path / UNCERTAINTY),
+            _object(directory.pruning_path),
+            _object(directory.divergence_path),
+        )
+
+    @property
+    def is_bayesian(self) -> bool:
+        """Whether the weights have distributions."""
+        return self.config.method in methods.BAYESIAN_METHODS
+
+    @property
+    def samples(self) -> int:
+        """Draws of the weights that words are judged by; 0 of weights without distributions."""
+        return (self.config.evaluate.num_samples or DEFAULT_SAMPLES) if self.is_bayesian else 0
+
+    @property
+    def weights(self) -> str:
+        """Which weights words are judged by."""
+        if self.samples:
+            return f"the average over {self.samples} draws of the weights" if self.samples > 1 else "one draw"
+        return "the trained weights"
+
+    def command(self, mode: str, *more: str) -> str:
+        """The command line of a mode for this workdir, for a shell."""
+        parts = ["python", "absl_main.py", f"--mode={mode}", *more, f"--workdir={self.directory.path}"]
+        if self.data_dir is not None:
+            parts.append(f"--data_dir={self.data_dir}")
+        return shlex.join(parts)
+
+
+@contextmanager
+def understood(path: Path, mode: str) -> Iterator[None]:
+    """Turns what comes of a file with other content than it should have into an `InputError`.
+
+    Args:
+      path: of the file, which was read as JSON already.
+      mode: of the command line, which writes it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} does not hold what --mode={mode} writes ({type(error).__name__}: {error}): make it again"
+        ) from error
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file."""
+    text = _text(path)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file's lines, without a last line that is just being written."""
+    found = []
+    *lines, _ = (_text(path) or "").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}: line {number} is not valid JSON: {error}") from None
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: line {number} must hold a JSON object, got {type(entry).__name__}")
+        found.append(entry)
+    return found
+
+
+def _text(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with explained(path, "read"):
+        return path.read_text(encoding="utf-8", errors="replace")

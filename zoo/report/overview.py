@@ -1,0 +1,203 @@
+"""The first sections: what was configured, and how training went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from zoo.methods import LABELS
+from zoo.report.charts import Line, line_chart
+from zoo.report.contents import Contents, understood
+from zoo.report.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
+from zoo.report.page import Section
+
+_TASKS = {"captioning": "captions of pictures", "language_model": "language model, word by word"}
+
+
+def facts(values: Mapping[str, Any]) -> Markup:
+    """A list of names and values; values of None are left out."""
+    items = [(tag("dt", name), tag("dd", value)) for name, value in values.items() if value is not None]
+    return tag("dl", items, class_="facts")
+
+
+def duration(seconds: float | None) -> str | None:
+    """Seconds in words: "1 h 26 min"."""
+    if seconds is None:
+        return None
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def configuration(contents: Contents) -> Section:
+    """Every field; those of a table are folded up behind its name."""
+    config, groups = contents.config, []
+    tables = {name: value for name, value in config.items() if isinstance(value, ConfigDict)}
+    for name, fields in tables.items():
+        unused = "" if _is_used(name, config.method) else " (not used by this method)"
+        groups.append(details([code(name), unused], _fields(fields)))
+    return Section(
+        "configuration",
+        "Configuration",
+        [
+            facts(
+                {
+                    "Preset": code(config.preset),
+                    "Description": config.description,
+                    "Task": _TASKS[config.task],
+                    "Method": f"{LABELS[config.method]} ({config.method})",
+                    "Data": config.data.name,
+                    "Seed": config.seed,
+                    "Computed in": config.compute_dtype,
+                    "Compiled by XLA": config.jit_compile,
+                }
+            ),
+            groups,
+        ],
+    )
+
+
+def learning(contents: Contents) -> Section:
+    """The curves of training by epochs, and their numbers."""
+    directory, name, title = contents.directory, "learning", "Learning curves"
+    notes = []
+    if contents.divergence is not None:
+        with understood(directory.divergence_path, "train"):
+            step, error = (contents.divergence[field] for field in ("step", "error"))
+            notes.append(missing(f"Training diverged at step {step}: {error}"))
+    if not contents.metrics:
+        command = contents.command("train", f"--preset={contents.config.preset}")
+        line = missing("No epoch has ended yet; this trains:", command=command)
+        return Section(name, title, [notes, line], is_missing=True)
+    with understood(directory.metrics_path, "train"):
+        return Section(name, title, [notes, _curves(contents)])
+
+
+def _is_used(table_name: str, method: str) -> bool:
+    if table_name == "sharpening":
+        return method == "bbb_sharpened"
+    return table_name not in ("prior", "posterior") or method.startswith("bbb")
+
+
+def _fields(fields: ConfigDict) -> Markup:
+    return facts({name: _shown(value) for name, value in fields.items()})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, ConfigDict):
+        return _fields(value)
+    if isinstance(value, str):
+        return value or "(none)"
+    return json.dumps(value)
+
+
+def _curves(contents: Contents) -> list[Any]:
+    config, metrics = contents.config, contents.metrics
+    epochs = [entry["epoch"] for entry in metrics]
+    best = min(
+        (entry for entry in metrics if entry["nll"] is not None),
+        key=lambda entry: entry["nll"],
+        default=None,
+    )
+
+    def of(name: str) -> list[float | None]:
+        return [entry.get(name) for entry in metrics]
+
+    weights = "posterior mean" if contents.is_bayesian else "no dropout"
+    rows = metrics[-1].get("rows")
+    trained = _trained_with(config.method)
+    mark = None if best is None else best["epoch"]
+    charts = [
+        line_chart(
+            "Validation perplexity",
+            [Line("validation", epochs, of("perplexity"))],
+            "epoch",
+            is_logarithmic=True,
+            mark=mark,
+            note=f"({weights}{f', {rows} rows' if rows else ''}; logarithmic)",
+        ),
+        line_chart(
+            "NLL, nats per word",
+            [
+                Line(f"training, {trained}", epochs, of("train_nll")),
+                Line(f"validation, {weights}", epochs, of("nll")),
+            ],
+            "epoch",
+            mark=mark,
+        ),
+    ]
+    if any(of("kl_per_training_token")):
+        tempered = f", weighed by {config.train.kl_weight:g}" if config.train.kl_weight != 1.0 else ""
+        charts.append(
+            line_chart(
+                "KL of the weights, nats per training word",
+                [Line("KL", epochs, of("kl_per_training_token"))],
+                "epoch",
+                mark=mark,
+                note=f"(posterior to prior{tempered})",
+            )
+        )
+    if any(of("train_kl_sharpening")):
+        charts.append(
+            line_chart(
+                "KL of sharpening, nats per training word",
+                [Line("KL", epochs, of("train_kl_sharpening"))],
+                "epoch",
+                mark=mark,
+            )
+        )
+    charts.append(
+        line_chart(
+            "Learning rate",
+            [Line("learning rate", epochs, of("learning_rate"))],
+            "epoch",
+            is_logarithmic=True,
+            note="(logarithmic)",
+        )
+    )
+    said = [f"{metrics[-1]['epoch']} of {config.train.epochs} epochs"]
+    if metrics[-1].get("seconds") is not None:
+        said.append(f"{duration(metrics[-1]['seconds'])} of training")
+    if best is not None:
+        said.append(
+            f"best on valid is epoch {best['epoch']}, with perplexity {number(best['perplexity'], 2)} "
+            "(the dotted line)"
+        )
+    return [
+        paragraph("; ".join(said), "."),
+        tag("div", [chart for chart in charts if chart], class_="charts"),
+        details("The numbers of every epoch", _numbers(metrics)),
+    ]
+
+
+def _trained_with(method: str) -> str:
+    if "dropout" in method:
+        return "with dropout"
+    return "one draw of the weights" if method.startswith("bbb") else "same weights"
+
+
+def _numbers(metrics: Sequence[Mapping[str, Any]]) -> Markup:
+    columns = {
+        "nll": ("valid NLL", lambda value: number(value, 4)),
+        "perplexity": ("valid perplexity", lambda value: number(value, 2)),
+        "train_nll": ("train NLL", lambda value: number(value, 4)),
+        "kl_per_training_token": ("KL per training word", lambda value: number(value, 4)),
+        "train_kl_sharpening": ("sharpening KL", lambda value: number(value, 5)),
+        "learning_rate": ("learning rate", significant),
+        "gradient_norm": ("gradient norm", significant),
+        "seconds": ("seconds", lambda value: number(value, 0)),
+    }
+    shown = {name: column for name, column in columns.items() if any(entry.get(name) for entry in metrics)}
+    rows = [
+        [str(entry["epoch"]), *(form(entry.get(name)) for name, (_, form) in shown.items())]
+        for entry in metrics
+    ]
+    return table(
+        "Training by epochs, in nats per word",
+        ["epoch", *(heading for heading, _ in shown.values())],
+        rows,
+    )

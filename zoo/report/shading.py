@@ -1,0 +1,77 @@
+"""Words on a shade that says how unsure the model is of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo.report.markup import Markup, significant, tag
+
+_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
+_MARKS = 5
+
+
+class Measure(NamedTuple):
+    """What words are shaded by: a quantity in nats, and where its deepest shade begins."""
+
+    name: str
+    highest: float
+
+
+def highest_for(values: Iterable[float]) -> float:
+    """A round number that 19 of 20 of the values are not above, so that shades are not lost on the others.
+
+    Values that are not numbers do not count; where there are none above 0 it is 1.
+    """
+    known = np.asarray([value for value in values if math.isfinite(value)], np.float64)
+    bound = float(np.quantile(known, 0.95)) if len(known) else 0.0
+    if not bound > 0.0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(bound))
+    return next(step * power for step in (*_STEPS, 10.0) if step * power >= bound * (1.0 - 1e-9))
+
+
+def shaded(text: Any, value: float, highest: float, title: str | None = None) -> Markup:
+    """A word on its shade: none at 0, the deepest at `highest` and above; pale where it is not a number.
+
+    Args:
+      text: the word.
+      value: how unsure the model is, at least 0.
+      highest: in the same unit.
+      title: what is said of the word where a pointer rests on it.
+
+    Raises:
+      ValueError: highest is not positive.
+    """
+    if not highest > 0:
+        raise ValueError(f"highest should be positive. Received: highest={highest}")
+    if math.isnan(value):
+        return tag("span", text, class_="word unknown", title=title)
+    share = min(max(value / highest, 0.0), 1.0)
+    return tag("span", text, class_="word", style=f"--u:{share:.3f}", title=title)
+
+
+def legend(measure: Measure) -> Markup:
+    """What the shades stand for."""
+    values = [measure.highest * mark / (_MARKS - 1) for mark in range(_MARKS)]
+    labels = [f"{value:.3g}" for value in values[:-1]] + [f"{measure.highest:.3g} or more"]
+    swatches = [shaded(label, value, measure.highest) for label, value in zip(labels, values, strict=True)]
+    return tag(
+        "div", f"{measure.name.capitalize()}, nats:", [[" ", swatch] for swatch in swatches], class_="legend"
+    )
+
+
+def described(word: str, log_prob: float, entropy: float, mutual_information: float | None) -> str:
+    """The figures of a word, nats, as a line of text."""
+    said = f"{word}: entropy {significant(entropy)} nats"
+    if mutual_information is not None:
+        said += f", of it mutual information {significant(mutual_information)}"
+    return f"{said}; log-probability {significant(log_prob)}"
+
+
+def average(values: Sequence[float]) -> float:
+    """The mean; NaN of nothing."""
+    return float(np.mean(values)) if len(values) else math.nan
