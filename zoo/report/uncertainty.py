@@ -67,8 +67,8 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
         size = published.units(model.layers, model.units) if model else "another size"
         parts.append(
             paragraph(
-                f"The paper's gaps, on the reversed text, are of models of {published.MEDIUM}, with 10 samples; "
-                f"this workdir's model has {size}: not the same experiment.{part}"
+                f"The paper's gaps, on the reversed text, are of models of {published.MEDIUM}, with 10 "
+                f"samples; this workdir's model has {size}: not the same experiment.{part}"
             )
         )
     return parts
