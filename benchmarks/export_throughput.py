@@ -49,7 +49,7 @@ def exports(preset: str, folder: pathlib.Path) -> tuple[dict[str, object], int]:
     own = keras_model(words, settings.units, settings.embedding_units, settings.layers)
     own.export(str(folder / "keras"), verbose=False)
     vocabulary = Vocabulary([EOS, *(f"word{number}" for number in range(1, words))])
-    variants = {"ours": {}, "ours, pruned": {"prune": 0.8, "form": "float16"}}
+    variants = {"ours": {}, "ours, pruned": {"prune": 0.8, "format": "float16"}}
     for name, arguments in variants.items():
         with tempfile.TemporaryDirectory() as assets:
             exported = ExportedPosterior(model.network, **arguments)

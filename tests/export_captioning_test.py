@@ -56,7 +56,7 @@ def test_captions_are_those_of_the_captioner(tmp_path, beam, image_as):
 
 def test_the_encoder_is_exported_as_it_is_then(tmp_path):
     model = captioning_model()
-    caption = caption_export(model, tmp_path, form="float16").signatures()["caption"]
+    caption = caption_export(model, tmp_path, format="float16").signatures()["caption"]
     images = tf.constant(photos())
     for variable in model.network.weights:
         variable.assign(tf.zeros_like(variable))

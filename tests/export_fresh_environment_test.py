@@ -59,7 +59,7 @@ def cases(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("exports"), {}
     exports = {
         "language_model": (
-            lambda words: language_model_export(language_model(), words, prune=0.5, form="float16"),
+            lambda words: language_model_export(language_model(), words, prune=0.5, format="float16"),
             OF_LANGUAGE_MODEL,
         ),
         "captioning": (lambda words: caption_export(captioning_model(), words, beam=2), OF_CAPTIONS),

@@ -10,7 +10,8 @@ from tfp_bayesrnn import InputError, noise
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from zoo.data.vocabulary import Vocabulary
 from zoo.export import language_model as exporting
-from zoo.export.language_model import MAX_WORDS
+from zoo.export import sampling
+from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
 from zoo.language_model.generator import Generator
 from zoo.language_model.prompts import as_text, encode_prompt
@@ -76,6 +77,7 @@ def test_score_of_nothing(call):
         inputs = {"ids": np.zeros([rows, steps]), "lengths": np.zeros([rows])}
         assert call("score", **inputs)["log_probs"].shape == (rows, steps)
         assert call("score_mc", **inputs, num_samples=2, seed=1)["entropy"].shape == (rows, steps)
+    assert call("generate_text_mc", text=[], **SETTINGS, num_samples=2)["text"].shape == (0,)
 
 
 def test_samples_are_scored_as_the_evaluator_does(model, call):
@@ -122,6 +124,26 @@ def test_the_next_word_step_by_step(call):
         chosen = found["log_probs"][np.arange(2), ids[:, time]]
         np.testing.assert_allclose(chosen, expected[:, time], atol=1e-5)
         np.testing.assert_allclose(np.exp(found["log_probs"]).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_half_precision_computes_and_hands_over_float32(tmp_path):
+    model = language_model(dtype="mixed_bfloat16")
+    signatures = language_model_export(model, tmp_path).signatures()
+    ids = np.array([[1, 3, 4]], np.int32)
+    inputs = {"ids": tf.constant(ids), "lengths": tf.constant([3])}
+    expected = signatures["score"](**inputs)["log_probs"].numpy()
+    logits = model.network(behind_eos(ids)).numpy().astype(np.float32)
+    chosen = tf.gather(tf.nn.log_softmax(logits), ids, batch_dims=2)
+    # Of 8 bits, and summed in another order by another kernel.
+    np.testing.assert_allclose(expected, chosen, atol=0.03)
+    state = signatures["initial_state"](rows=tf.constant(1))["state"]
+    for time in range(3):
+        found = signatures["next"](tokens=behind_eos(ids)[:, time], state=state)
+        state = found["state"]
+        assert state.dtype == tf.float32
+        np.testing.assert_allclose(found["log_probs"][0, ids[0, time]], expected[0, time], atol=0.03)
+    sampled = signatures["score_mc"](**inputs, num_samples=tf.constant(2), seed=tf.constant(1))
+    assert np.all(sampled["log_probs"].numpy() < 0.0) and sampled["entropy"].dtype == tf.float32
 
 
 PROMPTS = ["a dog runs", "far\nthe dog", "", "a\n"]
@@ -191,7 +213,7 @@ def test_eos_ends_where_it_is_asked_to(call):
 )
 def test_the_distribution_that_is_sampled_from(temperature, top_k, top_p):
     log_probs = scipy.special.log_softmax(np.random.default_rng(2).normal(size=(4, 8)) * 2.0, axis=-1)
-    found = exporting._restricted(
+    found = sampling.restricted(
         tf.constant(log_probs, tf.float32),
         *(tf.constant(value) for value in (np.float32(temperature), top_k, np.float32(top_p))),
     )

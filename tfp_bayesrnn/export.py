@@ -47,7 +47,7 @@ class ExportedPosterior:
     """
 
     def __init__(
-        self, network: keras.Model, weights: str | None = None, form: str = "float32", prune: float = 0.0
+        self, network: keras.Model, weights: str | None = None, format: str = "float32", prune: float = 0.0
     ):
         """Stores the weights as they are now.
 
@@ -55,7 +55,7 @@ class ExportedPosterior:
           network: built; layers with `VariationalWeight`s, and any others.
           weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
             distribution.
-          form: what values are stored as, "float32" or "float16".
+          format: what values are stored as, "float32" or "float16".
           prune: the fraction of the weights, those of the lowest signal-to-noise |mu| / sigma (without any
             distribution those of the lowest magnitude), whose mean and scale become zero.
 
@@ -68,8 +68,8 @@ class ExportedPosterior:
             weights = "posterior" if posterior.is_variational else "mean"
         if weights not in WEIGHTS_KINDS:
             raise ValueError(f"weights must be one of {WEIGHTS_KINDS}. Received: weights={weights!r}")
-        if form not in FORMATS:
-            raise ValueError(f"form must be one of {FORMATS}. Received: form={form!r}")
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {FORMATS}. Received: format={format!r}")
         if not 0.0 <= prune < 1.0:
             raise ValueError(f"prune must be at least 0 and less than 1. Received: prune={prune}")
         self.has_scales = weights == "posterior"
@@ -77,14 +77,14 @@ class ExportedPosterior:
             raise InputError("weights='posterior': no weight of the model has a distribution; accepted: mean")
         masks = _masks(posterior, prune) if prune else {}
         self.posterior = posterior
-        self._means = [self._store(weight.mean(), masks.get(weight), form) for weight in posterior.weights]
+        self._means = [self._store(weight.mean(), masks.get(weight), format) for weight in posterior.weights]
         self._scales = {
-            weight: self._store(weight.scale(), masks.get(weight), form)
+            weight: self._store(weight.scale(), masks.get(weight), format)
             for weight in (posterior.variational if self.has_scales else ())
         }
         ours = {id(variable) for weight in posterior.weights for variable in weight.variables}
         self._others = [variable for variable in network.weights if id(variable) not in ours]
-        self._values = [self._store(variable.value, None, form) for variable in self._others]
+        self._values = [self._store(variable.value, None, format) for variable in self._others]
         self.arrays = [*self._means, *self._scales.values(), *self._values]
         self._sampled = tf.function(self._sample, [tf.TensorSpec([2], tf.int32)], autograph=False)
         elements = [mean.read().numpy() for mean in self._means]
@@ -92,9 +92,9 @@ class ExportedPosterior:
         self.pruned = sum(np.count_nonzero(array == 0) for array in elements) / size if size else 0.0
 
     @staticmethod
-    def _store(value, mask, form) -> StoredArray:
+    def _store(value, mask, format) -> StoredArray:
         array = tf.convert_to_tensor(value).numpy()
-        return StoredArray(array if mask is None else np.where(mask, array, np.zeros_like(array)), form)
+        return StoredArray(array if mask is None else np.where(mask, array, np.zeros_like(array)), format)
 
     @property
     def nbytes(self) -> int:
@@ -235,7 +235,7 @@ def export_network(
     likelihood: Callable,
     path: str | os.PathLike[str],
     weights: str | None = None,
-    form: str = "float32",
+    format: str = "float32",
     prune: float = 0.0,
     input_signature: Any = None,
 ) -> ExportedPosterior:
@@ -246,7 +246,7 @@ def export_network(
       likelihood: of its outputs; what draws are averaged to depends on it.
       path: of the SavedModel's directory.
       weights: as for `ExportedPosterior`.
-      form: as for `ExportedPosterior`.
+      format: as for `ExportedPosterior`.
       prune: as for `ExportedPosterior`.
       input_signature: a `tf.TensorSpec` or a dictionary of them; None for the network's own inputs.
 
@@ -255,7 +255,7 @@ def export_network(
       ValueError: the network does not say what its inputs are, and no `input_signature` does.
     """
     specs = _input_specs(network, input_signature)
-    exported = ExportedPosterior(network, weights, form, prune)
+    exported = ExportedPosterior(network, weights, format, prune)
 
     def outputs(draw, inputs):
         with exported.in_force(draw):
@@ -276,6 +276,13 @@ def export_network(
         signatures["serve_mc"] = _traced(serve_mc, {**specs, **scalars})
     module = tf.Module()
     module.arrays = exported.arrays
+    single = list(specs) == ["inputs"]
+    # What Keras's own exports have too: `loaded.serve(inputs)`.
+    module.serve = tf.function(
+        lambda inputs: outputs(exported.mean(), {"inputs": inputs} if single else inputs),
+        input_signature=[specs["inputs"] if single else specs],
+        autograph=False,
+    )
     write_saved_model(path, module, signatures)
     return exported
 

@@ -16,7 +16,7 @@ from tfp_bayesrnn.posterior import Draw
 
 State = Any
 Run = Callable[[Draw, State], tuple[tf.Tensor, State]]
-"""From a draw and the state under it to log-probabilities [N, ..., V] and the new state."""
+"""From a draw and the state under it to logits, float32 [N, ..., V], and the new state."""
 
 
 class Scores(NamedTuple):
@@ -46,16 +46,21 @@ class MeanDraw:
         return tf.nest.map_structure(lambda value: value[:, tf.newaxis], make(self._draw))
 
     def predict(self, run: Run, states: State, shape: tf.Tensor) -> tuple[tf.Tensor, State]:
-        """What `run` predicts, log-probabilities of the given shape, and the new states."""
+        """The log-probabilities of what `run` predicts, of the given shape, and the new states."""
         del shape
-        log_probs, state = run(self._draw, tf.nest.map_structure(lambda value: value[:, 0], states))
-        return log_probs, tf.nest.map_structure(lambda value: value[:, tf.newaxis], state)
+        logits, states = self._run(run, states)
+        return tf.nn.log_softmax(logits), states
 
     def score(self, run: Run, states: State, targets: tf.Tensor, classes: int) -> tuple[Scores, State]:
-        """What `run` thinks of the targets [N, T], and the new states."""
-        log_probs, states = self.predict(run, states, _with_classes(targets, classes))
-        entropy = entropy_of(log_probs, tf.exp(log_probs))
-        return Scores(_chosen(log_probs, targets), entropy, tf.zeros_like(entropy)), states
+        """What `run` thinks of the targets, int32 [N, T], and the new states."""
+        del classes
+        logits, states = self._run(run, states)
+        _, chosen, entropy = _judged(logits, targets)
+        return Scores(chosen, entropy, tf.zeros_like(entropy)), states
+
+    def _run(self, run: Run, states: State) -> tuple[tf.Tensor, State]:
+        logits, state = run(self._draw, tf.nest.map_structure(lambda value: value[:, 0], states))
+        return logits, tf.nest.map_structure(lambda value: value[:, tf.newaxis], state)
 
 
 class FreshDraws:
@@ -85,7 +90,7 @@ class FreshDraws:
         return _stacked(written, structure)
 
     def predict(self, run: Run, states: State, shape: tf.Tensor) -> tuple[tf.Tensor, State]:
-        """The average of what `run` predicts under each draw, and the new states.
+        """Log-probabilities: the average of what `run` predicts under each draw; and the new states.
 
         Args:
           run: see `Run`.
@@ -93,8 +98,9 @@ class FreshDraws:
           shape: of the log-probabilities, int32 [rank].
         """
 
-        def add(log_sum, log_probs):
-            return (tf.ensure_shape(_log_add_exp(log_sum[0], log_probs), log_sum[0].shape),)
+        def add(sums, logits):
+            log_sum = _log_add_exp(sums[0], tf.nn.log_softmax(logits))
+            return (tf.ensure_shape(log_sum, sums[0].shape),)
 
         (log_sum,), states = self._fold(run, states, (tf.fill(shape, tf.float32.min),), add)
         return log_sum - tf.math.log(self._count), states
@@ -109,17 +115,18 @@ class FreshDraws:
           classes: V.
         """
 
-        def add(sums, log_probs):
-            probabilities = tf.exp(log_probs)
+        def add(sums, logits):
+            probabilities, chosen, entropy = _judged(logits, targets)
             return (
                 # As logarithms: a target's probability may be too small for a float32.
-                _log_add_exp(sums[0], _chosen(log_probs, targets)),
+                _log_add_exp(sums[0], chosen),
                 tf.ensure_shape(sums[1] + probabilities, sums[1].shape),
-                sums[2] + entropy_of(log_probs, probabilities),
+                sums[2] + entropy,
             )
 
         shape = tf.shape(targets)
-        start = (tf.fill(shape, tf.float32.min), tf.zeros(_with_classes(targets, classes)), tf.zeros(shape))
+        probabilities = tf.zeros(tf.concat([shape, [classes]], axis=0))
+        start = (tf.fill(shape, tf.float32.min), probabilities, tf.zeros(shape))
         (chosen, probabilities, entropies), states = self._fold(run, states, start, add)
         average = probabilities / self._count
         total = -tf.reduce_sum(tf.math.xlogy(average, average), axis=-1)
@@ -132,8 +139,8 @@ class FreshDraws:
 
         def body(place, sums, written):
             state = tf.nest.map_structure(lambda value: value[:, place], states)
-            log_probs, state = run(self.draw(place), state)
-            return place + 1, add(sums, log_probs), _write(written, place, state)
+            logits, state = run(self.draw(place), state)
+            return place + 1, add(sums, logits), _write(written, place, state)
 
         _, sums, written = self._loop(body, start, self._arrays(structure))
         return sums, _stacked(written, structure)
@@ -198,13 +205,17 @@ def entropy_of(log_probs: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, probabilities), axis=-1)
 
 
-def _chosen(log_probs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    return tf.gather(log_probs, targets, batch_dims=targets.shape.rank)
+def _judged(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Probabilities [..., V]; log p of the targets [...], and the entropy [...].
 
-
-def _with_classes(targets: tf.Tensor, classes: int) -> tf.Tensor:
-    """The shape [..., V] of log-probabilities."""
-    return tf.concat([tf.shape(targets), [classes]], axis=0)
+    Without the logarithms of all probabilities, which take longer than the rest.
+    """
+    probabilities = tf.nn.softmax(logits)
+    logits -= tf.reduce_max(logits, axis=-1, keepdims=True)
+    log_largest = tf.math.log(tf.reduce_max(probabilities, axis=-1))
+    chosen = tf.gather(logits, targets, batch_dims=targets.shape.rank) + log_largest
+    entropy = -tf.reduce_sum(tf.math.multiply_no_nan(logits, probabilities), axis=-1) - log_largest
+    return probabilities, chosen, entropy
 
 
 def _log_add_exp(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

@@ -407,12 +407,15 @@ class BayesianModel(keras.Model):
     def export(
         self,
         filepath,
-        weights: str | None = None,
-        format: str = "float32",
-        prune: float = 0.0,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
         input_signature=None,
-    ) -> exports.ExportedPosterior:
-        """Writes a TensorFlow SavedModel that needs TensorFlow alone to run.
+        weights: str | None = None,
+        weight_format: str = "float32",
+        prune: float = 0.0,
+        **kwargs,
+    ) -> exports.ExportedPosterior | None:
+        """Writes a TensorFlow SavedModel that needs TensorFlow alone to run; other formats as Keras does.
 
         Its signatures are `serve` (and the same as `serving_default`), the network's outputs under the
         posterior mean, and, where the scales are exported, `serve_mc`, which takes `num_samples` and `seed`
@@ -425,17 +428,20 @@ class BayesianModel(keras.Model):
         Args:
           filepath: the SavedModel's directory. A SavedModel that is there is replaced once the new one is
             complete.
-          weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
-            distribution.
-          format: what weights are stored as, "float32" or "float16"; zeros are left out where that saves
-            room.
-          prune: the fraction of the weights to leave out, those of the lowest |mu| / sigma (without
-            distributions those of the lowest magnitude).
+          format: another than "tf_saved_model" is left to `keras.Model.export`, with the posterior mean.
+          verbose: of such a format; a SavedModel is written in silence.
           input_signature: a `tf.TensorSpec`, which is then called "inputs", or a dictionary of them by name;
             None for the inputs that a `keras.Sequential` or functional network was built with.
+          weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
+            distribution.
+          weight_format: what weights are stored as, "float32" or "float16"; zeros are left out where that
+            saves room.
+          prune: the fraction of the weights to leave out, those of the lowest |mu| / sigma (without
+            distributions those of the lowest magnitude).
+          **kwargs: of such a format.
 
         Returns:
-          What has been exported of the weights.
+          What has been exported of the weights; None for another format.
 
         Raises:
           InputError: there are no scales to export, there is something else than a SavedModel at the path, or
@@ -444,8 +450,11 @@ class BayesianModel(keras.Model):
         """
         if not self.built:
             raise ValueError(f"The model must be built before it is exported. Received: model={self.name!r}")
+        if format != "tf_saved_model":
+            super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
+            return None
         return exports.export_network(
-            self.network, self.likelihood, filepath, weights, format, prune, input_signature
+            self.network, self.likelihood, filepath, weights, weight_format, prune, input_signature
         )
 
     def get_config(self):

@@ -28,24 +28,24 @@ class StoredArray(tf.Module):
       stored_dtype: of its values in the file.
     """
 
-    def __init__(self, array: np.ndarray, form: str = "float32", name: str = "array"):
+    def __init__(self, array: np.ndarray, format: str = "float32", name: str = "array"):
         """Makes its variables.
 
         Args:
           array: of any shape; one that is not of floating point is stored as it is.
-          form: "float32", or "float16" for arrays that half precision can hold: one that would overflow in
+          format: "float32", or "float16" for arrays that half precision can hold: one that would overflow in
             it stays float32.
           name: of its variables.
 
         Raises:
-          ValueError: for another `form`.
+          ValueError: for another `format`.
         """
         super().__init__(name=name)
-        if form not in FORMATS:
-            raise ValueError(f"form must be one of {FORMATS}. Received: form={form!r}")
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {FORMATS}. Received: format={format!r}")
         array = np.asarray(array)
         self.shape = array.shape
-        values = _as_stored(array, form)
+        values = _as_stored(array, format)
         self.stored_dtype = values.dtype.name
         places = np.flatnonzero(values)
         sparse_bytes = -(-values.size // 8) + places.size * values.dtype.itemsize
@@ -80,8 +80,8 @@ class StoredArray(tf.Module):
         return tf.reshape(flat, self.shape)
 
 
-def _as_stored(array: np.ndarray, form: str) -> np.ndarray:
-    if form != "float16" or array.dtype != np.float32:
+def _as_stored(array: np.ndarray, format: str) -> np.ndarray:
+    if format != "float16" or array.dtype != np.float32:
         return array
     with np.errstate(over="ignore"):
         halves = array.astype(np.float16)

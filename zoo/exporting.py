@@ -21,15 +21,11 @@ from zoo import methods
 from zoo.captioning import model as captioning
 from zoo.data.vocabulary import Vocabulary
 from zoo.export.captioning import CaptionExport
-from zoo.export.language_model import MAX_WORDS, LanguageModelExport
+from zoo.export.language_model import LanguageModelExport
+from zoo.export.sampling import MAX_WORDS
 from zoo.language_model.restored import Restored, restored
 from zoo.training_run import restore_best_of
 from zoo.workdir import Workdir
-
-_USAGE = {
-    "language_model": 'model.signatures["score_text"](text=tf.constant(["the first words"]))["log_probs"]',
-    "captioning": 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]',
-}
 
 
 def export_command(
@@ -118,14 +114,17 @@ def _restored(config: ConfigDict, directory: Workdir) -> Restored:
 
 def _language_model(config, model, exported, vocabulary, assets):
     task = LanguageModelExport(model.network, exported, vocabulary, assets)
-    return task, {"state_size": task.state_size, "max_words": MAX_WORDS}
+    text = " ".join([word for word in vocabulary.words if word.isalpha()][:3])
+    example = f'model.signatures["score_text"](text=tf.constant([{text!r}]))["log_probs"]'
+    return task, {"state_size": task.state_size, "max_words": MAX_WORDS, "example": example}
 
 
 def _captioning(config, model, exported, vocabulary, assets):
     settings, size = config.evaluate, config.encoder.image_size
     chosen = {name: settings[name] for name in ("max_words", "beam", "length_penalty")}
     task = CaptionExport(model.network, exported, vocabulary, assets, image_size=size, **chosen)
-    return task, {"image_size": size, **chosen}
+    example = 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]'
+    return task, {"image_size": size, **chosen, "example": example}
 
 
 _TASKS = {"captioning": _captioning, "language_model": _language_model}
@@ -182,7 +181,7 @@ def _example(about: Mapping[str, Any], path: str) -> list[str]:
     return [
         "import tensorflow as tf",
         f"model = tf.saved_model.load({path!r})",
-        f"print({_USAGE[about['task']]})",
+        f"print({about['example']})",
     ]
 
 

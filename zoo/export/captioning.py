@@ -76,7 +76,7 @@ class CaptionExport:
 
         def run(words, *parts):
             logits, state = network.decoder.run(words, tf.nest.pack_sequence_as(template, parts))
-            return tf.nn.log_softmax(tf.cast(logits, tf.float32)), tf.nest.flatten(state)
+            return tf.cast(logits, tf.float32), tf.nest.flatten(state)
 
         state = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in tf.nest.flatten(template)]
         traced = exported.function(run, [tf.TensorSpec([None, None], tf.int32), *state])
@@ -93,6 +93,7 @@ class CaptionExport:
     def caption(self, images):
         """The best caption found of each image file, string [N], under the posterior mean.
 
+        Images are JPEG, PNG, GIF or BMP files of any size; EXIF orientation is not applied.
         log_probs and entropy, nats [N, L], are of every word and of what ends the caption: `predicted` of
         them count in a row. log_prob [N] is of the whole caption.
         """
@@ -143,5 +144,5 @@ class CaptionExport:
             return run()
 
     def _next(self, draw, tokens, state):
-        log_probs, state = self._run(draw, tokens[:, tf.newaxis], state)
-        return log_probs[:, 0], state
+        logits, state = self._run(draw, tokens[:, tf.newaxis], state)
+        return logits[:, 0], state

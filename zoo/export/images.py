@@ -14,9 +14,10 @@ _OTHERS = (b"GIF87a", b"GIF89a", b"BM")
 def decode_images(contents: tf.Tensor, size: int) -> tf.Tensor:
     """Image files, string [N], as images uint8 [N, S, S, 3], resized as for training.
 
-    JPEG, PNG, GIF (the first frame) and BMP. They are decoded by TensorFlow, training's photos by Pillow: of
-    a JPEG's pixels some may differ by a few of 255 levels, a PNG's are the same; transparent images are laid
-    over white by both. EXIF orientation is not applied: turn such photos before.
+    JPEG, PNG, GIF (the first frame) and BMP. They are decoded by TensorFlow, training's photos by Pillow: the
+    pixels are the same, save that a JPEG's may differ by a level or two where the two have other versions of
+    libjpeg; transparent PNGs are laid over white by both. EXIF orientation is not applied: turn such photos
+    before.
     """
     size_of = tf.TensorSpec([size, size, 3], tf.uint8)
     places = tf.range(tf.size(contents))

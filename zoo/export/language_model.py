@@ -19,10 +19,9 @@ from tfp_bayesrnn.export import ExportedPosterior, require
 from tfp_bayesrnn.exported_draws import FreshDraws, HeldDraws, MeanDraw, Scores, check_samples
 from zoo import decoding
 from zoo.data.vocabulary import EOS, Vocabulary
+from zoo.export import sampling
+from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
-
-MAX_WORDS = 1000
-"""Words of a continuation at most."""
 
 # Streams of seeds: the draws of scoring are those of `StreamEvaluator.average`, draws and noise of generation
 # those of `zoo.language_model.generator`, so the same seed gives the same numbers as there.
@@ -85,7 +84,7 @@ class LanguageModelExport:
         def run(ids, *parts):
             state = tf.nest.pack_sequence_as(template, parts)
             logits, state = recurrence.run(network, ids, state, training=False)
-            return tf.nn.log_softmax(tf.cast(logits, tf.float32)), tf.nest.flatten(state)
+            return tf.cast(logits, tf.float32), tf.nest.flatten(state)
 
         state = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in parts]
         traced = exported.function(run, [tf.TensorSpec([None, None], tf.int32), *state])
@@ -229,9 +228,9 @@ class LanguageModelExport:
             tokens = self.words.check_ids(tokens)
         parts = tf.split(state, self._widths, axis=1)
         parts = [tf.cast(part, zero.dtype) for part, zero in zip(parts, self._zeros(1), strict=True)]
-        log_probs, parts = self._run(self._posterior.mean(), tokens[:, tf.newaxis], parts)
+        logits, parts = self._run(self._posterior.mean(), tokens[:, tf.newaxis], parts)
         state = tf.concat([tf.cast(part, tf.float32) for part in parts], axis=1)
-        return {"log_probs": log_probs[:, 0], "state": state}
+        return {"log_probs": tf.nn.log_softmax(logits[:, 0]), "state": state}
 
     # Generation.
 
@@ -242,13 +241,13 @@ class LanguageModelExport:
         end_at_eos the first `<eos>` is the last word.
         """
         prompt = self.words.check(ids, lengths, 1)
-        settings = _checked(max_words, temperature, top_k, top_p, end_at_eos)
+        settings = sampling.checked(max_words, temperature, top_k, top_p, end_at_eos)
         return self._without_information(self._bodies["generate"](*prompt, settings, seed))
 
     def generate_mc(self, ids, lengths, max_words, temperature, top_k, top_p, end_at_eos, num_samples, seed):
         """As `generate`, from the average of S draws, made once for all words; memory grows with S."""
         prompt = self.words.check(ids, lengths, 1)
-        settings = _checked(max_words, temperature, top_k, top_p, end_at_eos)
+        settings = sampling.checked(max_words, temperature, top_k, top_p, end_at_eos)
         return self._bodies["generate_mc"](*prompt, settings, check_samples(num_samples), seed)
 
     def generate_text(self, text, max_words, temperature, top_k, top_p, end_at_eos, seed):
@@ -280,13 +279,13 @@ class LanguageModelExport:
             log_probs, states = draws.predict(
                 lambda draw, state: self._next(draw, tokens, state), states, tf.stack([rows, size])
             )
-            log_probs = _restricted(log_probs, temperature, top_k, top_p)
+            log_probs = sampling.restricted(log_probs, temperature, top_k, top_p)
             return tf.where(living[:, tf.newaxis], log_probs, -math.inf), (states, count + 1, living)
 
         state = (states, tf.zeros([rows], tf.int32), tf.ones([rows], tf.bool))
         noise_seed = noise.derive(noise.make_seed(seed), _GENERATION_NOISE, 0)
         found = decoding.sample(step, state, last, MAX_WORDS, None, seed=noise_seed)
-        tokens = found.tokens[:, : tf.reduce_max(found.lengths, axis=0)]
+        tokens = found.tokens[:, : _longest(found.lengths)]
         before = tf.concat([last[:, tf.newaxis], tokens[:, :-1]], axis=1)
         scores = self._read(draws, before, tokens, found.lengths, states)._asdict()
         words = self.words.words_of(tokens, found.lengths)
@@ -301,14 +300,14 @@ class LanguageModelExport:
             goes_on = (time < lengths - 1)[:, tf.newaxis]
             return time + 1, [tf.where(goes_on, new, old) for new, old in zip(after, state, strict=True)]
 
-        longest = tf.reduce_max(lengths)
+        longest = _longest(lengths)
         start = (tf.constant(0), self._zeros(tf.shape(ids)[0]))
         _, state = tf.while_loop(lambda time, _: time < longest - 1, read, start, parallel_iterations=1)
         return state
 
     def _next(self, draw, tokens, state):
-        log_probs, state = self._run(draw, tokens[:, tf.newaxis], state)
-        return log_probs[:, 0], state
+        logits, state = self._run(draw, tokens[:, tf.newaxis], state)
+        return logits[:, 0], state
 
     # Text.
 
@@ -326,50 +325,6 @@ class LanguageModelExport:
         return {"words": self.words.words_of(ids, lengths), "ids": ids, "lengths": lengths}
 
 
-def _checked(max_words, temperature, top_k, top_p, end_at_eos):
-    checks = [
-        require(
-            (max_words >= 1) & (max_words <= MAX_WORDS),
-            f"max_words must lie between 1 and {MAX_WORDS}. Received: max_words =",
-            max_words,
-        ),
-        require(
-            (temperature >= 0.0) & (temperature < math.inf),
-            "temperature must be at least 0 and finite. Received: temperature =",
-            temperature,
-        ),
-        require(top_k >= 0, "top_k must not be negative. Received: top_k =", top_k),
-        require(
-            (top_p > 0.0) & (top_p <= 1.0),
-            "top_p must be more than 0 and at most 1. Received: top_p =",
-            top_p,
-        ),
-    ]
-    with tf.control_dependencies(checks):
-        return [tf.identity(value) for value in (max_words, temperature, top_k, top_p, end_at_eos)]
-
-
-def _restricted(log_probs, temperature, top_k, top_p):
-    """What to sample from, as logarithms [N, V] of weights: the settings are inputs, not numbers.
-
-    Temperature, top k and nucleus come in this order, as in `zoo.decoding.sample`; temperature 0 leaves the
-    most probable word alone.
-    """
-    size = log_probs.shape[1]
-    is_greedy = temperature == 0.0
-    largest = tf.reduce_max(log_probs, axis=1, keepdims=True)
-    scaled = (log_probs - largest) / tf.where(is_greedy, 1.0, temperature)
-    top_k = tf.where((top_k == 0) | (top_k > size), size, top_k)
-
-    def cut():
-        ranked, order = tf.math.top_k(scaled, size)
-        weights = tf.where(tf.range(size) < top_k, tf.exp(ranked), 0.0)
-        before = tf.cumsum(weights, axis=1, exclusive=True)
-        nucleus = before < top_p * tf.reduce_sum(weights, axis=1, keepdims=True)
-        kept = tf.minimum(tf.reduce_sum(tf.cast(nucleus, tf.int32), axis=1, keepdims=True), top_k)
-        ranks = tf.argsort(order, axis=1)
-        return tf.where(ranks < kept, scaled, -math.inf)
-
-    restricted = tf.cond((top_k < size) | (top_p < 1.0), cut, lambda: scaled)
-    best = tf.argmax(log_probs, axis=1, output_type=tf.int32)[:, tf.newaxis]
-    return tf.where(is_greedy & (tf.range(size) != best), -math.inf, restricted)
+def _longest(lengths: tf.Tensor) -> tf.Tensor:
+    """The largest length, 0 where there are no rows."""
+    return tf.reduce_max(tf.concat([lengths, [0]], axis=0))

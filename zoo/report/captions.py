@@ -32,7 +32,7 @@ PICTURES = 12
 
 _SIDE = 320  # The longer one of a picture, in pixels; smaller ones stay as they are.
 _QUALITY = 85  # Of a JPEG.
-_TINY = 128  # Pixels of a side up to which a picture is shown with its pixels.
+_TINY = 128  # Pixels of a side up to which a drawing is shown with its pixels.
 
 
 class Captioned(NamedTuple):
@@ -180,11 +180,13 @@ def _card(one: Captioned, highest: float) -> Markup:
         if one.mutual_information is not None:
             figures.append(f"mutual information {number(float(np.mean(one.mutual_information)), 3)}")
     reference = " ".join(one.reference)
+    source = data_uri(one.pixels)
+    is_drawing = source.startswith("data:image/png")
     image = tag(
         "img",
-        src=data_uri(one.pixels),
+        src=source,
         alt=f"Test picture {one.name}; reference: {reference}",
-        class_="tiny" if max(one.pixels.shape[:2]) <= _TINY else None,
+        class_="tiny" if is_drawing and max(one.pixels.shape[:2]) <= _TINY else None,
     )
     caption = tag(
         "figcaption",

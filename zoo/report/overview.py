@@ -14,6 +14,15 @@ from zoo.report.contents import Contents, understood
 from zoo.report.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
 from zoo.report.page import Section
 
+_NAMES = {
+    "preset": "Preset",
+    "description": "Description",
+    "task": "Task",
+    "method": "Method",
+    "seed": "Seed",
+    "compute_dtype": "Computed in",
+    "jit_compile": "Compiled by XLA",
+}
 _TASKS = {"captioning": "captions of pictures", "language_model": "language model, word by word"}
 
 
@@ -36,26 +45,21 @@ def duration(seconds: float | None) -> str | None:
 def configuration(contents: Contents) -> Section:
     """Every field; those of a table are folded up behind its name."""
     config, groups = contents.config, []
-    tables = {name: value for name, value in config.items() if isinstance(value, ConfigDict)}
-    for name, fields in tables.items():
-        unused = "" if _is_used(name, config.method) else " (not used by this method)"
-        groups.append(details([code(name), unused], _fields(fields)))
+    fields = {name: config[name] for name in (*_NAMES, *config) if name in config}
+    for name in sorted(fields):
+        if isinstance(fields[name], ConfigDict):
+            unused = "" if _is_used(name, config.method) else " (not used by this method)"
+            groups.append(details([code(name), unused], _fields(fields.pop(name))))
+    said = {
+        "preset": code(config.preset),
+        "task": _TASKS[config.task],
+        "method": f"{LABELS[config.method]} ({config.method})",
+    }
     return Section(
         "configuration",
         "Configuration",
         [
-            facts(
-                {
-                    "Preset": code(config.preset),
-                    "Description": config.description,
-                    "Task": _TASKS[config.task],
-                    "Method": f"{LABELS[config.method]} ({config.method})",
-                    "Data": config.data.name,
-                    "Seed": config.seed,
-                    "Computed in": config.compute_dtype,
-                    "Compiled by XLA": config.jit_compile,
-                }
-            ),
+            facts({_NAMES.get(name, name): said.get(name, _shown(value)) for name, value in fields.items()}),
             groups,
         ],
     )

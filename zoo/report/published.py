@@ -118,9 +118,8 @@ def coco_differences(config: ConfigDict) -> list[str]:
     encoder, model = config.encoder, config.model
     tuned = "trained along" if encoder.trainable else "not trained along"
     return [
-        f"This run has the encoder {encoder.name} ({tuned}) and "
-        f"{units(model.layers, model.units)}. The paper's are built on Show and Tell: an Inception network "
-        "and 512 units.",
+        f"This run has the encoder {encoder.name} ({tuned}) and {units(model.layers, model.units)}. The "
+        "paper's models are built on Show and Tell: an Inception network and 512 units.",
         "The paper's figures are of MSCOCO's development images. Here the images are the test images of "
         "Karpathy's splits, and the vocabulary is another: other images and other words.",
     ]

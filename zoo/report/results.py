@@ -111,7 +111,7 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
             )
         )
     if any("dynamic" in row.key for row in rows):
-        parts.append(paragraph("Dynamic: the weights go on learning from each window after it is scored."))
+        parts.append(paragraph("SGD after every window: dynamic evaluation, the weights go on learning."))
     if "lowest_perplexity" in found:
         lowest = number(found["lowest_perplexity"], 2)
         parts.append(

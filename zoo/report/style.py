@@ -130,7 +130,10 @@ svg.chart-lines { display: block; width: 100%; }
     --paper: #ffffff; --ink: #000000; --soft: #444444; --rule: #bbbbbb; --band: #f3f5f7; --mark: #fff3d6;
     --link: #000000; --unsure: 232 89 12; --line-0: #0072b2; --line-1: #c04f00; --line-2: #00805f;
   }
-  body { max-width: none; padding: 0; font-size: 10pt; }
+  html { font-size: 9.5pt; }
+  body { max-width: none; padding: 0; }
+  .charts, .drawings { grid-template-columns: 1fr 1fr; }
+  .cards { grid-template-columns: 1fr 1fr 1fr; }
   nav { display: none; }
   .scroll { overflow: visible; }
   .wide svg { max-width: 100%; }
