@@ -118,6 +118,20 @@ def test_the_papers_figures_stand_beside_those_of_another_model(bare):
     assert [attributes.get("class") for attributes in page.of("tr")].count("marked") == 1
 
 
+def test_a_sharpened_bound_with_its_kl(bare):
+    bound = {"perplexity_bound": 90.0, "standard_error": 0.25, "kl_per_token": 0.3, "tokens": 82429}
+    bound |= {"weights": "phi: mean; theta: a draw", "layout": "20 rows", "batch": 20, "unroll": 35}
+    results = {**RESULTS, "test_sharpened_bound": {**bound, "mean_perplexity_of_same_rows": 91.0}}
+    page = report(bare("ptb_small_bbb_sharpened", results=json.dumps(results)))
+    *others, row = page.table("weights", "perplexity", "KL, nats per word", "paper, another model")
+    assert row["perplexity"] == "≤ 90.00 ± 0.25" and row["mean on the same rows"] == "91.00"
+    assert row["NLL, nats per word"] == f"{math.log(90.0) - 0.3:.4f}"
+    assert row["KL, nats per word"] == "0.3000"
+    assert row["paper, another model"] == "≤ 74.8"
+    assert {other["paper, another model"] for other in others} == {""}  # Of the mean the paper says nothing.
+    assert row["weights"] == "sharpened; phi: mean; theta: a draw, batch 20, unroll 35"
+
+
 def test_a_run_of_the_papers_size_is_still_another(bare):
     page = report(bare("ptb_medium_bbb"))
     assert "Not the same experiment" not in page.text  # Nothing to stand beside yet.

@@ -235,10 +235,12 @@ class LanguageModelExport:
     # Generation.
 
     def generate(self, ids, lengths, max_words, temperature, top_k, top_p, end_at_eos, seed):
-        """A continuation of each prompt; see `zoo.decoding.sample`, with temperature 0 for `greedy`.
+        """A continuation of each prompt, of at most max_words words, which may be 1 to 1000.
 
-        max_words is that of a continuation, 1 to `MAX_WORDS`; top_k 0 and top_p 1 leave nothing out; with
-        end_at_eos the first `<eos>` is the last word.
+        Words are sampled from the probabilities to the power of 1 / temperature; at temperature 0 each is the
+        most probable one. Of these only the top_k most probable ones remain (0: all), and of those the
+        smallest set of most probable ones whose probability reaches top_p (1: all). With end_at_eos the first
+        `<eos>` is the last word. log_probs and entropy, nats [N, L], are of the words under the model itself.
         """
         prompt = self.words.check(ids, lengths, 1)
         settings = sampling.checked(max_words, temperature, top_k, top_p, end_at_eos)
