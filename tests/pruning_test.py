@@ -323,14 +323,22 @@ class TestPrunedModel:
             assert np.all(weight.mean().numpy()[~masks[weight]] == 0.0)
             np.testing.assert_array_equal(weight.keep.numpy(), masks[weight])
 
-    def test_a_model_that_has_been_trained_is_compiled_again(self):
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    def test_a_model_that_has_been_trained(self, jit_compile):
+        """Without compiling it again: its functions are traced anew, once."""
         model = small_models.regression(run_eagerly=False)
+        model.compile("sgd", jit_compile=jit_compile)
         inputs, targets = small_models.regression_data()
         model.fit(inputs, targets, verbose=0)
+        model.predict(inputs, verbose=0)
+        whole = model.evaluate(inputs, targets, verbose=0)
         masks = pruning.masks(model.posterior, 0.5)
         pruning.prune(model.posterior, masks)
-        model.compile("sgd")
+        assert model.evaluate(inputs, targets, verbose=0) != whole
         model.fit(inputs, targets, epochs=2, verbose=0)
+        traced = model.train_function
+        model.fit(inputs, targets, verbose=0)
+        assert model.train_function is traced
         assert_is_masked(model.posterior.mean(), masks)
         expected = model.predict(inputs, verbose=0)
         first, second = (weight for weight in masks if len(weight.shape) == 2)

@@ -100,6 +100,7 @@ class BayesianModel(keras.Model):
         self.compiled_step = None
         self._carried_train: CarriedState | None = None
         self._carried_test: CarriedState | None = None
+        self._masked_in: dict[str, frozenset[int]] = {}
         self.nll_tracker = keras.metrics.Mean(name="nll")
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
@@ -221,6 +222,27 @@ class BayesianModel(keras.Model):
         if isinstance(x, tf.data.Dataset):
             self._carry_state_of(x)
         return super().fit(x, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        if self._masks_have_changed("train"):
+            force, self.compiled_step = True, None
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        return super().make_test_function(self._masks_have_changed("test") or force)
+
+    def make_predict_function(self, force=False):
+        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        return super().make_predict_function(self._masks_have_changed("predict") or force)
+
+    def _masks_have_changed(self, function: str) -> bool:
+        """Whether other weights have masks than when the function was made; a mask is part of its graph."""
+        masked = frozenset(id(weight) for weight in self.posterior.weights if weight.is_pruned)
+        before = self._masked_in.get(function, frozenset())
+        self._masked_in[function] = masked
+        return masked != before
 
     def _carry_state_of(self, dataset: tf.data.Dataset):
         """Makes the state carried in training before the first step, so that callbacks can restore it."""

@@ -127,8 +127,8 @@ def prune(posterior: Posterior, masks: Mapping[VariationalWeight, np.ndarray]) -
 
     A pruned element is 0 in the mean and in every sample, it has no gradient, and the KL is that of the kept
     elements. What has been pruned before stays so. The masks are variables, which functions that have been
-    compiled before do not know of: as after a change of `trainable`, compile the model again before `fit`,
-    and make `StreamEvaluator`s and `Loop`s that have run anew.
+    traced before do not know of: `fit`, `evaluate` and `predict` of a `BayesianModel` make theirs anew, but
+    `StreamEvaluator`s and `Loop`s that have run have to be made anew.
 
     Args:
       posterior: whose weights are pruned.
