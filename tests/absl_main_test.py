@@ -179,7 +179,7 @@ def test_generate(calls, tmp_path):
     """The seed is that of the texts; the run keeps its own."""
     Workdir(tmp_path).claim(presets.get_preset("demo_bbb"))
     arguments = ("--mode=generate", f"--workdir={tmp_path}", "--prompt=the dog", "--prompt", "a cat")
-    more = ("--top_k=5", "--temperature=0.7", "--draw_per_continuation", "--seed=3", "--num_samples=4")
+    more = ("--top_k=5", "--temperature=0.7", "--draw_per_continuation", "--seed=3")
     assert main(*arguments, *more) == 0 and main(*arguments[:2]) == 0
     first, second = calls
     assert first.given == {
@@ -189,8 +189,18 @@ def test_generate(calls, tmp_path):
         "draw_per_continuation": True,
         "seed": 3,
     }
-    assert (first.config.seed, first.config.evaluate.num_samples) == (0, 4)
+    assert (first.config.seed, second.config.seed) == (0, 0)
     assert second.given == {}
+
+
+def test_a_draw_for_each_continuation_leaves_no_choice_of_their_number(calls, tmp_path, capsys):
+    Workdir(tmp_path).claim(presets.get_preset("demo_bbb"))
+    arguments = ("--mode=generate", f"--workdir={tmp_path}", "--draw_per_continuation")
+    assert main(*arguments, "--num_samples=4") == 2
+    assert "one draw for each of --continuations" in capsys.readouterr().err
+    assert main(*arguments, "--nodraw_per_continuation", "--num_samples=4") == 0
+    (call,) = calls
+    assert call.config.evaluate.num_samples == 4
 
 
 def test_uncertainty(calls, tmp_path):

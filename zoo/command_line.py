@@ -168,6 +168,11 @@ def _run(argv: list[str], about: str) -> None:
         overrides = _overrides(argv, saved)
         if mode == "generate":  # The seed is of what is generated, not of the training.
             given["seed"] = overrides.pop("seed", None)
+            if given.get("draw_per_continuation") and overrides.get("evaluate.num_samples"):
+                raise flags.Error(
+                    "--draw_per_continuation makes one draw for each of --continuations: leave out "
+                    "--num_samples"
+                )
         config = configs.for_evaluation(saved, preset, overrides)
     else:
         if preset is None:
