@@ -198,21 +198,6 @@ def test_sheet_in_the_workdir_and_a_terminal(trained, photos, capsys, monkeypatc
     assert f"would take the place of {workdir / 'captions.png'}, one of the photos" in err
 
 
-def test_colours_are_for_terminals_that_want_them(monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "")
-    assert describe._shows_colours()
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not describe._shows_colours()
-    monkeypatch.setenv("NO_COLOR", "")
-    monkeypatch.setenv("TERM", "dumb")
-    assert not describe._shows_colours()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
-    assert not describe._shows_colours()
-
-
 def test_model_without_a_posterior_and_an_encoder_that_would_be_downloaded(
     photos, capsys, monkeypatch, tmp_path
 ):
@@ -321,8 +306,7 @@ def test_text():
         "  <end>            -0.250    0.100              0.0000",
     ]
     assert IMAGE.as_text(in_colour=True).splitlines()[1] == (
-        "  caption             \033[48;2;232;89;12;38;2;32;33;36mred\033[0m "
-        "\033[48;2;255;255;255;38;2;32;33;36mcircle\033[0m"
+        "  caption             \033[48;5;202;38;5;16mred\033[0m \033[48;5;231;38;5;16mcircle\033[0m"
     )
 
 

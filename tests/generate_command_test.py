@@ -20,8 +20,8 @@ from zoo.language_model.generate import DEFAULT_BEAM, HIGHEST_MUTUAL_INFORMATION
 from zoo.language_model.generator import Generator
 from zoo.language_model.model import build_model
 from zoo.language_model.printed import Shade, as_text_block
-from zoo.language_model.restored import restored
 from zoo.presets import get_preset
+from zoo.restored import restored
 from zoo.workdir import Workdir
 
 VOCABULARY = Vocabulary(["the", "<unk>", "<eos>", "cat", "sat", "on", "mat", "\x1b[2J"])
@@ -400,7 +400,7 @@ def test_workdirs_without_a_trained_language_model_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="cannot read vocabulary file"):
         generate(config, copy)
     captioning = get_preset("shapes_demo_bbb")
-    with pytest.raises(InputError, match="of 'shapes_demo_bbb', a captioning model: a language model's"):
+    with pytest.raises(InputError, match="of 'shapes_demo_bbb', a captioning model: a language model is"):
         generate(captioning, path)
 
 

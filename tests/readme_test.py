@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import pytest
+
 import zoo
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -49,3 +51,11 @@ def test_presets_and_benchmarks_named_in_the_documents_exist():
             assert (ROOT / "benchmarks" / f"{module}.py").exists()
         for preset in re.findall(r"`((?:ptb|demo|text)_\w+?)`", text):
             assert preset in zoo.preset_names()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_the_python_examples_of_the_documents_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(example, path.name, "exec"), names)

@@ -14,10 +14,10 @@ from report_pages import NASTY, WORDS, command, report, shades, text_files
 from zoo import config as configs
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
-from zoo.language_model.restored import restored
 from zoo.pruning import prune_command
 from zoo.report import passage
 from zoo.report.contents import Contents
+from zoo.restored import restored
 from zoo.uncertainty.predictors import NetworkPredictor
 from zoo.workdir import Workdir
 

@@ -9,12 +9,8 @@ from ml_collections import ConfigDict
 
 from zoo import presets
 from zoo.machine import Machine
+from zoo.tasks import MODELS, experiment_module
 
-_EXPERIMENTS = {
-    "captioning": "zoo.captioning.experiment",
-    "language_model": "zoo.language_model.experiment",
-}
-_MODELS = {"captioning": "captioning model", "language_model": "language model"}
 _OF_TASK = {"caption": "captioning", "generate": "language_model"}  # Modes of one task only.
 
 
@@ -47,7 +43,7 @@ def run(
     # Imported here because TensorFlow takes seconds to import, and "list" does without it.
     load = importlib.import_module
     if mode in ("train", "evaluate"):
-        getattr(load(_EXPERIMENTS[config.task]), mode)(config, workdir, data_dir, strategy)
+        getattr(experiment_module(config.task), mode)(config, workdir, data_dir, strategy)
     elif mode == "caption":
         load("zoo.captioning.describe").describe(config, workdir, **given)
     elif mode == "generate":
@@ -67,6 +63,6 @@ def _check_task(mode: str, config: ConfigDict | None, workdir: str | None) -> No
     if task is not None and config.task != task:
         errors = importlib.import_module("tfp_bayesrnn.errors")
         raise errors.InputError(
-            f"--mode={mode} needs the workdir of a {_MODELS[task]}; {workdir} is of {config.preset!r}, a "
-            f"{_MODELS[config.task]}"
+            f"--mode={mode} needs the workdir of a {MODELS[task]}; {workdir} is of {config.preset!r}, a "
+            f"{MODELS[config.task]}"
         )

@@ -12,19 +12,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError, unknown_name
 from tfp_bayesrnn.export import WEIGHTS_KINDS, ExportedPosterior, write_saved_model
 from tfp_bayesrnn.storage import FORMATS
-from zoo import config as configs
 from zoo import methods
-from zoo.captioning import model as captioning
-from zoo.data.vocabulary import Vocabulary
 from zoo.export.captioning import CaptionExport
 from zoo.export.language_model import LanguageModelExport
 from zoo.export.sampling import MAX_WORDS
-from zoo.language_model.restored import Restored, restored
-from zoo.training_run import restore_best_of
+from zoo.restored import restored
 from zoo.workdir import Workdir
 
 
@@ -71,7 +66,7 @@ def export_command(
         )
     directory = Workdir(workdir, create=False)
     path = Path(output) if output else directory.export_dir
-    model, vocabulary, step = _restored(config, directory)
+    model, vocabulary, step = restored(config, directory)
     exported = ExportedPosterior(model.network, weights, format, prune or 0.0)
     about = {
         "preset": config.preset,
@@ -98,18 +93,6 @@ def export_command(
         write_saved_model(path, task.module, signatures, finish)
     print(_report(about, path))
     return about
-
-
-def _restored(config: ConfigDict, directory: Workdir) -> Restored:
-    """The best checkpoint's model, without the data."""
-    if config.task == "language_model":
-        return restored(config, directory)
-    vocabulary = Vocabulary.load(directory.vocabulary_path)
-    # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
-    config = configs.with_overrides(config, {"encoder.weights": ""})
-    model = captioning.build_model(config, len(vocabulary), training_images=1, steps_per_epoch=1)
-    step = restore_best_of(Checkpoints(directory.checkpoints_dir, {"model": model}, writes=False), directory)
-    return Restored(model, vocabulary, step)
 
 
 def _language_model(config, model, exported, vocabulary, assets):

@@ -9,7 +9,6 @@ It goes by the posterior mean of a run's best checkpoint, on the rows that train
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,8 +22,10 @@ from tqdm import tqdm
 from tfp_bayesrnn import Posterior, VariationalWeight, pruning
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.pruning import Masks
+from zoo.data.windows import evaluation_windows
 from zoo.line_plot import Panel, Series, line_plot
 from zoo.pruned_workdir import as_json, check_replaceable, write_pruned
+from zoo.tasks import experiment_module
 from zoo.training_run import restore_best
 from zoo.workdir import Workdir, write_whole
 
@@ -33,10 +34,6 @@ ALONE = (0.5, 0.8, 0.95)
 SPLITS = ("valid", "test")
 
 _NAMES = {"signal_to_noise": "signal to noise", "magnitude": "magnitude"}
-_EXPERIMENTS = {
-    "captioning": "zoo.captioning.experiment",
-    "language_model": "zoo.language_model.experiment",
-}
 
 
 def prune_command(
@@ -74,7 +71,7 @@ def prune_command(
     directory = Workdir(workdir, create=False)
     if fraction is not None:
         check_replaceable(directory.pruned_dir)
-    task = importlib.import_module(_EXPERIMENTS[config.task])
+    task = experiment_module(config.task)
     experiment = task.Experiment(config, directory, data_dir, strategy)
     step = restore_best(experiment.loop, directory)
     by = "signal_to_noise" if experiment.model.posterior.is_variational else "magnitude"
@@ -168,12 +165,9 @@ class _Scores:
                 self._datasets[split] = batches.evaluation
         else:
             self.layout = f"{settings.rows} rows"
-            windows = importlib.import_module("zoo.data.windows")
             for split in SPLITS:
                 tokens = getattr(experiment.corpus, split)
-                self._datasets[split] = windows.evaluation_windows(
-                    tokens, settings.rows, settings.unroll
-                ).dataset
+                self._datasets[split] = evaluation_windows(tokens, settings.rows, settings.unroll).dataset
 
     def __call__(self, split: str, masks: Masks) -> float:
         draw = pruning.masked_draw(self._mean, masks)

@@ -239,6 +239,17 @@ def explained(path: Path, action: str) -> Iterator[None]:
         raise InputError(f"cannot {action} {path}: {error.strerror or error}") from error
 
 
+def check_output(path: Path) -> None:
+    """Sees that a file can be written where --output says: better to know before the work is done.
+
+    Raises:
+      InputError: it is a directory, or in none that exists.
+    """
+    with explained(path, "write"):
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"--output={path} is not accepted: it must be a file in a directory that exists")
+
+
 def _parse_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.captioning.sheet import GREY, INK, Card, Colour, Line, uncertainty_shade
+from zoo import terminal
+from zoo.captioning.sheet import GREY, Card, Colour, Line, uncertainty_shade
 from zoo.data.captions import Caption
 
 HIGHEST_ENTROPY = 3.0
 """Nats, from which a word's shade is the darkest: as unsure as between 20 words of equal probability."""
-
-_RESET = "\033[0m"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,10 @@ class CaptionedImage:
         """
         words = self.caption
         if in_colour:
-            words = tuple(_shaded(word, shade) for word, shade in zip(words, self._shades(), strict=True))
+            entropies = map(float, self.entropies[: len(words)])
+            words = tuple(
+                terminal.shaded(w, e, HIGHEST_ENTROPY) for w, e in zip(words, entropies, strict=True)
+            )
         figures = [
             ("caption", " ".join(words) or "(no words)"),
             ("log-probability", f"{self.log_prob:.3f} nats, {self._per_word(self.log_prob):.3f} per word"),
@@ -64,7 +66,7 @@ class CaptionedImage:
             figures.append(("mutual information", f"{mean:.4f} nats per word"))
             columns.append(("mutual information", *(f"{value:.4f}" for value in self.mutual_information)))
         lines = [f"  {name:<18}  {value}" for name, value in figures]
-        return "\n".join([_printable(self.path), *lines, *_table(columns)])
+        return "\n".join([terminal.printable(self.path), *lines, *_table(columns)])
 
     def as_card(self) -> Card:
         """The photo; below it the caption, words shaded by their entropy, the file's name, the figures."""
@@ -96,14 +98,3 @@ def _table(columns: list[tuple[str, ...]]) -> list[str]:
         )
         for row in zip(*columns, strict=True)
     ]
-
-
-def _shaded(word: str, shade: Colour) -> str:
-    """The word on a shade, as terminals of 24-bit colours take it."""
-    behind, ink = (";".join(map(str, colour)) for colour in (shade, INK))
-    return f"\033[48;2;{behind};38;2;{ink}m{word}{_RESET}"
-
-
-def _printable(path: str) -> str:
-    """The path without what would steer a terminal, or has no place in UTF-8."""
-    return "".join(letter if letter.isprintable() else "?" for letter in path)

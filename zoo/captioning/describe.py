@@ -13,20 +13,17 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 from PIL import Image
 
-from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
-from zoo import config as configs
-from zoo import methods
+from zoo import methods, terminal
 from zoo.captioning import sheet
 from zoo.captioning.batches import fit
 from zoo.captioning.captioned_image import HIGHEST_ENTROPY, CaptionedImage
 from zoo.captioning.captioner import Captioner
-from zoo.captioning.model import build_model
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
-from zoo.data.vocabulary import Vocabulary
-from zoo.workdir import Workdir, explained
+from zoo.restored import restored
+from zoo.workdir import Workdir, check_output, explained
 
 ON_SHEET = 200
 """Photos that a contact sheet shows at most."""
@@ -61,7 +58,7 @@ def describe(
     first = next(photos, None)
     if first is None:
         raise InputError(f"none of the photos that --images names can be read ({len(paths)} given)")
-    model, vocabulary, step = _restored(config, directory)
+    model, vocabulary, step = restored(config, directory, "captioning")
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     settings, samples = config.evaluate, config.evaluate.num_samples if is_bayesian else 0
     captioner = Captioner(
@@ -78,7 +75,7 @@ def describe(
     cards, count = [], 0
     size, batch = config.encoder.image_size, min(settings.batch, len(paths))
     for captioned in _captioned(captioner, itertools.chain([first], photos), size, batch):
-        print(f"\n{captioned.as_text(in_colour=_shows_colours())}", flush=True)
+        print(f"\n{captioned.as_text(in_colour=terminal.uses_colours('auto', sys.stdout))}", flush=True)
         count += 1
         if len(cards) < ON_SHEET:
             cards.append(captioned.as_card())
@@ -93,11 +90,8 @@ def _free(output: Path, paths: Iterable[str]) -> Path:
     """The contact sheet's path, if it can be one: better to know that before the captions are made."""
     if output.suffix.lower() != ".png":
         raise InputError(f"--output={output} is not accepted: the contact sheet is a PNG, name it so")
+    check_output(output)
     with explained(output, "write"):
-        if output.is_dir() or not output.parent.is_dir():
-            raise InputError(
-                f"--output={output} is not accepted: it must be a file in a directory that exists"
-            )
         for path in paths if output.exists() else ():
             if os.path.exists(path) and os.path.samefile(path, output):
                 raise InputError(
@@ -118,18 +112,6 @@ def _readable(paths: Iterable[str]) -> Iterator[Photo]:
             print(f"left out: {' '.join(str(error).split())}", file=sys.stderr)
         else:
             yield path, pixels
-
-
-def _restored(config: ConfigDict, directory: Workdir):
-    """The model of the best checkpoint, its vocabulary and the checkpoint's step."""
-    vocabulary = Vocabulary.load(directory.vocabulary_path)
-    # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
-    config = configs.with_overrides(config, {"encoder.weights": ""})
-    model = build_model(config, len(vocabulary), training_images=1, steps_per_epoch=1)
-    step = Checkpoints(directory.checkpoints_dir, {"model": model}, writes=False).restore_best()
-    if step is None:
-        raise InputError(f"workdir {directory.path} holds no best checkpoint: train it for an epoch first")
-    return model, vocabulary, step
 
 
 def _captioned(
@@ -178,8 +160,3 @@ def _heading(config: ConfigDict, step: int, weights: str) -> str:
     elif not config.evaluate.num_samples:
         lines.append("mutual information needs --num_samples=N: the posterior mean has none")
     return "\n".join(lines)
-
-
-def _shows_colours() -> bool:
-    """Whether stdout is a terminal that is to have colours; see no-color.org."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -20,8 +20,8 @@ from zoo import methods, terminal
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.language_model.generator import Generator
 from zoo.language_model.printed import Shade, as_record, as_text_block, heading
-from zoo.language_model.restored import restored
-from zoo.workdir import Workdir, explained, to_jsonable
+from zoo.restored import restored
+from zoo.workdir import Workdir, check_output, explained, to_jsonable
 
 DECODE_CHOICES = ("sample", "greedy", "beam")
 DEFAULT_BEAM = 5
@@ -147,13 +147,13 @@ def generate(
     _check(config, choice, max_words, continuations, draw_per_continuation, color)
     to_standard_output = output == STANDARD
     if output is not None and not to_standard_output:
-        _check_output(output)
+        check_output(Path(output))
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     directory = Workdir(workdir, create=False)
     if seed is not None:
         config = configs.with_overrides(config, {"seed": seed})
         configs.validate(config)
-    model, vocabulary, step = restored(config, directory)
+    model, vocabulary, step = restored(config, directory, "language_model")
     forbidden = () if allow_unk or UNK not in vocabulary else (UNK,)
     _check_vocabulary(vocabulary, choice, end_at_eos, forbidden)
     samples = config.evaluate.num_samples if is_bayesian and not draw_per_continuation else 0
@@ -236,14 +236,6 @@ def _check_vocabulary(
         raise InputError(f"the model's vocabulary has no word besides {UNK} and {EOS} to generate")
     if choice.beams > words:
         _refuse("beam", choice.beams, f"at most {words}, the number of words that may be generated")
-
-
-def _check_output(output: str | os.PathLike[str]) -> None:
-    """Raises InputError where no file can be: better to know before the model is read."""
-    path = Path(output)
-    with explained(path, "write"):
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"--output={path} is not accepted: it must be a file in a directory that exists")
 
 
 def _writer(

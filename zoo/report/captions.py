@@ -12,20 +12,17 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
-from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
-from zoo import config as configs
 from zoo.captioning.batches import fit
 from zoo.captioning.captioner import Captioner
-from zoo.captioning.model import build_model
 from zoo.data.captions import Caption, CaptionSplit, load_captions
 from zoo.data.photos import decode
-from zoo.data.vocabulary import Vocabulary
 from zoo.report.contents import Contents
 from zoo.report.markup import Markup, missing, number, paragraph, tag
 from zoo.report.page import Section
 from zoo.report.shading import Measure, described, highest_for, legend, shaded
-from zoo.training_run import keep_vocabulary, restore_best_of
+from zoo.restored import restored
+from zoo.training_run import keep_vocabulary
 
 PICTURES = 12
 """Pictures that are shown, at even distances through the test split."""
@@ -74,16 +71,7 @@ def caption_pictures(contents: Contents) -> list[Captioned]:
       InputError: the data cannot be read or are not those of the run, or it has no checkpoint yet.
     """
     config, settings = contents.config, contents.config.evaluate
-    vocabulary = Vocabulary.load(contents.directory.vocabulary_path)
-    # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
-    model = build_model(
-        configs.with_overrides(config, {"encoder.weights": ""}),
-        len(vocabulary),
-        training_images=1,
-        steps_per_epoch=1,
-    )
-    checkpoints = Checkpoints(contents.directory.checkpoints_dir, {"model": model}, writes=False)
-    restore_best_of(checkpoints, contents.directory)
+    model, vocabulary, _ = restored(config, contents.directory)
     data = load_captions(config.data.name, contents.data_dir, config.data.min_count or None)
     keep_vocabulary(contents.directory, data.vocabulary, write=False)
     pictures = readable(data.test)

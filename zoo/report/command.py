@@ -18,7 +18,7 @@ from zoo.report.passage import passage
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
-from zoo.workdir import explained, write_whole
+from zoo.workdir import check_output, write_whole
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")
@@ -78,7 +78,5 @@ def _checked(path: Path) -> Path:
     """The page's path, if it can be one: better to know that before the work is done."""
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"--output={path} is not accepted: the report is HTML, name it so (.html)")
-    with explained(path, "write"):
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"--output={path} is not accepted: it must be a file in a directory that exists")
+    check_output(path)
     return path

@@ -15,11 +15,11 @@ from tfp_bayesrnn.errors import InputError
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
 from zoo.language_model.generation import score_words
-from zoo.language_model.restored import restored
 from zoo.report.contents import Contents
 from zoo.report.markup import Markup, details, missing, number, paragraph, table, tag
 from zoo.report.page import Section
 from zoo.report.shading import Measure, described, highest_for, legend, shaded
+from zoo.restored import restored
 from zoo.training_run import keep_vocabulary
 
 CONTEXT, WORDS = 100, 200

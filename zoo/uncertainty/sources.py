@@ -27,7 +27,7 @@ from tfp_bayesrnn import BayesianModel, Dropout, Posterior, likelihoods
 from tfp_bayesrnn.errors import InputError
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.network import LanguageModelNetwork
-from zoo.language_model.restored import restored
+from zoo.restored import restored
 from zoo.uncertainty.exported import ExportScorer, check_vocabulary
 from zoo.uncertainty.files import FileScorer
 from zoo.uncertainty.predictors import (
@@ -178,7 +178,7 @@ def _refuse_moving_averages(network: keras.Model, name: str) -> None:
 def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
     workdir = Workdir(path, create=False)
     config = workdir.read_config()
-    model = restored(config, workdir)
+    model = restored(config, workdir, "language_model")
     if model.vocabulary != vocabulary:
         raise InputError(
             f"workdir {path} has another vocabulary ({len(model.vocabulary)} words) than the data of the "
