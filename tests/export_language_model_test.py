@@ -68,6 +68,7 @@ def test_score(model, call):
     np.testing.assert_allclose(found["log_probs"], chosen * mask, atol=1e-5)
     entropy = scipy.special.entr(np.exp(expected)).sum(axis=-1)
     np.testing.assert_allclose(found["entropy"], entropy * mask, atol=1e-5)
+    np.testing.assert_array_equal(found["mask"], mask)
     again = call("serving_default", ids=IDS, lengths=LENGTHS)
     np.testing.assert_array_equal(again["log_probs"], found["log_probs"])
 

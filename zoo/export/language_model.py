@@ -144,7 +144,10 @@ class LanguageModelExport:
     # Scoring.
 
     def score(self, ids, lengths):
-        """log p of every word given those before it, and the entropy it was chosen from, nats, [N, T]."""
+        """log p of every word given those before it, and the entropy it was chosen from, nats, [N, T].
+
+        mask, bool [N, T], says which places hold words: the first `lengths` of each row.
+        """
         return self._without_information(self._bodies["score"](*self.words.check(ids, lengths, 0)))
 
     def score_mc(self, ids, lengths, num_samples, seed):
@@ -167,7 +170,8 @@ class LanguageModelExport:
         rows, steps = tf.unstack(tf.shape(ids))
         before = tf.concat([tf.fill([rows, 1], self.words.eos), ids], axis=1)[:, :steps]
         states = draws.start(lambda draw: self._zeros(rows))
-        return self._read(draws, before, ids, lengths, states)._asdict()
+        mask = tf.sequence_mask(lengths, steps)
+        return {"mask": mask, **self._read(draws, before, ids, lengths, states)._asdict()}
 
     def _read(self, draws, before, ids, lengths, states) -> Scores:
         """Scores of ids [N, T], each read after `before` [N, T], from states; piece by piece."""
