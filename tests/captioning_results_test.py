@@ -7,14 +7,15 @@ import pytest
 from captioning_models import MAX_WORDS, SIZE, VOCABULARY, captioning_model, split_of
 
 from tfp_bayesrnn import uncertainty
+from tfp_bayesrnn.uncertainty import TargetScores
 from zoo.captioning.batches import CaptionBatches
-from zoo.captioning.captioner import Captioner, Captions, Words
+from zoo.captioning.captioner import Captioner, Captions
 from zoo.captioning.results import caption_split, summary, what_uncertainty_says
 
 
 def captions(entropies, informations, lengths, log_probs):
     words = [("a",) * length for length in lengths]
-    of_words = Words(np.zeros_like(entropies), np.asarray(entropies), np.asarray(informations))
+    of_words = TargetScores(np.zeros_like(entropies), np.asarray(entropies), np.asarray(informations))
     return Captions(words, np.asarray(log_probs), of_words, np.asarray(lengths))
 
 

@@ -10,14 +10,28 @@ from sklearn.metrics import roc_auc_score
 from tfp_bayesrnn.uncertainty import (
     area_under_risk_coverage,
     auroc,
+    average,
     bootstrap_interval,
     brier_score,
     decompose,
+    entropy,
     expected_calibration_error,
     rank_correlation,
     reliability,
     risk_coverage,
 )
+
+
+def test_entropy_and_average_of_distributions():
+    """Zero probabilities included; an average of one is that one, to the bit."""
+    generator = np.random.default_rng(3)
+    probs = generator.dirichlet(np.full(6, 0.5), size=(3, 4))
+    probs[0, 0] = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    with np.errstate(divide="ignore"):
+        logs = [tf.constant(np.log(one), tf.float32) for one in probs]
+    np.testing.assert_allclose(entropy(logs[0]), scipy.stats.entropy(probs[0], axis=-1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tf.exp(average(logs)), probs.mean(axis=0), rtol=1e-5)
+    assert average(logs[:1]) is logs[0]
 
 
 def test_the_curve_without_ties_is_the_running_mean():

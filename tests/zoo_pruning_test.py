@@ -241,6 +241,24 @@ class TestPrunedWorkdir:
         with pytest.raises(InputError, match="has not been trained since: move it or delete it"):
             prune(workdir, fraction=0.7)
 
+    def test_its_training_may_have_a_schedule_of_its_own(self, pruned, trained, tmp_path, capsys):
+        copy = shutil.copytree(pruned[0] / "pruned", tmp_path / "pruned")
+        schedule = (
+            "--config.train.learning_rate=0.3",
+            "--config.train.hold_epochs=1",
+            "--config.train.decay=0.5",
+        )
+        assert run("train", copy, "--config.train.epochs=2", *schedule) == 0
+        assert Workdir(copy).read_metrics()[-1]["learning_rate"] == pytest.approx(0.15)
+        capsys.readouterr()
+        # Once it has been trained by one it has it, and so has a run whose pruning was only measured.
+        measured = shutil.copytree(trained, tmp_path / "measured")
+        prune(measured, fractions=(0.5,), alone=())
+        assert len(list(measured.glob("checkpoints/ckpt-*.index"))) == 1
+        for workdir in (copy, measured):
+            assert run("train", workdir, "--config.train.epochs=3", "--config.train.learning_rate=0.1") == 2
+            assert "belongs to another configuration: train." in capsys.readouterr().err
+
     def test_it_is_replaced_and_can_be_pruned_further(self, pruned, tmp_path):
         workdir = shutil.copytree(pruned[0], tmp_path / "run")
         prune(workdir, fraction=0.3, fractions=(), alone=())

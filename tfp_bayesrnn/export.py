@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfp_bayesrnn import likelihoods, noise, pruning
+from tfp_bayesrnn import likelihoods, noise, pruning, uncertainty
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.exported_draws import FreshDraws, check_samples, entropy_of
+from tfp_bayesrnn.exported_draws import FreshDraws, check_samples
 from tfp_bayesrnn.posterior import WEIGHTS, Draw, Posterior, standard_normals
 from tfp_bayesrnn.storage import FORMATS, StoredArray
 
@@ -330,7 +330,7 @@ def _average(draws: FreshDraws, make: Callable[[Draw], Any], likelihood: Callabl
             else:
                 log_probs = tf.math.log_sigmoid(tf.stack([-logits, logits], axis=-1))
             probabilities = tf.exp(log_probs)
-            entropy = entropy_of(log_probs, probabilities)
+            entropy = uncertainty.entropy(log_probs)
             return (probabilities, entropy) if sums is None else (sums[0] + probabilities, sums[1] + entropy)
 
         probabilities, entropies = draws.reduce(make, add)

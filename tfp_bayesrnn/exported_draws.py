@@ -7,24 +7,17 @@ tensors [N, S, ...]: N rows, S draws, so that `zoo.decoding` can take them as th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.posterior import Draw
+from tfp_bayesrnn.uncertainty import TargetScores
 
 State = Any
 Run = Callable[[Draw, State], tuple[tf.Tensor, State]]
 """From a draw and the state under it to logits, float32 [N, ..., V], and the new state."""
-
-
-class Scores(NamedTuple):
-    """What the average p over draws thinks of given classes, float32 [...]."""
-
-    log_probs: tf.Tensor  # log p of the class.
-    entropy: tf.Tensor  # H[p], nats: total.
-    mutual_information: tf.Tensor  # Of class and weights, nats: epistemic, at least 0; 0 for one draw.
 
 
 def check_samples(num_samples: tf.Tensor) -> tf.Tensor:
@@ -51,12 +44,12 @@ class MeanDraw:
         logits, states = self._run(run, states)
         return tf.nn.log_softmax(logits), states
 
-    def score(self, run: Run, states: State, targets: tf.Tensor, classes: int) -> tuple[Scores, State]:
+    def score(self, run: Run, states: State, targets: tf.Tensor, classes: int) -> tuple[TargetScores, State]:
         """What `run` thinks of the targets, int32 [N, T], and the new states."""
         del classes
         logits, states = self._run(run, states)
         _, chosen, entropy = _judged(logits, targets)
-        return Scores(chosen, entropy, tf.zeros_like(entropy)), states
+        return TargetScores(chosen, entropy, tf.zeros_like(entropy)), states
 
     def _run(self, run: Run, states: State) -> tuple[tf.Tensor, State]:
         logits, state = run(self._draw, tf.nest.map_structure(lambda value: value[:, 0], states))
@@ -105,7 +98,7 @@ class FreshDraws:
         (log_sum,), states = self._fold(run, states, (tf.fill(shape, tf.float32.min),), add)
         return log_sum - tf.math.log(self._count), states
 
-    def score(self, run: Run, states: State, targets: tf.Tensor, classes: int) -> tuple[Scores, State]:
+    def score(self, run: Run, states: State, targets: tf.Tensor, classes: int) -> tuple[TargetScores, State]:
         """What the average of `run` over the draws thinks of the targets, and the new states.
 
         Args:
@@ -132,7 +125,7 @@ class FreshDraws:
         total = -tf.reduce_sum(tf.math.xlogy(average, average), axis=-1)
         epistemic = tf.maximum(total - entropies / self._count, 0.0)
         epistemic = tf.where(self.num_samples == 1, tf.zeros_like(epistemic), epistemic)
-        return Scores(chosen - tf.math.log(self._count), total, epistemic), states
+        return TargetScores(chosen - tf.math.log(self._count), total, epistemic), states
 
     def _fold(self, run: Run, states: State, start, add):
         structure = tf.nest.map_structure(lambda value: value[:, 0], states)
@@ -198,11 +191,6 @@ class HeldDraws(FreshDraws):
     def draw(self, place: tf.Tensor | int) -> Draw:
         """The draw of this number."""
         return Draw({**self._fixed, **{weight: values[place] for weight, values in self._held.items()}})
-
-
-def entropy_of(log_probs: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Of distributions [..., V], nats, [...]."""
-    return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, probabilities), axis=-1)
 
 
 def _judged(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

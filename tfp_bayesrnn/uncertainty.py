@@ -9,7 +9,7 @@ Dimensions: S samples of the weights, V classes, N predictions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,29 @@ class Uncertainty(NamedTuple):
     epistemic: tf.Tensor  # I[class; weights], the mutual information.
 
 
+class TargetScores(NamedTuple):
+    """What the average p of S predictive distributions thinks of given classes, float32 [...].
+
+    H[p] = mean_s H[p_s] + I[class; weights], as in `Uncertainty`; one set of weights has no epistemic part.
+    """
+
+    log_probs: tf.Tensor  # log p of the class.
+    entropy: tf.Tensor  # H[p], nats: total.
+    mutual_information: tf.Tensor  # Nats: epistemic, at least 0.
+
+
+def entropy(log_probs: tf.Tensor) -> tf.Tensor:
+    """H[p] of normalised log-probabilities [..., V], nats, [...]; -inf is probability 0."""
+    return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)
+
+
+def average(log_probs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The logarithm of the mean of S distributions, whose logarithms are given, each of one shape."""
+    if len(log_probs) == 1:
+        return log_probs[0]
+    return tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - math.log(len(log_probs))
+
+
 def decompose(log_probs: tf.Tensor) -> Uncertainty:
     """The uncertainty of the average of S predictive distributions.
 
@@ -44,12 +67,11 @@ def decompose(log_probs: tf.Tensor) -> Uncertainty:
     log_probs = _at_least_float32(log_probs)
     if log_probs.shape.rank is not None and log_probs.shape.rank < 2:
         raise ValueError(f"log_probs should be of shape [S, ..., V]. Received: shape={log_probs.shape}")
-    probs = tf.exp(log_probs)
-    aleatoric = tf.reduce_mean(-tf.reduce_sum(tf.math.multiply_no_nan(log_probs, probs), axis=-1), axis=0)
+    aleatoric = tf.reduce_mean(entropy(log_probs), axis=0)
     if log_probs.shape[0] == 1:
         return Uncertainty(aleatoric, aleatoric, tf.zeros_like(aleatoric))
-    average = tf.reduce_mean(probs, axis=0)
-    total = -tf.reduce_sum(tf.math.xlogy(average, average), axis=-1)
+    mean = tf.reduce_mean(tf.exp(log_probs), axis=0)
+    total = -tf.reduce_sum(tf.math.xlogy(mean, mean), axis=-1)
     return Uncertainty(total, aleatoric, tf.maximum(total - aleatoric, 0.0))
 
 

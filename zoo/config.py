@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -21,6 +21,9 @@ FREE_FIELDS = (
     "evaluate.",
     "encoder.cache_dir",
 )
+
+# Further ones of a pruned model that has not been trained since: the schedule of its fine-tuning.
+FINE_TUNING_FIELDS = ("train.learning_rate", "train.hold_epochs", "train.decay")
 
 # Fields that `evaluate` may override in the configuration saved by `train`.
 EVALUATION_FIELDS = ("jit_compile", "evaluate.", "encoder.cache_dir")
@@ -75,20 +78,20 @@ def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def differences(saved: ConfigDict, new: ConfigDict) -> list[str]:
+def differences(saved: ConfigDict, new: ConfigDict, free: Sequence[str] = FREE_FIELDS) -> list[str]:
     """Dotted names of the fields in which `new` asks for another result so far than `saved` did.
 
-    Fields in `FREE_FIELDS` are not among them. A field that only one of the two has is.
+    Fields in `free` are not among them. A field that only one of the two has is.
     """
-    return [name for name in _changed(saved, new) if not _is_one_of(name, FREE_FIELDS)]
+    return [name for name in _changed(saved, new) if not _is_one_of(name, free)]
 
 
-def describe_differences(saved: ConfigDict, new: ConfigDict) -> str:
+def describe_differences(saved: ConfigDict, new: ConfigDict, free: Sequence[str] = FREE_FIELDS) -> str:
     """`differences` with both values: "train.batch is 20 there and 32 here, ..."; empty if none."""
     old_values, new_values = flatten(saved), flatten(new)
     return ", ".join(
         f"{name} is {_show(old_values, name)} there and {_show(new_values, name)} here"
-        for name in differences(saved, new)
+        for name in differences(saved, new, free)
     )
 
 

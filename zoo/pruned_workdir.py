@@ -29,11 +29,7 @@ def check_replaceable(path: Path) -> None:
     """
     if not path.exists():
         return
-    try:
-        made = json.loads((path / "pruning.json").read_text(encoding="utf-8"))["step"]
-    except (OSError, ValueError, LookupError, TypeError):
-        made = None
-    if {file.stem for file in path.glob("checkpoints/ckpt-*.index")} != {f"ckpt-{made}"}:
+    if not Workdir(path, create=False).is_just_pruned:
         raise InputError(
             f"{path} holds something other than a pruned model that has not been trained since: "
             "move it or delete it"

@@ -105,7 +105,8 @@ class Workdir:
         """Makes this the workdir of `config`.
 
         A workdir that belongs to a run whose result so far `config` would change is refused. Fields that do
-        not change it (`zoo.config.FREE_FIELDS`) take their new values.
+        not change it (`zoo.config.FREE_FIELDS`) take their new values; so does the schedule of a pruned model
+        that has not been trained since (`zoo.config.FINE_TUNING_FIELDS`).
 
         Returns:
           Whether the workdir already belonged to this run, so that there may be something to resume.
@@ -115,7 +116,8 @@ class Workdir:
         """
         resumed = self.config_path.exists()
         if resumed:
-            differing = configs.describe_differences(self.read_config(), config)
+            free = (*configs.FREE_FIELDS, *(configs.FINE_TUNING_FIELDS if self.is_just_pruned else ()))
+            differing = configs.describe_differences(self.read_config(), config, free)
             if differing:
                 raise InputError(
                     f"workdir {self.path} belongs to another configuration: {differing}; "
@@ -127,6 +129,16 @@ class Workdir:
             )
         write_whole(self.config_path, configs.to_json(config))
         return resumed
+
+    @property
+    def is_just_pruned(self) -> bool:
+        """Whether it is that of a pruned model, from `--mode=prune`, which has not been trained since."""
+        try:
+            made = json.loads(self.pruning_path.read_text(encoding="utf-8"))
+            step, _ = made["step"], made["fraction"]  # What was measured of a run has no fraction.
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+        return {file.stem for file in self.checkpoints_dir.glob("ckpt-*.index")} == {f"ckpt-{step}"}
 
     def read_config(self) -> ConfigDict:
         """The configuration of the run in this workdir.

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, noise
+from tfp_bayesrnn import BayesianModel, noise, uncertainty
 from tfp_bayesrnn.posterior import Draw
+from tfp_bayesrnn.uncertainty import TargetScores
 from zoo import decoding
 from zoo.beam_search import beam_search
 from zoo.data.captions import END, PAD, START, UNK, Caption
@@ -22,25 +23,12 @@ FORBIDDEN = (PAD, START, UNK)
 _CAPTIONS, _NOISE = -3, -4
 
 
-class Words(NamedTuple):
-    """What the model thinks of given words, float32 [B, T]; 0 after the last.
-
-    With S draws, p is the average of theirs, and by the chain rule of entropy total = aleatoric + epistemic:
-    H[p] = mean_s H[p_s] + I[word; weights] (Depeweg et al., 2018). The mean of the posterior has no epistemic
-    part.
-    """
-
-    log_probs: tf.Tensor  # log p of the word.
-    entropy: tf.Tensor  # H[p], nats: total.
-    mutual_information: tf.Tensor  # Nats: epistemic.
-
-
 class Captions(NamedTuple):
     """Captions of B images; L = `max_words` + 1."""
 
     words: list[Caption]
     log_probs: np.ndarray  # [B], of all words and the end, under the model that chose them.
-    of_words: Words  # [B, L], as NumPy arrays: of every word and the end.
+    of_words: TargetScores  # [B, L], as NumPy arrays: of every word and the end.
     lengths: np.ndarray  # [B], words and, where it came, the end.
 
     def uncertainty(self, name: str = "entropy") -> np.ndarray:
@@ -53,7 +41,7 @@ class Captions(NamedTuple):
         return cls(
             [words for part in parts for words in part.words],
             np.concatenate([part.log_probs for part in parts]),
-            Words(
+            TargetScores(
                 *(np.concatenate(arrays) for arrays in zip(*(part.of_words for part in parts), strict=True))
             ),
             np.concatenate([part.lengths for part in parts]),
@@ -62,7 +50,7 @@ class Captions(NamedTuple):
     def of(self, places: Sequence[int]) -> Captions:
         """Those of the images at these places."""
         places = list(places)
-        of_words = Words(*(value[places] for value in self.of_words))
+        of_words = TargetScores(*(value[places] for value in self.of_words))
         words = [self.words[place] for place in places]
         return Captions(words, self.log_probs[places], of_words, self.lengths[places])
 
@@ -119,7 +107,9 @@ class Captioner:
         self._batches += 1
         ids, lengths = tokens.numpy(), sizes.numpy()
         words = [tuple(self.vocabulary.decode(row[row != PAD][: self.max_words])) for row in _ended(ids)]
-        return Captions(words, log_probs.numpy(), Words(*(value.numpy() for value in of_words)), lengths)
+        return Captions(
+            words, log_probs.numpy(), TargetScores(*(value.numpy() for value in of_words)), lengths
+        )
 
     # In the graph.
 
@@ -168,14 +158,14 @@ def next_word(network, features: tf.Tensor, draws: Sequence[Draw]) -> tuple[deco
                 logits, state = network.decoder.run(tokens[:, tf.newaxis], state)
             log_probs.append(tf.nn.log_softmax(tf.cast(logits[:, 0], tf.float32)))
             new_states.append(state)
-        return _average(log_probs), new_states
+        return uncertainty.average(log_probs), new_states
 
     return step, [_under(draw, lambda: network.start(features)) for draw in draws]
 
 
 def score_words(
     network, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Sequence[Draw]
-) -> Words:
+) -> TargetScores:
     """Scores given words [B, T], of which the first `sizes` [B] of a row count, read one after the other."""
     words = tf.cast(words, tf.int32)
     before = tf.concat([tf.fill([tf.shape(words)[0], 1], START), words[:, :-1]], axis=1)
@@ -188,10 +178,11 @@ def score_words(
         return _under(draw, run)
 
     log_probs = [of(draw) for draw in draws]
-    average = _average(log_probs)
-    total, aleatoric = _entropy(average), tf.add_n(list(map(_entropy, log_probs))) / len(draws)
+    average = uncertainty.average(log_probs)
+    total = uncertainty.entropy(average)
+    aleatoric = tf.add_n([uncertainty.entropy(one) for one in log_probs]) / len(draws)
     weights = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
-    return Words(
+    return TargetScores(
         tf.gather(average, words, batch_dims=2) * weights,
         total * weights,
         tf.maximum(total - aleatoric, 0.0) * weights,
@@ -201,14 +192,3 @@ def score_words(
 def _under(draw: Draw, run: Callable):
     with draw.in_force():
         return run()
-
-
-def _average(log_probs: Sequence[tf.Tensor]) -> tf.Tensor:
-    """log of the mean of probabilities."""
-    if len(log_probs) == 1:
-        return log_probs[0]
-    return tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - np.log(len(log_probs)).astype(np.float32)
-
-
-def _entropy(log_probs: tf.Tensor) -> tf.Tensor:
-    return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)

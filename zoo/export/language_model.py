@@ -16,7 +16,8 @@ import tensorflow as tf
 from tfp_bayesrnn import noise, recurrence
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.export import ExportedPosterior, require
-from tfp_bayesrnn.exported_draws import FreshDraws, HeldDraws, MeanDraw, Scores, check_samples
+from tfp_bayesrnn.exported_draws import FreshDraws, HeldDraws, MeanDraw, check_samples
+from tfp_bayesrnn.uncertainty import TargetScores
 from zoo import decoding
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.export import sampling
@@ -173,7 +174,7 @@ class LanguageModelExport:
         mask = tf.sequence_mask(lengths, steps)
         return {"mask": mask, **self._read(draws, before, ids, lengths, states)._asdict()}
 
-    def _read(self, draws, before, ids, lengths, states) -> Scores:
+    def _read(self, draws, before, ids, lengths, states) -> TargetScores:
         """Scores of ids [N, T], each read after `before` [N, T], from states; piece by piece."""
         rows, steps = tf.unstack(tf.shape(ids))
         piece = tf.maximum(_AT_ONCE // (tf.maximum(rows, 1) * self.words.size), 1)
@@ -198,7 +199,7 @@ class LanguageModelExport:
             parallel_iterations=1,
         )
         mask = tf.sequence_mask(lengths, steps, tf.float32)
-        return Scores(*(tf.math.multiply_no_nan(value, mask) for value in scores))
+        return TargetScores(*(tf.math.multiply_no_nan(value, mask) for value in scores))
 
     @staticmethod
     def _without_information(outputs):

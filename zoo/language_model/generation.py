@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import recurrence, uncertainty
 from tfp_bayesrnn.posterior import Draw
+from tfp_bayesrnn.uncertainty import TargetScores
 from zoo import decoding
 
 
@@ -62,7 +62,9 @@ def prime(
             _run(network, tokens[:, tf.newaxis], state, draw)
             for draw, state in zip(draws, states, strict=True)
         ]
-        return _average([log_probs[:, 0] for log_probs, _ in results]), [state for _, state in results]
+        return uncertainty.average([log_probs[:, 0] for log_probs, _ in results]), [
+            state for _, state in results
+        ]
 
     start = [recurrence.initial_state(network, tf.shape(prompt)[0]) for _ in draws]
     longest = tf.reduce_max(lengths)
@@ -79,29 +81,6 @@ def _run(network: keras.Model, ids: tf.Tensor, state, draw: Draw) -> tuple[tf.Te
     return tf.nn.log_softmax(tf.cast(logits, tf.float32)), state
 
 
-def _average(log_probs: Sequence[tf.Tensor]) -> tf.Tensor:
-    """log of the mean of probabilities."""
-    if len(log_probs) == 1:
-        return log_probs[0]
-    return tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - np.log(len(log_probs)).astype(np.float32)
-
-
-def _entropy(log_probs: tf.Tensor) -> tf.Tensor:
-    return uncertainty.decompose(log_probs[tf.newaxis]).total
-
-
-class WordScores(NamedTuple):
-    """What the model thinks of given words, float32 [N, L]; 0 after the last.
-
-    p is the average of S draws, and by the chain rule of entropy total = aleatoric + epistemic:
-    H[p] = mean_s H[p_s] + I[word; weights] (Depeweg et al., 2018). One set of weights has no epistemic part.
-    """
-
-    log_probs: tf.Tensor  # log p of the word.
-    entropy: tf.Tensor  # H[p], nats: total.
-    mutual_information: tf.Tensor  # Nats: epistemic.
-
-
 def score_words(
     network: keras.Model,
     prompt: tf.Tensor,
@@ -110,7 +89,7 @@ def score_words(
     sizes: tf.Tensor,
     draw_of: Callable[[tf.Tensor], Draw],
     draws: int | tf.Tensor,
-) -> WordScores:
+) -> TargetScores:
     """Scores given words that follow prompts, each read after those before it.
 
     The draws are made and run one after another, so memory is that of one of them, however many there are.
@@ -134,7 +113,12 @@ def score_words(
         # What is chosen is summed as logarithms: its probability may be too small for a float32.
         more = tf.gather(log_probs, words, batch_dims=2)
         chosen = tf.reduce_logsumexp(tf.stack([chosen, more]), axis=0)
-        return index + 1, probabilities + tf.exp(log_probs), chosen, entropies + _entropy(log_probs)
+        return (
+            index + 1,
+            probabilities + tf.exp(log_probs),
+            chosen,
+            entropies + uncertainty.entropy(log_probs),
+        )
 
     nothing = tf.zeros_like(words, tf.float32)
     start = (tf.constant(0), nothing[:, :, tf.newaxis], nothing - math.inf, nothing)  # V is not known yet.
@@ -143,9 +127,9 @@ def score_words(
         lambda index, *_: index < draws, add, start, shape_invariants=shapes, parallel_iterations=1
     )
     count = tf.cast(draws, tf.float32)
-    total = _entropy(tf.math.log(probabilities / count))
+    total = uncertainty.entropy(tf.math.log(probabilities / count))
     weights = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
     epistemic = tf.where(tf.equal(draws, 1), tf.zeros_like(total), tf.maximum(total - entropies / count, 0.0))
     # A word that counts may have the logarithm -inf, one that does not must not make a NaN of it.
     log_probs = tf.math.multiply_no_nan(chosen - tf.math.log(count), weights)
-    return WordScores(log_probs, total * weights, epistemic * weights)
+    return TargetScores(log_probs, total * weights, epistemic * weights)

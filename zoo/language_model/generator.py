@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.posterior import Draw
+from tfp_bayesrnn.uncertainty import TargetScores
 from zoo import decoding
 from zoo.beam_search import beam_search
 from zoo.data.vocabulary import EOS, Vocabulary
-from zoo.language_model.generation import WordScores, prime, score_words
+from zoo.language_model.generation import prime, score_words
 from zoo.language_model.prompts import Prompt, as_text, encode_prompt
 
 # Its draws and its noise share no seed with those of training, evaluation and captioning.
@@ -186,7 +187,7 @@ class Generator:
             return posterior.mean()
         return posterior.sample(noise.derive(noise.make_seed(self.seed), _DRAWS, number))
 
-    def _continuation(self, prompt: np.ndarray, found, scores: WordScores, place) -> Continuation:
+    def _continuation(self, prompt: np.ndarray, found, scores: TargetScores, place) -> Continuation:
         size = found.lengths[place] + found.finished[place]
         values = [values[place][:size] for values in (found.token_log_probs, *scores)]
         return Continuation(
@@ -199,7 +200,7 @@ class Generator:
             mutual_information=values[3],
         )
 
-    def _scores(self, prompt: np.ndarray, lengths: np.ndarray, found: decoding.Decoded) -> WordScores:
+    def _scores(self, prompt: np.ndarray, lengths: np.ndarray, found: decoding.Decoded) -> TargetScores:
         """Of what was found, [P, C, L]."""
         shape = found.tokens.shape
         draws = shape[1] if self.draw_per_continuation else max(self.samples, 1)
@@ -212,7 +213,7 @@ class Generator:
             part = slice(start, start + at_once)
             arguments = (prompt[rows[part]], lengths[rows[part]], words[part], sizes[part], draws)
             parts.append([value.numpy() for value in self._score(*arguments)])
-        return WordScores(*(np.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)))
+        return TargetScores(*(np.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)))
 
     # In the graph.
 
