@@ -1,13 +1,14 @@
-"""Exports run in another process, where nothing of ours can be imported, and give the same numbers.
+"""Exports run in a fresh virtual environment that has TensorFlow alone, and give the same numbers.
 
-With TENSORFLOW_ONLY_PYTHON=PATH, the Python of a virtual environment into which only tensorflow has been
-installed, that one runs them; else this one does, with our packages blocked.
+The environment is made here, of links to what is installed: TensorFlow, what it requires, and nothing else.
+With TENSORFLOW_ONLY_PYTHON=PATH it is the one of that Python, into which tensorflow was installed by hand.
 """
 
+import importlib.metadata
 import os
 import pathlib
 import subprocess
-import sys
+import venv
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ import small_models
 import tensorflow as tf
 from captioning_models import SIZE, captioning_model, pixels, png
 from export_models import caption_export, language_model, language_model_export
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tfp_bayesrnn.export import write_saved_model
 
 PROGRAM = pathlib.Path(__file__).with_name("export_process.py")
-PYTHON = os.environ.get("TENSORFLOW_ONLY_PYTHON", sys.executable)
 
 IDS = {"ids": np.array([[1, 3, 4, 0], [5, 6, 0, 0]], np.int32), "lengths": np.array([4, 2], np.int32)}
 TEXT = {"text": np.array(["a dog\nruns", ""], object)}
@@ -53,8 +55,41 @@ OF_LANGUAGE_MODEL = {
 OF_CAPTIONS = {"caption": IMAGES, "serving_default": IMAGES, "caption_mc": IMAGES | SAMPLED}
 
 
+def required_by(name):
+    """The names of a distribution and of all that it requires here, directly or not."""
+    found, waiting = set(), [name]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        needed = map(Requirement, importlib.metadata.requires(name) or ())
+        waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory):
+def python(tmp_path_factory):
+    """The Python of an environment with TensorFlow alone."""
+    if "TENSORFLOW_ONLY_PYTHON" in os.environ:
+        return os.environ["TENSORFLOW_ONLY_PYTHON"]
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    names = required_by("tensorflow")
+    assert len(names) > 10 and not names & {"tfp-bayesrnn", "tensorflow-probability", "tf-keras"}
+    for name in names:
+        distribution = importlib.metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            source, link = pathlib.Path(distribution.locate_file(top)), packages / top
+            if source.is_dir() and link.exists():  # A namespace that distributions share.
+                continue
+            link.symlink_to(source)
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory, python):
     """Name -> the directory of a case and what its signatures give here."""
     folder, made = tmp_path_factory.mktemp("exports"), {}
     exports = {
@@ -92,10 +127,10 @@ def cases(tmp_path_factory):
             f"{signature}/{key}": value for signature, named in inputs.items() for key, value in named.items()
         }
         np.savez(folder / name / "inputs.npz", **flat)
-    command = [PYTHON, "-I", str(PROGRAM), *(str(folder / name) for name in made)]
+    command = [python, "-I", str(PROGRAM), *(str(folder / name) for name in made)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "imported:"
+    assert done.stdout.splitlines()[-1] == "installed:"
     assert "custom gradient" not in done.stderr
     return {name: (folder / name, outputs) for name, (_, outputs) in made.items()}
 
