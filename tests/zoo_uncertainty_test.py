@@ -191,7 +191,10 @@ def test_the_diagrams_show_what_they_are_of(known):
     heights = [float(bar.get("height")) for bar in bars]
     np.testing.assert_allclose(heights, tallest * np.array(accuracies) / max(accuracies), atol=0.2)
     texts = [text.text for text in root.iter(f"{space}text")]
-    assert "a <model> & more, mean" in texts and not any("without" in text for text in texts)
+    assert {"a <model> & more", "mean"} <= set(texts) and not any("without" in text for text in texts)
+    long = ElementTree.fromstring(reliability_svg([{**figures, "name": "/folder" * 10 + "/name"}]))
+    (title,) = [text.text for text in long.iter(f"{space}text") if text.get("font-weight")]
+    assert len(title) == 38 and title.startswith("\N{HORIZONTAL ELLIPSIS}") and title.endswith("/folder/name")
     assert f"ECE {known[3]['test']['ece']:.4f}" in texts
     assert ElementTree.fromstring(reliability_svg([figures], equal_mass=True)) is not None
     root = ElementTree.fromstring(entropies_svg([figures, files]))

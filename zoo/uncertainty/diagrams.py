@@ -9,9 +9,10 @@ from typing import Any
 from zoo.uncertainty.streams import TEST
 
 # Of panels, in pixels.
-_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 250, 46, 34, 14, 42
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 264, 46, 48, 14, 42
 _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _COLUMNS = 3
+_LONGEST = 38  # Letters of a name.
 # Okabe and Ito's (2008), which the colour-blind can tell apart; "test" has the first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -106,11 +107,16 @@ def _grid(methods: Sequence[Mapping[str, Any]], panel: Callable[[Mapping[str, An
     ]
     for place, method in enumerate(methods):
         x, y = place % columns * _WIDTH, place // columns * _HEIGHT
-        title = ", ".join(filter(None, (method["name"], method["weights"])))
         parts.append(f'<g transform="translate({x} {y})">')
-        parts.append(_text(_LEFT, _TOP - 12, title, extra=' font-weight="bold"'))
+        parts.append(_text(_LEFT, _TOP - 26, _shortened(method["name"]), extra=' font-weight="bold"'))
+        parts.append(_text(_LEFT, _TOP - 12, method["weights"]))
         parts += [*panel(method), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _shortened(name: str) -> str:
+    """The end of a name that is too long for a panel, such as a path."""
+    return name if len(name) <= _LONGEST else f"\N{HORIZONTAL ELLIPSIS}{name[1 - _LONGEST :]}"
 
 
 def _axes(x_label: str, y_label: str, x_ticks, y_ticks) -> list[str]:
