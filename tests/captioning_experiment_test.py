@@ -18,7 +18,8 @@ from zoo.captioning.captioner import Captioner
 from zoo.captioning.experiment import Experiment
 from zoo.captioning.model import build_model
 from zoo.captioning.results import caption_split
-from zoo.data.captions import CaptionData, CaptionSplit, caption_vocabulary, encode_captions
+from zoo.data.caption_sets import CaptionData
+from zoo.data.captions import CaptionSplit, caption_vocabulary, encode_captions
 from zoo.data.photos import PhotoBytes
 from zoo.data.shapes import builtin_shapes
 from zoo.workdir import Workdir

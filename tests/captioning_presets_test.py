@@ -9,7 +9,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo import config, presets
 from zoo.captioning import encoder
 from zoo.captioning import presets as captioning
-from zoo.data.captions import CAPTION_DATASETS
+from zoo.data.caption_sets import CAPTION_DATASETS
 
 METHODS = ("deterministic", "dropout", "bbb", "bbb_sharpened")
 DATA = {"shapes_demo": "builtin_shapes", "flickr8k": "flickr8k", "coco": "coco_captions"}

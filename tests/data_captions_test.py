@@ -8,6 +8,7 @@ import pytest
 
 from tfp_bayesrnn.errors import InputError
 from zoo.data import captions
+from zoo.data.caption_sets import load_captions
 from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import (
     END,
@@ -17,7 +18,6 @@ from zoo.data.captions import (
     UNK,
     caption_vocabulary,
     encode_captions,
-    load_captions,
     tokenise,
 )
 from zoo.data.photos import PhotoBytes

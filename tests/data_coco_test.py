@@ -15,7 +15,7 @@ from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
 from zoo.data import coco
-from zoo.data.captions import load_captions
+from zoo.data.caption_sets import load_captions
 from zoo.data.photos import decode
 from zoo.data.prepared import prepared_images
 

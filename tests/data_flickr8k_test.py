@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data.captions import load_captions
+from zoo.data.caption_sets import load_captions
 from zoo.data.flickr8k import SPLIT_FILES, TOKENS, Flickr8k, load_prepared, read_flickr8k
 from zoo.data.photos import decode
 from zoo.data.prepared import PhotoRecords, prepared_images

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data.captions import load_captions, tokenise
+from zoo.data.caption_sets import load_captions
+from zoo.data.captions import tokenise
 from zoo.data.grammar import SplitMix64
 from zoo.data.photos import decode
 from zoo.data.shape_captions import (

@@ -16,7 +16,7 @@ from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
 from zoo.captioning import model as captioning
-from zoo.data.captions import CaptionData
+from zoo.data.caption_sets import CaptionData
 from zoo.presets import get_preset
 from zoo.report import captions, charts, passage, shading
 from zoo.report.contents import Contents

@@ -16,7 +16,7 @@ from zoo.presets import get_preset, preset_names
 
 if TYPE_CHECKING:
     from tfp_bayesrnn import BayesianModel
-    from zoo.data.captions import CaptionData
+    from zoo.data.caption_sets import CaptionData
     from zoo.data.corpus import Corpus
 
 __all__ = ["from_preset", "get_preset", "preset_names"]
@@ -32,7 +32,7 @@ def from_preset(
       overrides: configuration field -> value, such as {"train.learning_rate": 0.5}; on the command line,
         `--config.FIELD=VALUE`.
       corpus: what to train on, whose sizes the model depends on: of `zoo.data.corpus.load_corpus`, or for
-        captioning of `zoo.data.captions.load_captions`. May be left out for what is built in and for Penn
+        captioning of `zoo.data.caption_sets.load_captions`. May be left out for what is built in and for Penn
         Treebank, whose sizes are known.
 
     Raises:

@@ -19,7 +19,8 @@ from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model
 from zoo.captioning.results import final_results, summary
-from zoo.data.captions import CaptionData, CaptionSplit, load_captions
+from zoo.data.caption_sets import CaptionData, load_captions
+from zoo.data.captions import CaptionSplit
 from zoo.training_run import TrainingRun, carry_out, keep_vocabulary, make_loop, restore_best
 from zoo.workdir import Workdir
 

@@ -9,7 +9,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo.assembly import assemble
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
-from zoo.data.captions import CaptionData, load_captions
+from zoo.data.caption_sets import CaptionData, load_captions
 from zoo.language_model.network import build_network, dtype_policy
 
 
@@ -50,7 +50,8 @@ def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianMo
     if data is None:
         if name != "builtin_shapes":
             raise InputError(
-                f"data {name!r} has no fixed size: pass corpus=zoo.data.captions.load_captions({name!r}, DIR)"
+                f"data {name!r} has no fixed size: pass "
+                f"corpus=zoo.data.caption_sets.load_captions({name!r}, DIR)"
             )
         data = load_captions(name, min_count=config.data.min_count or None)
     images = len(data.train.names)

@@ -1,8 +1,7 @@
-"""Photos with captions: the data sets by name, words out of text, ids out of words."""
+"""Photos with captions: words out of text, ids out of words."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,18 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_bayesrnn.errors import InputError, unknown_name
+from tfp_bayesrnn.errors import InputError
 from zoo.data.photos import Photos
 from zoo.data.vocabulary import Vocabulary
-
-CAPTION_DATASETS = ("builtin_shapes", "coco_captions", "flickr8k")
 
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 """The first words of every caption vocabulary; no caption has them."""
 PAD, START, END, UNK = range(4)
-
-MIN_COUNT = {"builtin_shapes": 1, "coco_captions": 5, "flickr8k": 5}
-"""How often a word has to occur in the training captions by default; Vinyals et al. (2015) take 5."""
 
 Caption = tuple[str, ...]
 """The words of a caption, lower case, without special words."""
@@ -69,25 +63,6 @@ class CaptionSplit:
     images: Photos
 
 
-@dataclass(frozen=True, eq=False)
-class CaptionData:
-    """A vocabulary and three splits.
-
-    Attributes:
-      name: the data set's name.
-      vocabulary: the special words, and those of the training captions that occur often enough.
-      train: training split.
-      valid: validation split.
-      test: test split.
-    """
-
-    name: str
-    vocabulary: Vocabulary
-    train: CaptionSplit
-    valid: CaptionSplit
-    test: CaptionSplit
-
-
 class EncodedCaptions(NamedTuple):
     """Captions as arrays; N images, K captions an image, T = longest caption + 1.
 
@@ -100,49 +75,6 @@ class EncodedCaptions(NamedTuple):
     inputs: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
-
-
-def load_captions(
-    name: str, data_dir: str | os.PathLike[str] | None = None, min_count: int | None = None
-) -> CaptionData:
-    """Reads, prepares or generates photos with captions; the same ones every time.
-
-    Args:
-      name: `builtin_shapes` (drawn, needs no files), `flickr8k` or `coco_captions`.
-      data_dir: the directory with the files, laid out as `zoo.data.flickr8k` and `zoo.data.coco` say.
-        Without it `flickr8k` and `coco_captions` are what tensorflow-datasets prepared.
-      min_count: words that occur less often in the training captions become `<unk>`; by default
-        `MIN_COUNT`.
-
-    Raises:
-      InputError: for an unknown name, a needless `data_dir`, a `min_count` below 1, or files that cannot be
-        used.
-    """
-    if name not in CAPTION_DATASETS:
-        raise unknown_name("dataset", name, CAPTION_DATASETS)
-    if min_count is None:
-        min_count = MIN_COUNT[name]
-    _check_min_count(min_count)
-    if name == "builtin_shapes":
-        if data_dir is not None:
-            raise InputError(
-                f"dataset 'builtin_shapes' is drawn and reads no data directory; got {str(data_dir)!r}"
-            )
-        from zoo.data.shapes import builtin_shapes as load
-    elif name == "flickr8k":
-        from zoo.data.flickr8k import load_flickr8k
-
-        def load():
-            return load_flickr8k(data_dir)
-    else:
-        from zoo.data.coco import load_coco
-
-        def load():
-            return load_coco(data_dir)
-
-    splits = load()
-    captions = (caption for references in splits["train"].references for caption in references)
-    return CaptionData(name, caption_vocabulary(captions, min_count), **splits)
 
 
 def tokenise(text: str) -> Caption:
@@ -180,7 +112,7 @@ def caption_vocabulary(captions: Iterable[Caption], min_count: int = 1) -> Vocab
     Raises:
       InputError: where `min_count` is below 1, or no word occurs so often.
     """
-    _check_min_count(min_count)
+    check_min_count(min_count)
     counts = Counter(word for caption in captions for word in caption)
     words = sorted(
         (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
@@ -241,6 +173,7 @@ def encode_captions(
     return EncodedCaptions(inputs, targets, (targets != PAD).astype(np.float32))
 
 
-def _check_min_count(min_count: int) -> None:
+def check_min_count(min_count: int) -> None:
+    """Raises InputError where it is below 1."""
     if min_count < 1:
         raise InputError(f"min_count {min_count} is out of range: accepted 1 or more")

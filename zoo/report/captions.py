@@ -15,7 +15,8 @@ from PIL import Image
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import fit
 from zoo.captioning.captioner import Captioner
-from zoo.data.captions import Caption, CaptionSplit, load_captions
+from zoo.data.caption_sets import load_captions
+from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode
 from zoo.report.contents import Contents
 from zoo.report.markup import Markup, missing, number, paragraph, tag
