@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data import captions
+from zoo.data import caption_sets
 from zoo.data.caption_sets import load_captions
 from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import (
@@ -165,7 +165,7 @@ def test_the_vocabulary_is_of_the_training_captions(monkeypatch):
             counts[word] = counts.get(word, 0) + 1
     assert set(data.vocabulary.words[4:]) == {word for word, count in counts.items() if count >= 2_000}
     assert 1 < len(data.vocabulary) - 4 < len(counts)
-    monkeypatch.setitem(captions.MIN_COUNT, "builtin_shapes", 2_000)
+    monkeypatch.setitem(caption_sets.MIN_COUNT, "builtin_shapes", 2_000)
     assert load_captions("builtin_shapes").vocabulary == data.vocabulary
 
 
