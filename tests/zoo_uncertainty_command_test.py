@@ -120,6 +120,8 @@ def test_sources_that_cannot_be_scored(workdirs, tmp_path, monkeypatch):
     for source, message in (
         (str(tmp_path), "cannot be scored; accepted: the workdir of"),
         ("missing.pt", "'missing.pt' cannot be scored"),
+        ("name=missing.npz", "missing.npz does not exist"),
+        ("missing.keras", "missing.keras does not exist"),
         ("no_such_module:read", "cannot import 'no_such_module'"),
         ("math:no_such_function", "module 'math' has no function 'no_such_function'"),
         ("math:pi", "module 'math' has no function 'pi'"),
@@ -130,3 +132,10 @@ def test_sources_that_cannot_be_scored(workdirs, tmp_path, monkeypatch):
         InputError, match=r"another vocabulary \(\d+ words\) than the data of the benchmark \(5 words\)"
     ):
         open_source(workdirs[0], WORDS, Settings())
+
+
+def test_a_wrong_source_is_found_before_any_is_scored(workdirs, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(InputError, match="absent' cannot be scored"):
+        command.run(str(tmp_path / "new"), [*workdirs, str(tmp_path / "absent")], words=50)
+    assert not (tmp_path / "new").exists()

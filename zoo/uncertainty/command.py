@@ -16,7 +16,7 @@ from zoo import progress
 from zoo.data.corpus import load_corpus
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
-from zoo.uncertainty.sources import Settings, open_source
+from zoo.uncertainty.sources import Settings, open_source, opener_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
 from zoo.workdir import Workdir, explained, to_jsonable, write_whole
@@ -76,6 +76,8 @@ def run(
     sources = [*([workdir] if workdir in directories else []), *compare]
     if not sources:
         raise InputError(f"workdir {workdir} holds no trained model: say what to score with --compare=SOURCE")
+    for source in sources:
+        opener_of(source)  # Better to know of a wrong one before the others have been scored.
     final = config.evaluate.get("final_unroll") if config is not None else None
     corpus = load_corpus(data, data_dir)
     settings = Settings(samples, seed, rows, unroll or final or 100)

@@ -16,6 +16,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,19 +82,32 @@ def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list
       InputError: there is no such thing, or it cannot be used.
     """
     name, path = _split(source)
-    directory = Path(path).is_dir()
-    if directory and (Path(path) / "config.json").is_file():
-        return _of_workdir(name or Path(path).resolve().name, path, vocabulary, settings)
-    name = name or Path(path).name
-    if directory and (Path(path) / "saved_model.pb").is_file():
-        return _of_saved_model(name, path, vocabulary, settings)
-    if (directory and (Path(path) / "test.npy").is_file()) or path.endswith((".npz", ".csv", ".npy")):
-        return [FileScorer(path, name, len(vocabulary))]
-    if path.endswith((".keras", ".h5")):
-        return score_network(_load_keras(path), name, len(vocabulary), settings)
+    if not name:
+        name = (Path(path).resolve() if (Path(path) / "config.json").is_file() else Path(path)).name
+    return opener_of(source)(name, path, vocabulary, settings)
+
+
+def opener_of(source: str) -> Callable[[str, str, Vocabulary, Settings], list[Scorer]]:
+    """What opens a source, given its name and path; nothing is read yet.
+
+    Raises:
+      InputError: there is no such thing.
+    """
+    _, path = _split(source)
+    is_directory = Path(path).is_dir()
+    if is_directory and (Path(path) / "config.json").is_file():
+        return _of_workdir
+    if is_directory and (Path(path) / "saved_model.pb").is_file():
+        return _of_saved_model
+    if is_directory and (Path(path) / "test.npy").is_file():
+        return _of_files
+    opener = _BY_SUFFIX.get(Path(path).suffix)
+    if opener is not None:
+        if not Path(path).exists():
+            raise InputError(f"{path} does not exist")
+        return opener
     if _FUNCTION.fullmatch(path):
-        predictor = FunctionPredictor(_import(path))
-        return [ModelScorer(predictor, name, "function", "", len(vocabulary), settings.rows, settings.unroll)]
+        return _of_function
     raise InputError(
         f"{path!r} cannot be scored; accepted: the workdir of a trained language model, a directory with "
         "saved_model.pb or test.npy, a file .keras, .npz, .csv or .npy, or MODULE:FUNCTION"
@@ -173,6 +187,25 @@ def _refuse_moving_averages(network: keras.Model, name: str) -> None:
                 f"{name} has the layer {layer.name!r}, which passes with training=True would change; "
                 "accepted: 0 samples, or models without batch normalisation"
             )
+
+
+def _of_files(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    return [FileScorer(path, name, len(vocabulary))]
+
+
+def _of_keras_file(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    return score_network(_load_keras(path), name, len(vocabulary), settings)
+
+
+def _of_function(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    predictor = FunctionPredictor(_import(path))
+    return [ModelScorer(predictor, name, "function", "", len(vocabulary), settings.rows, settings.unroll)]
+
+
+_BY_SUFFIX = {
+    **dict.fromkeys((".npz", ".csv", ".npy"), _of_files),
+    **dict.fromkeys((".keras", ".h5"), _of_keras_file),
+}
 
 
 def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
