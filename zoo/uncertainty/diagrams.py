@@ -12,6 +12,7 @@ from zoo.uncertainty.streams import TEST
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 264, 46, 48, 14, 42
 _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _COLUMNS = 3
+_UNTITLED_TOP = 14
 _LONGEST = 38  # Letters of a name.
 # Okabe and Ito's (2008), which the colour-blind can tell apart; "test" has the first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -99,14 +100,16 @@ def entropies_svg(methods: Sequence[Mapping[str, Any]], streams: Sequence[str] |
 
 def _grid(methods: Sequence[Mapping[str, Any]], panel: Callable[[Mapping[str, Any]], list[str]]) -> str:
     columns = max(min(_COLUMNS, len(methods)), 1)
-    width, height = columns * _WIDTH, max(-(-len(methods) // columns), 1) * _HEIGHT
+    has_titles = any(method["name"] or method["weights"] for method in methods)
+    lift = 0 if has_titles else _TOP - _UNTITLED_TOP
+    width, height = columns * _WIDTH, max(-(-len(methods) // columns), 1) * (_HEIGHT - lift)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="sans-serif" font-size="11" fill="#222">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for place, method in enumerate(methods):
-        x, y = place % columns * _WIDTH, place // columns * _HEIGHT
+        x, y = place % columns * _WIDTH, place // columns * (_HEIGHT - lift) - lift
         parts.append(f'<g transform="translate({x} {y})">')
         parts.append(_text(_LEFT, _TOP - 26, _shortened(method["name"]), extra=' font-weight="bold"'))
         parts.append(_text(_LEFT, _TOP - 12, method["weights"]))
