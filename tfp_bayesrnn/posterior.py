@@ -73,6 +73,10 @@ class Draw(Mapping[VariationalWeight, tf.Tensor]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def without_dropout(self) -> Draw:
+        """The same values without a seed for masks, so that dropout is off."""
+        return Draw(self)
+
     @contextlib.contextmanager
     def in_force(self) -> Iterator[Draw]:
         """Within this context, and this thread, layers read their weights from the draw.

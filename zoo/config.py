@@ -55,16 +55,26 @@ def from_json(text: str, source: str = "the configuration") -> ConfigDict:
     Raises:
       InputError: the text is not a JSON object.
     """
-    try:
-        loaded = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{source} is not valid JSON: {error}") from None
-    if not isinstance(loaded, dict):
-        raise InputError(f"{source} must hold a JSON object, got {type(loaded).__name__}")
+    loaded = parse_object(text, source)
     for table, added in _ADDED.get(str(loaded.get("task")), {}).items():
         if isinstance(loaded.setdefault(table, {}), dict):
             loaded[table] = {**added, **loaded[table]}
     return ConfigDict(_lists_to_tuples(loaded)).lock()
+
+
+def parse_object(text: str, source: str) -> dict[str, Any]:
+    """The JSON object that a text is.
+
+    Raises:
+      InputError: it is none; `source` is what the text is called.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{source} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{source} must hold a JSON object, got {type(value).__name__}")
+    return value
 
 
 def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:

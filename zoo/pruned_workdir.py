@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.evaluation import StreamScore
 from tfp_bayesrnn.loop import Loop
-from zoo.workdir import Workdir, explained, to_jsonable, write_whole
+from zoo.workdir import Workdir, explained, write_json
 
 _KL_SEED = -3  # Of the draw that the pruned model's KL is estimated by; others are of training or evaluation.
 
@@ -91,7 +90,7 @@ def write_pruned(
         checkpoints.save_best(step)
         for entry in _entries(model, entries, step, score, fraction):
             pruned.append_metrics(entry)
-        write_whole(pruned.pruning_path, as_json({**made, "workdir": "."}))
+        write_json(pruned.pruning_path, {**made, "workdir": "."})
         with explained(directory.pruned_dir, "write"):
             if directory.pruned_dir.exists():
                 shutil.rmtree(directory.pruned_dir)
@@ -131,8 +130,3 @@ def _entries(
         shares = {name: value for name, value in same.items() if name.startswith("kl_per_") and value}
         own |= {name: value * own["kl"] / same["kl"] for name, value in shares.items()}
     return [*earlier, {**same, **own}]
-
-
-def as_json(value: Mapping[str, Any]) -> str:
-    """The value as the text of a JSON file."""
-    return json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n"

@@ -22,12 +22,13 @@ from tqdm import tqdm
 from tfp_bayesrnn import Posterior, VariationalWeight, pruning
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.pruning import Masks
+from zoo import terminal
 from zoo.data.windows import evaluation_windows
 from zoo.line_plot import Panel, Series, line_plot
-from zoo.pruned_workdir import as_json, check_replaceable, write_pruned
+from zoo.pruned_workdir import check_replaceable, write_pruned
 from zoo.tasks import experiment_module
 from zoo.training_run import restore_best
-from zoo.workdir import Workdir, write_whole
+from zoo.workdir import Workdir, write_json, write_whole
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 ALONE = (0.5, 0.8, 0.95)
@@ -88,7 +89,7 @@ def prune_command(
     if fraction is not None:
         valid = _Scores(experiment).dataset("valid")
         results["pruned"] = write_pruned(experiment, directory, step, by, fraction, valid)
-    write_whole(directory.pruning_path, as_json(results))
+    write_json(directory.pruning_path, results)
     write_whole(directory.pruning_plot_path, plot(results))
     print(table(results))
     return results
@@ -212,7 +213,7 @@ def table(results: Mapping[str, Any]) -> str:
     lines = [
         f"{results['preset']} ({results['method']}), step {results['step']}: perplexity of the posterior "
         f"mean ({results['layout']}) by the fraction of {results['elements']:,} weights dropped",
-        *_aligned(rows),
+        *terminal.aligned(rows),
     ]
     alone = [one for one in curves if one["weight"] is not None]
     if alone:
@@ -221,7 +222,7 @@ def table(results: Mapping[str, Any]) -> str:
         for one, weight in zip(alone, results["weights"], strict=True):
             cells = (f"{point['valid']:.2f}" for point in one["points"][1:])
             rows.append((one["weight"], f"{weight['elements']:,}", *cells))
-        lines += _aligned(rows)
+        lines += terminal.aligned(rows)
     if "pruned" in results:
         made = results["pruned"]
         lines.append(
@@ -230,14 +231,6 @@ def table(results: Mapping[str, Any]) -> str:
             f"bit for each weight, valid perplexity {made['valid']:.2f}"
         )
     return "\n".join(lines)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def plot(results: Mapping[str, Any]) -> str:

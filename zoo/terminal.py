@@ -1,9 +1,9 @@
-"""Text for terminals: words shaded by how unsure a model is of them."""
+"""Text for terminals: tables, and words shaded by how unsure a model is of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 COLOUR_CHOICES = ("auto", "always", "never")
@@ -60,3 +60,12 @@ def legend(highest: float, marks: int = 5) -> str:
 def printable(text: str) -> str:
     """The text with a question mark for what would steer a terminal, or has no place in UTF-8."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, its cells in columns, all to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -185,12 +185,11 @@ class Workdir:
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json`, in place of the one before."""
-        text = json.dumps(to_jsonable(results), indent=2, allow_nan=False) + "\n"
-        write_whole(self.results_path, text)
+        write_json(self.results_path, results)
 
     def write_divergence(self, evidence: Mapping[str, Any]) -> None:
         """Writes `diverged.json`, in place of the one before."""
-        write_whole(self.divergence_path, json.dumps(to_jsonable(evidence), indent=2, allow_nan=False) + "\n")
+        write_json(self.divergence_path, evidence)
 
     def read_results(self) -> dict[str, Any] | None:
         """What `results.json` holds; None where there is none or it is damaged."""
@@ -249,6 +248,11 @@ def explained(path: Path, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a file of indented JSON, in place of the one before; see `to_jsonable` and `write_whole`."""
+    write_whole(path, json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n")
 
 
 def check_output(path: Path) -> None:

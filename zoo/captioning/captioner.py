@@ -136,8 +136,8 @@ class Captioner:
         if not self.samples:
             return [posterior.mean()]
         root = noise.derive(noise.make_seed(self.seed), _CAPTIONS)
-        draws = [posterior.sample(noise.derive(root, sample)) for sample in range(self.samples)]
-        return [Draw(dict(draw)) for draw in draws]  # Without the seed of dropout masks.
+        seeds = [noise.derive(root, sample) for sample in range(self.samples)]
+        return [posterior.sample(seed).without_dropout() for seed in seeds]
 
 
 def _ended(ids: np.ndarray) -> np.ndarray:

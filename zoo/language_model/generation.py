@@ -43,7 +43,7 @@ def prime(
     if not draws:
         raise ValueError(f"There must be at least one draw. Received: draws={draws!r}")
     prompt, lengths = tf.cast(prompt, tf.int32), tf.cast(lengths, tf.int32)
-    draws = [Draw(dict(draw)) for draw in draws]  # Without the seed of dropout masks.
+    draws = [draw.without_dropout() for draw in draws]
 
     def read(time, states):
         goes_on = time < lengths - 1
@@ -106,7 +106,7 @@ def score_words(
     words = tf.cast(words, tf.int32)
 
     def add(index, probabilities, chosen, entropies):
-        draw = Draw(dict(draw_of(index)))
+        draw = draw_of(index).without_dropout()
         _, (state,), last = prime(network, prompt, lengths, [draw])
         before = tf.concat([last[:, tf.newaxis], words[:, :-1]], axis=1)
         log_probs, _ = _run(network, before, state, draw)

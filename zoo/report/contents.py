@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from zoo import methods
+from zoo.config import parse_object
 from zoo.uncertainty.command import RESULTS as UNCERTAINTY
 from zoo.workdir import Workdir, explained
 
@@ -105,30 +105,13 @@ def understood(path: Path, mode: str) -> Iterator[None]:
 def _object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where there is no file."""
     text = _text(path)
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} must hold a JSON object, got {type(value).__name__}")
-    return value
+    return None if text is None else parse_object(text, str(path))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file's lines, without a last line that is just being written."""
-    found = []
     *lines, _ = (_text(path) or "").split("\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}: line {number} is not valid JSON: {error}") from None
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: line {number} must hold a JSON object, got {type(entry).__name__}")
-        found.append(entry)
-    return found
+    return [parse_object(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
 
 
 def _text(path: Path) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.sources import Settings, open_source, opener_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
-from zoo.workdir import Workdir, explained, to_jsonable, write_whole
+from zoo.workdir import Workdir, explained, to_jsonable, write_json, write_whole
 
 RESULTS, FILES = "uncertainty.json", "uncertainty"
 """What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""
@@ -123,9 +122,8 @@ def run(
 
 def write(directory: Workdir, results: dict[str, Any]) -> None:
     """Writes `uncertainty.json` and the diagrams."""
+    write_json(directory.path / RESULTS, results)
     results = to_jsonable(results)
-    text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-    write_whole(directory.path / RESULTS, text)
     files, methods = directory.path / FILES, results["methods"]
     write_whole(files / "reliability.svg", reliability_svg(methods))
     write_whole(files / "reliability_equal_mass.svg", reliability_svg(methods, equal_mass=True))

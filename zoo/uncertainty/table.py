@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from zoo.terminal import aligned
 from zoo.uncertainty.streams import REVERSED, TEST
 
 _WHO = ("model", "method", "weights")
@@ -25,19 +26,14 @@ def summary(results: Mapping[str, Any]) -> str:
         f"uncertainty on {results['data']}: {results['vocabulary']:,} words; entropies in nats per word",
         "",
         f"{TEST}: {results['streams'][TEST]['predictions']:,} predictions",
-        *_table(
-            _TEST_HEAD,
-            [_test_row(method) for method in methods],
-        ),
+        *aligned([_TEST_HEAD, *map(_test_row, methods)]),
     ]
     for name in results["streams"]:
         if name != TEST:
             lines += ["", f"{name}: {results['streams'][name]['description']}"]
             rows = [_other_row(method, name) for method in methods if method["streams"].get(name)]
-            lines += _table(
-                [column.format(name=name, window=results["window"]) for column in _OTHER_HEAD],
-                rows,
-            )
+            head = [column.format(name=name, window=results["window"]) for column in _OTHER_HEAD]
+            lines += aligned([head, *rows])
             if name == REVERSED:
                 lines.append("  the paper's entropy gap is that of the reversed text; larger is better")
     return "\n".join(lines)
@@ -79,11 +75,3 @@ def _who(method: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    ]
