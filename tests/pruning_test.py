@@ -119,6 +119,55 @@ class TestMasks:
             assert not masks[weight][~keep].any()
             assert np.count_nonzero(masks[weight]) == np.count_nonzero(keep) - 2
 
+    @pytest.mark.parametrize("scope", pruning.SCOPES)
+    @pytest.mark.parametrize(
+        ("mu", "dropped", "fraction", "kept"),
+        [
+            ([0, 1, 2, 3], [1], 0.25, [0, 2, 3]),
+            ([0, 1, 2, 3], [1], 0.5, [2, 3]),
+            ([0, 0, 0, 3], [1, 2], 0.5, [0, 3]),
+            ([0, 0, 2, 0], [3], 0.25, [0, 1, 2]),
+            ([0, 0, 2, 0], [3], 0.5, [1, 2]),
+            ([0, -0.0, 2, 3], [2, 3], 0.75, [1]),
+            ([5, 1, 2, 3], [0], 0.25, [1, 2, 3]),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("family", "by"),
+        [
+            (MeanFieldNormal(), "signal_to_noise"),
+            (MeanFieldNormal(), "magnitude"),
+            (PointMass(), "magnitude"),
+        ],
+    )
+    def test_what_is_pruned_ranks_below_a_kept_mean_of_0(
+        self, family, by, mu, dropped, fraction, kept, scope
+    ):
+        weight = make_weight((4,), NormalPrior(1.0), posterior=family)
+        weight.mu.assign(mu)
+        posterior = Posterior([weight])
+        pruning.prune(posterior, {weight: ~np.isin(np.arange(4), dropped)})
+        masks = pruning.masks(posterior, fraction, by, scope)
+        assert np.flatnonzero(masks[weight]).tolist() == kept
+        pruning.prune(posterior, masks)
+        assert np.flatnonzero(pruning.masks_of(posterior)[weight]).tolist() == kept
+
+    def test_pruning_step_by_step_is_pruning_at_once(self):
+        """Of means many of which are exactly 0, and equal ratios."""
+        weights = []
+        for _ in range(2):
+            weight = make_weight((5, 8), NormalPrior(1.0))
+            weight.mu.assign(np.random.default_rng(0).integers(-1, 2, (5, 8)).astype(np.float32))
+            weights.append(weight)
+        posterior = Posterior(weights)
+        at_once = pruning.masks(posterior, 0.8)
+        for fraction in (0.1, 0.35, 0.5, 0.8):
+            pruning.prune(posterior, pruning.masks(posterior, fraction))
+            kept = sum(keep.sum() for keep in pruning.masks_of(posterior).values())
+            assert kept == 80 - round(fraction * 80)
+        for weight in weights:
+            np.testing.assert_array_equal(pruning.masks_of(posterior)[weight], at_once[weight])
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

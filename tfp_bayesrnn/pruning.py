@@ -60,7 +60,7 @@ def masks(
     """Which elements to keep if the lowest `fraction` of them is dropped: exactly round(fraction * elements).
 
     Equal ratios are ranked by magnitude, equal magnitudes by their place, the first dropped first. What has
-    been pruned before ranks lowest.
+    been pruned before ranks below all that is kept, a mean of exactly 0 included.
 
     Args:
       posterior: whose weights are ranked.
@@ -91,6 +91,9 @@ def masks(
         scores = magnitudes
     else:
         scores = [weight.signal_to_noise().numpy().ravel() for weight in posterior.weights]
+    # What is kept may have a mean of 0 too: what is pruned comes before it.
+    kept = [keep.ravel() for keep in masks_of(posterior).values()]
+    scores = [np.where(keep, score, -1.0) for keep, score in zip(kept, scores, strict=True)]
     if scope == "weight":
         keeps = [_keep(fraction, *ranked) for ranked in zip(scores, magnitudes, strict=True)]
     else:
