@@ -34,6 +34,7 @@ from tfp_bayesrnn import (
     PointMass,
     PosteriorSharpening,
     VariationalDense,
+    uncertainty,
 )
 
 UNITS, CLASSES, BATCH = 100, 10, 50
@@ -106,31 +107,14 @@ def split(
     return examples.take(train), examples.take(validation), examples.take(test)
 
 
-def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """How far confidence is from accuracy, on average (Guo et al., 2017, arXiv:1706.04599, eq. 3).
-
-        ECE = sum over bins m of |B_m| / N * |acc(B_m) - conf(B_m)|
-
-    B_m are the examples whose largest probability lies in ((m - 1) / bins, m / bins], acc(B_m) is the
-    fraction of them that is classified rightly, and conf(B_m) the mean of their largest probabilities.
-
-    Args:
-      probabilities: [N, classes].
-      targets: the right classes, [N].
-      bins: how many bins of equal width.
-    """
-    confidence = probabilities.max(axis=1)
-    excess = (probabilities.argmax(axis=1) == targets) - confidence
-    index = np.ceil(confidence * bins).astype(int)
-    return float(np.abs(np.bincount(index, weights=excess)).sum() / len(targets))
-
-
 def score(log_probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Accuracy in percent, NLL in nats per example and ECE in percent of log-probabilities [N, classes]."""
     log_probabilities = np.asarray(log_probabilities, np.float64)
     right = log_probabilities.argmax(axis=1) == targets
     nats = -log_probabilities[np.arange(len(targets)), targets]
-    ece = expected_calibration_error(np.exp(log_probabilities), targets)
+    # Rounding may make a probability a little more than 1.
+    confidence = np.minimum(np.exp(log_probabilities.max(axis=1)), 1.0)
+    ece = uncertainty.expected_calibration_error(confidence, right)
     return {"accuracy": 100.0 * float(right.mean()), "nll": float(nats.mean()), "ece": 100.0 * ece}
 
 

@@ -22,34 +22,6 @@ def generated(rows=240, validation_rows=80):
     return digits.split(digits.Examples(images, labels), 100, seed=0, validation_rows=validation_rows)
 
 
-# By hand, with 15 bins: (12 / 15, 13 / 15], (13 / 15, 14 / 15] and (14 / 15, 1] are the last three.
-@pytest.mark.parametrize(
-    ("first", "targets", "expected"),
-    [
-        ([1.0, 1.0], [0, 0], 0.0),
-        ([1.0, 1.0], [1, 1], 1.0),
-        # One bin, one of two right at a confidence of 0.9 and 0.92: |1 / 2 - 0.91|.
-        ([0.9, 0.92], [0, 1], 0.41),
-        # The same in two bins: nothing cancels: (|1 - 0.9| + |0 - 0.85|) / 2.
-        ([0.9, 0.85], [0, 1], 0.475),
-        # 1 itself is in the last bin, with 0.95: |1 / 2 - 0.975|.
-        ([1.0, 0.95], [1, 0], 0.475),
-        # Either class, and bins weigh by their examples: (3 * |2 / 3 - 0.9| + |1 - 0.65|) / 4.
-        ([0.9, 0.1, 0.9, 0.65], [0, 1, 1, 0], (0.7 + 0.35) / 4),
-    ],
-)
-def test_calibration_error_counted_by_hand(first, targets, expected):
-    error = digits.expected_calibration_error(two_classes(*first), np.array(targets))
-    np.testing.assert_allclose(error, expected, atol=1e-12)
-
-
-def test_fewer_bins_let_more_cancel():
-    probabilities, targets = two_classes(0.9, 0.65), np.array([0, 1])
-    # Between 1 / 2 and 1 there is one bin of two: |1 / 2 - 0.775|.
-    np.testing.assert_allclose(digits.expected_calibration_error(probabilities, targets, bins=2), 0.275)
-    np.testing.assert_allclose(digits.expected_calibration_error(probabilities, targets), 0.375)
-
-
 def test_scores_counted_by_hand():
     scores = digits.score(np.log(two_classes(0.9, 0.65, 0.2)), np.array([0, 1, 1]))
     nll = -(np.log(0.9) + np.log(0.35) + np.log(0.8)) / 3

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 from sklearn.metrics import roc_auc_score
 
 from tfp_bayesrnn.uncertainty import (
@@ -292,11 +293,73 @@ def test_the_diagram_of_equal_masses_sorts_and_cuts():
     assert diagram.error == pytest.approx(gaps.sum() / 1_000, rel=1e-9)
 
 
-def test_tfps_calibration_error_is_the_diagrams():
+@pytest.mark.parametrize(
+    ("confidence", "correct", "bins", "expected"),
+    [
+        ([1.0, 1.0], [1, 1], 15, 0.0),
+        ([1.0, 1.0], [0, 0], 15, 1.0),
+        # One bin, one of two right at a confidence of 0.9 and 0.92: |1 / 2 - 0.91|.
+        ([0.9, 0.92], [1, 0], 15, 0.41),
+        # The same in two bins: nothing cancels: (|1 - 0.9| + |0 - 0.85|) / 2.
+        ([0.9, 0.85], [1, 0], 15, 0.475),
+        # 1 itself is in the last bin, with 0.95: |1 / 2 - 0.975|.
+        ([1.0, 0.95], [0, 1], 15, 0.475),
+        # Bins weigh by their examples: (3 * |2 / 3 - 0.9| + |1 - 0.65|) / 4.
+        ([0.9, 0.9, 0.9, 0.65], [1, 1, 0, 1], 15, (0.7 + 0.35) / 4),
+        # Fewer bins let more cancel: between 1 / 2 and 1 there is one of two.
+        ([0.9, 0.65], [1, 0], 2, 0.275),
+        ([0.9, 0.65], [1, 0], 15, 0.375),
+    ],
+)
+def test_calibration_error_counted_by_hand(confidence, correct, bins, expected):
+    assert expected_calibration_error(confidence, correct, bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_calibration_error_is_the_diagrams_and_tfps():
     confidence, correct = judged(3_000, seed=3, power=1.7)
-    expected = reliability(confidence, correct, bins=15).error
-    assert expected_calibration_error(confidence, correct) == pytest.approx(expected, abs=1e-5)
-    assert expected_calibration_error([1.0, 1.0, 0.5], [1, 0, 1]) == pytest.approx((1.0 + 0.5) / 3, abs=1e-6)
+    error = expected_calibration_error(confidence, correct)
+    assert error == reliability(confidence, correct, bins=15).error
+    logits = np.log(np.stack([confidence, 1.0 - confidence], axis=1)).astype(np.float32)
+    wrong = (~correct).astype(np.int32)
+    tfps = tfp.stats.expected_calibration_error(15, logits, wrong, np.zeros_like(wrong))
+    assert error == pytest.approx(float(tfps), abs=1e-5)
+
+
+ON_ENDS = {
+    "as they are written": lambda k, bins: k / bins,
+    "of repeated addition": lambda k, bins: np.cumsum(np.full(bins, 1.0 / bins))[k - 1],
+    "one less the rest": lambda k, bins: 1.0 - (bins - k) / bins,
+    "float32": lambda k, bins: (k / bins).astype(np.float32),
+    "of float32 logits": lambda k, bins: np.exp(np.log(k / bins, dtype=np.float32)),
+    "of a float32 softmax": lambda k, bins: scipy.special.softmax(
+        np.log([k / bins + 1e-12, 1.0 - k / bins + 1e-12]).astype(np.float32), axis=0
+    )[0],
+}
+
+
+@pytest.mark.parametrize("bins", [10, 15, 20])
+@pytest.mark.parametrize("confidence", ON_ENDS.values(), ids=ON_ENDS)
+def test_confidences_on_the_ends_of_bins_share_one_bin(confidence, bins):
+    """However they were rounded: each confidence is then a bin, and its error can be counted."""
+    generator = np.random.default_rng(4)
+    k = generator.integers(1, bins + 1, 20_000)
+    correct = generator.uniform(size=len(k)) < (k / bins) ** 2
+    places = np.minimum(k, bins - 1)  # A confidence of 1 lies in the last bin.
+    gaps = np.bincount(places, correct - k / bins)
+    expected = np.abs(gaps).sum() / len(k)
+    found = np.clip(confidence(k, bins), 0.0, 1.0)
+    diagram = reliability(found, correct, bins)
+    np.testing.assert_array_equal(diagram.count, np.bincount(places, minlength=bins))
+    assert diagram.error == pytest.approx(expected, abs=1e-7)
+    assert expected_calibration_error(found, correct, bins) == diagram.error
+
+
+def test_bins_of_equal_mass_do_not_part_what_only_rounding_does():
+    k = np.repeat([3, 5, 7], 40)
+    confidence = k / 10 + np.random.default_rng(5).uniform(-2e-7, 2e-7, len(k))
+    diagram = reliability(confidence, np.arange(len(k)) % 2, bins=6, equal_mass=True)
+    assert sorted(diagram.count.tolist()) == [0, 0, 0, 40, 40, 40]
+    assert diagram.error == pytest.approx((0.2 + 0.0 + 0.2) / 3, abs=1e-6)
 
 
 def test_empty_bins_count_nothing():

@@ -103,7 +103,7 @@ def calibration(records: Records, bins: int = 15) -> dict[str, Any]:
         confidence = np.clip(confidence, 0.0, 1.0)
         diagrams = [uncertainty.reliability(confidence, correct, bins, mass) for mass in (False, True)]
         found |= {
-            "ece": uncertainty.expected_calibration_error(confidence, correct, bins),
+            "ece": diagrams[0].error,
             "ece_equal_mass": diagrams[1].error,
             "reliability": _as_lists(diagrams[0]),
             "reliability_equal_mass": _as_lists(diagrams[1]),
