@@ -199,7 +199,7 @@ class TestPrunedWorkdir:
             np.testing.assert_array_equal(keep, one)
         point = points_of(results, "signal_to_noise", "network")[0.7]
         assert made["valid"] == pytest.approx(point["valid"], rel=1e-6)
-        assert not list(workdir.glob(".pruned-*"))
+        assert not list(workdir.glob(".pruned.*"))
 
     def test_its_metrics_are_its_own(self, pruned):
         workdir, results = pruned

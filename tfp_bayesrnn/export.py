@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfp_bayesrnn import likelihoods, noise, pruning, uncertainty
+from tfp_bayesrnn import folders, likelihoods, noise, pruning, uncertainty
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.exported_draws import FreshDraws, check_samples
 from tfp_bayesrnn.posterior import WEIGHTS, Draw, Posterior, standard_normals
@@ -178,6 +176,24 @@ def write_saved_model(
     Raises:
       InputError: there is something else at the path, or it cannot be written.
     """
+    check_replaceable(path)
+    try:
+        with folders.replacing(path) as new:
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            tf.saved_model.save(module, os.fspath(new), signatures=dict(signatures), options=options)
+            _forget_gradients(new)
+            finish(new)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        raise InputError(f"cannot write the export {path}: {reason}") from error
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Sees that an export may be written at a path: there is nothing, an empty directory or a SavedModel.
+
+    Raises:
+      InputError: there is something else.
+    """
     path = Path(path)
     if (
         path.exists()
@@ -185,30 +201,6 @@ def write_saved_model(
         and (not path.is_dir() or any(path.iterdir()))
     ):
         raise InputError(f"{path} is not replaced by an export: it is no SavedModel; give another path")
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        new, old = temporary / "new", temporary / "old"
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, os.fspath(new), signatures=dict(signatures), options=options)
-        _forget_gradients(new)
-        finish(new)
-        _flush(new)
-        if path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(new, path)
-        except OSError:
-            if old.exists():
-                os.rename(old, path)
-            raise
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-        raise InputError(f"cannot write the export {path}: {reason}") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _forget_gradients(directory: Path) -> None:
@@ -221,13 +213,6 @@ def _forget_gradients(directory: Path) -> None:
                 node.attr.pop("_gradient_op_type", None)
     path.write_bytes(model.SerializeToString(deterministic=True))
     (directory / "fingerprint.pb").unlink(missing_ok=True)  # Of the file before.
-
-
-def _flush(directory: Path) -> None:
-    for file in directory.rglob("*"):
-        if file.is_file():
-            with open(file, "rb") as opened:
-                os.fsync(opened.fileno())
 
 
 def export_network(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from absl import logging
 
-from tfp_bayesrnn import BayesianModel, noise, pruning
+from tfp_bayesrnn import BayesianModel, folders, noise, pruning
 from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.evaluation import StreamScore
@@ -78,12 +77,10 @@ def write_pruned(
         "sparse_float32_bytes": left.sparse_bytes,
         "valid": score.perplexity,
     }
-    temporary = directory.path / f".pruned-{os.getpid()}"
-    try:
-        pruned = Workdir(temporary)
+    with explained(directory.pruned_dir, "write"), folders.replacing(directory.pruned_dir) as new:
+        pruned = Workdir(new)
         pruned.claim(directory.read_config())
-        with explained(pruned.vocabulary_path, "write"):
-            shutil.copyfile(directory.vocabulary_path, pruned.vocabulary_path)
+        shutil.copyfile(directory.vocabulary_path, pruned.vocabulary_path)
         trackables = {**model.training_state(), "progress": loop.progress}
         checkpoints = Checkpoints(pruned.checkpoints_dir, trackables, best=["model"])
         checkpoints.save(step)
@@ -91,12 +88,6 @@ def write_pruned(
         for entry in _entries(model, entries, step, score, fraction):
             pruned.append_metrics(entry)
         write_json(pruned.pruning_path, {**made, "workdir": "."})
-        with explained(directory.pruned_dir, "write"):
-            if directory.pruned_dir.exists():
-                shutil.rmtree(directory.pruned_dir)
-            os.replace(temporary, directory.pruned_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     logging.info("%s holds the pruned model: evaluate it, or train it for more epochs", directory.pruned_dir)
     return made
 
