@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from tfp_bayesrnn.replicas import ReplicaVariables
 _PREFIX = "ckpt"
 # Directories that a checkpoint is written in, and that one waits in which only has to be moved.
 _PARTIAL, _READY = ".partial-", ".ready-"
+_FILE = re.compile(rf"{_PREFIX}-(\d+)\.(?:index|data-\d+-of-\d+)")
+# How often checkpoints are looked for again that went while they were read.
+_REREADS = 100
 # Ends the names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What reading a damaged checkpoint raises. The reader turns TensorFlow's errors into Python's by their kind:
@@ -44,6 +48,9 @@ class Checkpoints:
     `best/` and what a diverged run was like under `diverged/`. A checkpoint is written beside its place,
     flushed to disk and renamed, so an interrupted or failed write never shows among them. Which checkpoints
     there are is read from the directory alone: there is no state file that could disagree with it.
+
+    Only saving, and `finish_write`, change anything on disk. Whoever restores may do so beside the process
+    that writes, or from a directory that cannot be written to.
 
     Args:
       directory: Where they are; created at the first save.
@@ -75,7 +82,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """The steps of which there is a checkpoint, readable or not, ascending."""
-        return _steps(self.directory)
+        return list(_found(self.directory))
 
     @property
     def latest_step(self) -> int | None:
@@ -85,7 +92,7 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the best checkpoint."""
-        return max(_steps(self._best_directory), default=None)
+        return max(_found(self._best_directory), default=None)
 
     def save(self, step: int) -> str:
         """Writes the checkpoint of `step`, then deletes all but it and the `max_to_keep - 1` before it.
@@ -109,16 +116,25 @@ class Checkpoints:
     def finish_write(self) -> None:
         """Moves checkpoints to their place that a killed process had written and not moved."""
         for directory in (self.directory, self._best_directory):
-            for ready in directory.glob(f"{_READY}*"):
-                try:
-                    _move_out(ready)
-                except OSError as error:
-                    raise InputError(
-                        f"cannot move checkpoint {ready} to its place: {_reason(error)}"
-                    ) from error
+            _finish(directory)
+
+    def delete(self, step: int) -> None:
+        """Deletes the checkpoint of a step, if there is one; the best one stays.
+
+        Raises:
+          InputError: it cannot be deleted.
+        """
+        if step in self.steps:
+            _finish(self.directory)
+            try:
+                _delete(self.directory / f"{_PREFIX}-{step}")
+            except OSError as error:
+                raise InputError(
+                    f"cannot delete checkpoint {step} in {self.directory}: {_reason(error)}"
+                ) from error
 
     def restore_latest(self) -> int | None:
-        """Restores the newest checkpoint that can be read.
+        """Restores the newest checkpoint that can be read, be it one that was written but not yet moved.
 
         Damaged ones are passed over with a warning that names them and the one used instead. Nothing is
         assigned before a checkpoint has been read whole, checksums included. Masks that it holds of pruned
@@ -151,6 +167,7 @@ class Checkpoints:
         if not self._writes:
             return str(target)
         partial = directory / f"{_PARTIAL}{os.getpid()}"
+        _finish(directory)
         try:
             _delete_partial(directory)
             partial.mkdir(parents=True)
@@ -171,29 +188,21 @@ class Checkpoints:
         return str(target)
 
     def _restore(self, directory: Path, trackables: Mapping[str, Any]) -> int | None:
-        damaged: list[str] = []
-        if self._writes:
-            self.finish_write()
-        for step in reversed(_steps(directory)):
-            path = str(directory / f"{_PREFIX}-{step}")
-            try:
-                saved = _read_whole(path)
-            except _DAMAGE as error:
-                damaged.append(f"{path} ({_reason(error)})")
-                continue
-            _add_saved_masks(saved, trackables)
-            groups = _groups(trackables)
-            _check_same_model(path, saved, groups)
-            for group, held in groups.items():
-                held.write([saved[f"{group}/{name}"] for name in held.names])
+        newest, damaged = _newest_readable(directory)
+        if newest is None:
             if damaged:
-                logging.warning(
-                    "cannot read checkpoint %s; using the one before, %s", ", ".join(damaged), path
-                )
-            return step
+                raise InputError(f"none of the checkpoints can be read: {', '.join(damaged)}")
+            return None
+        step, saved = newest
+        path = str(directory / f"{_PREFIX}-{step}")
+        _add_saved_masks(saved, trackables)
+        groups = _groups(trackables)
+        _check_same_model(path, saved, groups)
+        for group, held in groups.items():
+            held.write([saved[f"{group}/{name}"] for name in held.names])
         if damaged:
-            raise InputError(f"none of the checkpoints can be read: {', '.join(damaged)}")
-        return None
+            logging.warning("cannot read checkpoint %s; using the one before, %s", ", ".join(damaged), path)
+        return step
 
 
 class _Group:
@@ -282,19 +291,70 @@ def _tf_variable(variable: Any) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
+def _newest_readable(directory: Path) -> tuple[tuple[int, _Saved] | None, list[str]]:
+    """The step and the values of the newest checkpoint that can be read; the paths of those that cannot.
+
+    A checkpoint that goes or comes while it is read, since another process writes, is not a damaged one.
+    """
+    for _ in range(_REREADS):
+        damaged, found = [], _found(directory)
+        for step in reversed(found):
+            try:
+                return (step, _read(directory, step, found[step])), damaged
+            except _DAMAGE as error:
+                damaged.append(f"{directory / f'{_PREFIX}-{step}'} ({_reason(error)})")
+                if _found(directory) != found:
+                    break
+        else:
+            break
+    return None, damaged
+
+
+def _read(directory: Path, step: int, files: Sequence[Path]) -> _Saved:
+    """Every value of a checkpoint, some of whose files may still wait to be moved."""
+    if {file.parent for file in files} == {directory}:
+        return _read_whole(str(directory / f"{_PREFIX}-{step}"))
+    with tempfile.TemporaryDirectory() as together:
+        for file in files:
+            os.symlink(file.absolute(), os.path.join(together, file.name))
+        return _read_whole(os.path.join(together, f"{_PREFIX}-{step}"))
+
+
 def _read_whole(path: str) -> _Saved:
     """Every value of a checkpoint, its checksum verified."""
     reader = tf.train.load_checkpoint(path)
     return {key.removesuffix(_VALUE): reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
 
 
-def _steps(directory: Path) -> list[int]:
-    """Ascending steps of which any file exists: one that lost a file is found, and found damaged."""
-    pattern = re.compile(rf"{_PREFIX}-(\d+)\.(?:index|data-\d+-of-\d+)")
-    if not directory.is_dir():
+def _found(directory: Path) -> dict[int, list[Path]]:
+    """Step -> files of its checkpoint, ascending; of one that lost a file too: it is found damaged.
+
+    Of a checkpoint that waits to be moved, or is just being moved, the files are wherever they are.
+    """
+    found: dict[int, dict[str, Path]] = {}
+    for place in (directory, *_ready(directory)):
+        for name in _names(place):
+            match = _FILE.fullmatch(name)
+            if match:
+                found.setdefault(int(match[1]), {})[name] = place / name
+    return {step: list(files.values()) for step, files in sorted(found.items())}
+
+
+def _ready(directory: Path) -> list[Path]:
+    """The directories of checkpoints that only have to be moved."""
+    return sorted(directory / name for name in _names(directory) if name.startswith(_READY))
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):  # Never made, or gone meanwhile.
         return []
-    matches = [pattern.fullmatch(name) for name in os.listdir(directory)]
-    return sorted({int(match[1]) for match in matches if match})
+
+
+def _steps(directory: Path) -> list[int]:
+    """Ascending steps of the checkpoints that are in their place."""
+    return sorted({int(match[1]) for match in map(_FILE.fullmatch, _names(directory)) if match})
 
 
 def _files(prefix: Path) -> list[Path]:
@@ -312,6 +372,15 @@ def _move_into_place(partial: Path, target: Path) -> None:
     os.replace(partial, ready)
     _flush_to_disk(target.parent)
     _move_out(ready)
+
+
+def _finish(directory: Path) -> None:
+    """Moves checkpoints to their place that a killed process had written and not moved."""
+    for ready in _ready(directory):
+        try:
+            _move_out(ready)
+        except OSError as error:
+            raise InputError(f"cannot move checkpoint {ready} to its place: {_reason(error)}") from error
 
 
 def _move_out(ready: Path) -> None:
