@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import keras
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
+from odd_names import ODD_NAMES
 
 from tfp_bayesrnn import checkpoints as checkpoints_module
 from tfp_bayesrnn.checkpoints import Checkpoints
@@ -314,9 +316,40 @@ def test_a_write_that_fails_inside_tensorflow(tmp_path):
 def test_a_file_in_the_directorys_place(tmp_path, run):
     (tmp_path / "file").write_text("")
     held = Checkpoints(tmp_path / "file", run)
-    assert held.restore_latest() is None
+    with pytest.raises(InputError, match=r"cannot look for checkpoints in .*file: Not a directory"):
+        held.restore_latest()
     with pytest.raises(InputError, match="cannot write checkpoint"):
         held.save(1)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_folders_with_names_that_tensorflow_takes_for_patterns(tmp_path, run, name):
+    held = Checkpoints(tmp_path / name / "checkpoints", run)
+    for step in (1, 2):
+        set_all(run, step)
+        held.save(step)
+    held.save_best(2)
+    expected = values(run)
+    for restore in (held.restore_latest, held.restore_best):
+        set_all(run, 9)
+        assert restore() == 2
+        assert_same(run, expected)
+
+
+def test_a_folder_with_such_a_name_where_temporary_ones_have_it_too(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "[tmp]"))
+    (tmp_path / "[tmp]").mkdir()
+    Checkpoints(tmp_path / "a", run)
+    with pytest.raises(InputError, match="another TMPDIR"):
+        Checkpoints(tmp_path / "a[0]", run)
+
+
+def test_a_pipe_in_a_files_place_is_damage(saved):
+    held, _ = saved
+    index = held.directory / "ckpt-20.index"
+    index.unlink()
+    os.mkfifo(index)
+    assert held.restore_latest() == 10
 
 
 def test_the_file_format_is_tensorflows(saved):

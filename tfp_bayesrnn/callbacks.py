@@ -8,6 +8,7 @@ import keras
 from absl import logging
 
 from tfp_bayesrnn.checkpoints import Checkpoints
+from tfp_bayesrnn.paths import local_path
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -29,9 +30,17 @@ class ExactResume(keras.callbacks.Callback):
     """
 
     def __init__(self, directory: str | os.PathLike[str], max_to_keep: int = 2):
-        """Args: where the checkpoints are, and how many are kept."""
+        """Builds the callback.
+
+        Args:
+          directory: where the checkpoints are; created when there is one.
+          max_to_keep: how many are kept.
+
+        Raises:
+          InputError: the directory is not a path of this machine (`tfp_bayesrnn.paths.local_path`).
+        """
         super().__init__()
-        self.directory = directory
+        self.directory = local_path(directory, "directory")
         self.max_to_keep = max_to_keep
 
     def on_train_begin(self, logs=None):

@@ -22,6 +22,7 @@ from absl import logging
 
 from tfp_bayesrnn import pruning
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import check_regular, local_path, plain
 from tfp_bayesrnn.replicas import ReplicaVariables
 
 _PREFIX = "ckpt"
@@ -53,7 +54,7 @@ class Checkpoints:
     that writes, or from a directory that cannot be written to.
 
     Args:
-      directory: Where they are; created at the first save.
+      directory: Where they are; created at the first save. A leading `~` is the home folder.
       trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, `replicas.ReplicaVariables`,
         anything else with a list of `variables`, or a single variable. Models and optimizers must be built
         before saving or restoring, and no variable may be in two of them.
@@ -61,6 +62,10 @@ class Checkpoints:
       best: Which of the trackables the best checkpoint is of; None for all.
       writes: Whether this process writes. All workers of a run save, since it takes all of them to know every
         replica's values, and one of them writes; all read.
+
+    Raises:
+      InputError: the directory is not a path of this machine (`tfp_bayesrnn.paths.local_path`), or none that
+        TensorFlow can be made to read from (`tfp_bayesrnn.paths.plain`).
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class Checkpoints:
     ):
         if max_to_keep < 1:
             raise ValueError(f"max_to_keep must be at least 1. Received: max_to_keep={max_to_keep}")
-        self.directory = Path(directory)
+        self.directory = local_path(directory, "directory")
+        with plain(self.directory):  # Better to know before there is something to read.
+            pass
         self.max_to_keep = max_to_keep
         self._trackables = dict(trackables)
         self._best = dict(trackables) if best is None else {name: trackables[name] for name in best}
@@ -98,7 +105,7 @@ class Checkpoints:
         """Writes the checkpoint of `step`, then deletes all but it and the `max_to_keep - 1` before it.
 
         Returns:
-          The checkpoint's path, as `tf.train.load_checkpoint` takes it.
+          The checkpoint's path, as `tf.train.load_checkpoint` takes it, unless `[` or a backslash is in it.
 
         Raises:
           InputError: it could not be written (disk full, no permission). Earlier ones are as they were.
@@ -322,8 +329,14 @@ def _read(directory: Path, step: int, files: Sequence[Path]) -> _Saved:
 
 def _read_whole(path: str) -> _Saved:
     """Every value of a checkpoint, its checksum verified."""
-    reader = tf.train.load_checkpoint(path)
-    return {key.removesuffix(_VALUE): reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
+    prefix = Path(path)
+    for file in _files(prefix):
+        check_regular(file)
+    with plain(prefix.parent) as folder:
+        reader = tf.train.load_checkpoint(str(folder / prefix.name))
+        return {
+            key.removesuffix(_VALUE): reader.get_tensor(key) for key in reader.get_variable_to_shape_map()
+        }
 
 
 def _found(directory: Path) -> dict[int, list[Path]]:
@@ -342,14 +355,17 @@ def _found(directory: Path) -> dict[int, list[Path]]:
 
 def _ready(directory: Path) -> list[Path]:
     """The directories of checkpoints that only have to be moved."""
-    return sorted(directory / name for name in _names(directory) if name.startswith(_READY))
+    waiting = (directory / name for name in _names(directory) if name.startswith(_READY))
+    return sorted(path for path in waiting if path.is_dir())
 
 
 def _names(directory: Path) -> list[str]:
     try:
         return sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):  # Never made, or gone meanwhile.
+    except FileNotFoundError:  # Never made, or gone meanwhile.
         return []
+    except OSError as error:
+        raise InputError(f"cannot look for checkpoints in {directory}: {_reason(error)}") from error
 
 
 def _steps(directory: Path) -> list[int]:

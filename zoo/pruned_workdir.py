@@ -14,7 +14,8 @@ from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.evaluation import StreamScore
 from tfp_bayesrnn.loop import Loop
-from zoo.workdir import Workdir, explained, write_json
+from zoo.files import explained, write_json
+from zoo.workdir import Workdir
 
 _KL_SEED = -3  # Of the draw that the pruned model's KL is estimated by; others are of training or evaluation.
 

@@ -24,11 +24,12 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.pruning import Masks
 from zoo import terminal
 from zoo.data.windows import evaluation_windows
+from zoo.files import write_json, write_whole
 from zoo.line_plot import Panel, Series, line_plot
 from zoo.pruned_workdir import check_replaceable, write_pruned
 from zoo.tasks import experiment_module
 from zoo.training_run import restore_best
-from zoo.workdir import Workdir, write_json, write_whole
+from zoo.workdir import Workdir
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 ALONE = (0.5, 0.8, 0.95)

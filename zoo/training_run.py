@@ -22,7 +22,7 @@ from zoo import config as configs
 from zoo import interruption, progress
 from zoo.board import Board
 from zoo.data.vocabulary import Vocabulary
-from zoo.workdir import Workdir, explained
+from zoo.workdir import Workdir
 
 
 class TrainingRun(Hooks):
@@ -166,8 +166,7 @@ def keep_vocabulary(workdir: Workdir, vocabulary: Vocabulary, write: bool) -> No
                 f"({len(saved)} words): give the data that the run was trained on"
             )
     elif write:
-        with explained(path, "write"):
-            vocabulary.save(path)
+        vocabulary.save(path)
 
 
 def make_loop(

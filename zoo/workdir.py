@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
+from zoo.files import explained, to_jsonable, write_json, write_whole
 
 
 class Workdir:
@@ -199,82 +196,9 @@ class Workdir:
             return _parse_object(self.results_path.read_text(encoding="utf-8", errors="replace"))
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file so that it is, whatever happens, the old one or the new one whole.
-
-    Args:
-      path: of the file.
-      content: of it; text becomes UTF-8.
-
-    Raises:
-      InputError: it cannot be written: a full disk, no permission.
-    """
-    with explained(path, "write"):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(handle, "wb") as file:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-def to_jsonable(value: Any) -> Any:
-    """The value in JSON's types: NumPy's and tensors' numbers as Python's, NaN and infinities as None."""
-    if isinstance(value, Mapping | ConfigDict):
-        return {str(name): to_jsonable(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_jsonable(inner) for inner in value]
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if not isinstance(value, float):
-        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-        if array.dtype.kind not in "biufV":  # V: bfloat16 and its like
-            raise TypeError(f"{type(value).__name__} {value!r} has no JSON form")
-        return to_jsonable((array.astype(np.float32) if array.dtype.kind == "V" else array).tolist())
-    return value if math.isfinite(value) else None
-
-
-@contextmanager
-def explained(path: Path, action: str) -> Iterator[None]:
-    """Turns an `OSError` within into an `InputError`: what could not be done to `path`, and why."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot {action} {path}: {error.strerror or error}") from error
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a file of indented JSON, in place of the one before; see `to_jsonable` and `write_whole`."""
-    write_whole(path, json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n")
-
-
-def check_output(path: Path) -> None:
-    """Sees that a file can be written where --output says: better to know before the work is done.
-
-    Raises:
-      InputError: it is a directory, or in none that exists.
-    """
-    with explained(path, "write"):
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"--output={path} is not accepted: it must be a file in a directory that exists")
-
-
 def _parse_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -22,8 +22,9 @@ from zoo.captioning.captioner import Captioner
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
+from zoo.files import check_output, explained
 from zoo.restored import restored
-from zoo.workdir import Workdir, check_output, explained
+from zoo.workdir import Workdir
 
 ON_SHEET = 200
 """Photos that a contact sheet shows at most."""

@@ -19,7 +19,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo import progress
 from zoo.captioning.batches import Images
 from zoo.data.photos import Photos
-from zoo.workdir import explained, write_whole
+from zoo.files import explained, write_whole
 
 _BATCH = 32
 

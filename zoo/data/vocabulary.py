@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError
+from zoo.files import read_file, write_whole
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -110,22 +111,15 @@ class Vocabulary:
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of the words in order: that of the file `save` writes."""
-        return hashlib.sha256(self._bytes()).hexdigest()
+        return hashlib.sha256(self.content()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one word per line in UTF-8; the file appears whole or not at all."""
-        folder = os.path.dirname(os.path.abspath(path))
-        handle, partial = tempfile.mkstemp(dir=folder, prefix=".vocabulary-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self._bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(partial, 0o644)  # mkstemp's files are private
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        """Writes one word per line in UTF-8; the file appears whole or not at all.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        write_whole(Path(path), self.content())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
@@ -134,17 +128,27 @@ class Vocabulary:
         Raises:
           InputError: where the file cannot be read, is not UTF-8 or is no list of distinct words.
         """
-        try:
-            with open(path, "rb") as file:
-                text = file.read().decode("utf-8")
-        except OSError as error:
-            raise InputError(f"cannot read vocabulary file {os.fspath(path)}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"vocabulary file {os.fspath(path)} is not UTF-8 (byte {error.start})") from None
-        try:
-            return cls(text.removesuffix("\n").split("\n") if text else [])
-        except InputError as error:
-            raise InputError(f"vocabulary file {os.fspath(path)}: {error}") from None
+        return cls.of_content(read_file(path), f"vocabulary file {os.fspath(path)}")
 
-    def _bytes(self) -> bytes:
+    @classmethod
+    def of_content(cls, content: bytes, name: str) -> Vocabulary:
+        """The vocabulary that a file's content is.
+
+        Args:
+          content: one word per line in UTF-8.
+          name: what to call the file in an error.
+
+        Raises:
+          InputError: where it is not UTF-8 or no list of distinct words.
+        """
+        try:
+            text = content.decode("utf-8")
+            return cls(text.removesuffix("\n").split("\n") if text else [])
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is not UTF-8 (byte {error.start})") from None
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    def content(self) -> bytes:
+        """What `save` writes."""
         return "".join(f"{word}\n" for word in self._words).encode("utf-8")

@@ -18,10 +18,11 @@ from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
 from zoo import methods, terminal
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
+from zoo.files import check_output, explained, to_jsonable
 from zoo.language_model.generator import Generator
 from zoo.language_model.printed import Shade, as_record, as_text_block, heading
 from zoo.restored import restored
-from zoo.workdir import Workdir, check_output, explained, to_jsonable
+from zoo.workdir import Workdir
 
 DECODE_CHOICES = ("sample", "greedy", "beam")
 DEFAULT_BEAM = 5

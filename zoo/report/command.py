@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
+from zoo.files import check_output, write_whole
 from zoo.methods import LABELS
 from zoo.report.captions import captions
 from zoo.report.contents import Contents, understood
@@ -18,7 +19,6 @@ from zoo.report.passage import passage
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
-from zoo.workdir import check_output, write_whole
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")

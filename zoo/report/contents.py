@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn.errors import InputError
 from zoo import methods
 from zoo.config import parse_object
+from zoo.files import explained
 from zoo.uncertainty.command import RESULTS as UNCERTAINTY
-from zoo.workdir import Workdir, explained
+from zoo.workdir import Workdir
 
 DEFAULT_SAMPLES = 10
 """Draws of the weights that are averaged where the configuration does not say how many."""

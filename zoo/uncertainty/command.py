@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from absl import logging
 from tfp_bayesrnn.errors import InputError
 from zoo import progress
 from zoo.data.corpus import load_corpus
+from zoo.files import explained, to_jsonable, write_json, write_whole
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.sources import Settings, open_source, opener_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
-from zoo.workdir import Workdir, explained, to_jsonable, write_json, write_whole
+from zoo.workdir import Workdir
 
 RESULTS, FILES = "uncertainty.json", "uncertainty"
 """What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""
@@ -88,8 +90,7 @@ def run(
     with explained(files, "create"):
         files.mkdir(exist_ok=True)
     _write_streams(files / "streams.npz", streams)
-    with explained(files / "vocabulary.txt", "write"):
-        corpus.vocabulary.save(files / "vocabulary.txt")
+    corpus.vocabulary.save(files / "vocabulary.txt")
 
     results: dict[str, Any] = {
         "task": "uncertainty",
@@ -132,5 +133,6 @@ def write(directory: Workdir, results: dict[str, Any]) -> None:
 
 def _write_streams(path: Path, streams: dict[str, Stream]) -> None:
     """The ids of all texts, for whoever scores them with a program of their own."""
-    with explained(path, "write"), open(path, "wb") as file:
-        np.savez_compressed(file, **{name: stream.tokens for name, stream in streams.items()})
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: stream.tokens for name, stream in streams.items()})
+    write_whole(path, content.getvalue())

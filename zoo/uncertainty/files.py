@@ -27,10 +27,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError, unknown_name
+from zoo.files import explained
 from zoo.uncertainty.records import Records, in_order, make_records
 from zoo.uncertainty.scorers import Progress
 from zoo.uncertainty.streams import Stream
-from zoo.workdir import explained
 
 _PROBABILITIES = "probabilities"
 _POSITIONS = 256  # Of which probabilities are looked at together.

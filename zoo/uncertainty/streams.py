@@ -11,7 +11,7 @@ import numpy as np
 
 from tfp_bayesrnn.errors import InputError
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
-from zoo.workdir import explained
+from zoo.files import explained
 
 TEST, REVERSED, SHUFFLED, RANDOM = "test", "reversed", "shuffled", "random"
 
