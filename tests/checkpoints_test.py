@@ -318,7 +318,7 @@ def test_a_file_in_the_directorys_place(tmp_path, run):
     held = Checkpoints(tmp_path / "file", run)
     with pytest.raises(InputError, match=r"cannot look for checkpoints in .*file: Not a directory"):
         held.restore_latest()
-    with pytest.raises(InputError, match="cannot write checkpoint"):
+    with pytest.raises(InputError, match=r"cannot look for checkpoints in .*file: Not a directory"):
         held.save(1)
 
 
