@@ -1,10 +1,10 @@
 """Stateless noise: the same numbers for the same seed, in eager mode, in a graph and under XLA.
 
-A seed is an int32 tensor of shape [2]. Every random number of the library is a pure function of a seed that
-is derived from (run seed, step, replica, ...) by `derive`, so a resumed run goes on with the noise it would
-have had. TensorFlow's own `stateless_normal` gives other numbers under XLA than outside it, and on a CPU is
-several times slower there; the integer bits of Philox (Salmon et al., 2011) are the same in both, so the
-normal numbers are made from those bits.
+A seed is an int32 tensor of shape [2], 64 bits. Every random number of the library is a pure function of a
+seed that is derived from (run seed, step, replica, ...) by `derive`, so a resumed run goes on with the noise
+it would have had, and no two steps of a run have the same seed. TensorFlow's own `stateless_normal` gives
+other numbers under XLA than outside it, and on a CPU is several times slower there; the integer bits of
+Philox (Salmon et al., 2011) are the same in both, so the normal numbers are made from those bits.
 """
 
 from __future__ import annotations
@@ -18,18 +18,55 @@ _ALGORITHM = "philox"
 
 
 def make_seed(seed: int | tf.Tensor) -> tf.Tensor:
-    """The root seed, int32 [2], of a run whose `--seed` is the integer `seed`."""
-    return tf.stack([tf.cast(seed, tf.int32), tf.constant(0x5EED, tf.int32)])
+    """The root seed, int32 [2], of a run whose `--seed` is the integer `seed`: another for every integer.
+
+    Raises:
+      ValueError: for an integer that has more than 64 bits.
+    """
+    if isinstance(seed, int) and not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed must be an integer of 64 bits. Received: seed={seed}")
+    return _halves(_mixed(tf.cast(seed, tf.int64)))
 
 
 def derive(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
-    """A new seed, int32 [2], for each value of the integers `data`: a hash of `seed` beside the integer."""
+    """A new seed, int32 [2], for each value of the integers `data`.
+
+    It is a step of SplitMix64 (Steele et al., 2014). For a given seed, no two integers give the same new
+    seed, and for a given integer no two seeds do; so all steps of a run have different seeds, and so have all
+    replicas of a step. Seeds of other histories coincide with the probability of two random numbers of 64
+    bits.
+    """
+    state = tf.bitcast(seed, tf.int64)
     for value in data:
-        hashed = tf.random.stateless_uniform(
-            [1], seed, minval=None, maxval=None, dtype=tf.int32, alg=_ALGORITHM
-        )
-        seed = tf.concat([hashed, tf.reshape(tf.cast(value, tf.int32), [1])], axis=0)
-    return seed
+        state = _mixed(state + _INCREMENT * (tf.cast(value, tf.int64) + 1))
+    return _halves(state)
+
+
+def _signed(bits: int) -> int:
+    """The int64 number that has these 64 bits."""
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+# Of SplitMix64. All are odd, so multiplying by one, modulo 2**64, can be undone.
+_INCREMENT, *_FACTORS = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _mixed(state: tf.Tensor) -> tf.Tensor:
+    """A permutation of the int64 numbers in which every bit depends on all bits."""
+    for shift, factor in zip((30, 27), _FACTORS, strict=True):
+        state = _folded(state, shift) * factor
+    return _folded(state, 31)
+
+
+def _folded(state: tf.Tensor, shift: int) -> tf.Tensor:
+    """`state` with its upper bits, shifted down, added to the lower ones without carry."""
+    bits = tf.bitcast(state, tf.uint64)  # The shift of signed numbers would draw ones in.
+    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64)))
+    return tf.bitcast(bits, tf.int64)
+
+
+def _halves(state: tf.Tensor) -> tf.Tensor:
+    return tf.bitcast(state, tf.int32)
 
 
 def uniform(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -15,13 +15,14 @@ objective:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import initial_values, noise
 from tfp_bayesrnn.weights import VariationalWeight
 
 # Seeds of the weights, of the masks of dropout and of sharpening's noise come from separate streams.
@@ -142,6 +143,17 @@ class Posterior:
     def is_variational(self) -> bool:
         """Whether any weight has a distribution."""
         return bool(self.variational)
+
+    def initialize(self, seed: int) -> None:
+        """Sets every weight to initial values of its own, a function of `seed` and the weight's path.
+
+        The path is that within the network, so it does not depend on how many networks the process has made.
+        """
+        paths = [weight.path.split("/") for weight in self.weights]
+        levels = zip(*(path[:-1] for path in paths), strict=False)
+        start = len(list(itertools.takewhile(lambda names: len(set(names)) == 1, levels)))
+        for weight, path in zip(self.weights, paths, strict=True):
+            weight.initialize(initial_values.named_seed(seed, "/".join(path[start:])))
 
     def sample(self, seed: tf.Tensor | int) -> Draw:
         """A reparameterised draw of every weight.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_bayesrnn import initial_values
 from tfp_bayesrnn.distributions import MeanFieldNormal, PointMass, Prior
 from tfp_bayesrnn.distributions.posteriors import rho_from_scale, scale_from_rho
 from tfp_bayesrnn.distributions.priors import marginal
@@ -36,21 +37,24 @@ class VariationalWeight(keras.layers.Layer):
         prior: Prior,
         posterior: MeanFieldNormal | PointMass,
         name: str | None = None,
+        amend: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
         """Describes the weight; `build()` makes its variables.
 
         Args:
           shape: of the weight.
-          initializer: of mu.
+          initializer: of mu. It may serve other weights too: each has numbers of its own.
           prior: p(w); ignored for a `PointMass`.
           posterior: the variational family, with the initial range of its scale.
           name: the weight's name within its layer.
+          amend: makes the initial mu from what the initializer gives; None to leave that as it is.
         """
         super().__init__(name=name, dtype="float32")
         self.shape = tuple(int(size) for size in shape)
         self.prior = prior
         self.posterior = posterior
-        self._initializer = initializer
+        self._initializer = initial_values.for_one_weight(initializer)
+        self._amend = amend
         self.rho = None
         self.keep = None
         self._prior_variables = {}
@@ -62,16 +66,30 @@ class VariationalWeight(keras.layers.Layer):
 
     def build(self, _=None):
         """Makes mu, rho and the variables of the prior."""
-        self.mu = self._add_variable(name="mu", shape=self.shape, initializer=self._initializer)
+        self.mu = self._add_variable(name="mu", shape=self.shape, initializer=self._initial_mean)
         if self.is_variational:
-            initializer = self.posterior.rho_initializer(self.prior.stddev(self.shape))
-            self.rho = self._add_variable(name="rho", shape=self.shape, initializer=initializer)
+            self.rho = self._add_variable(name="rho", shape=self.shape, initializer=self._rho_initializer())
             self._prior_variables = self.prior.add_variables(self._add_variable)
 
     def _add_variable(self, shape=None, dtype="float32", **kwargs):
         shape = self.shape if shape is None else shape
         # Without autocast=False a half-precision layer around this one would read its variables as halves.
         return self.add_weight(shape, dtype=dtype, autocast=False, **kwargs)
+
+    def _initial_mean(self, shape, dtype=None, seed: int | None = None):
+        initializer = self._initializer if seed is None else initial_values.reseeded(self._initializer, seed)
+        mean = initializer(shape, dtype=dtype)
+        return mean if self._amend is None else self._amend(mean)
+
+    def _rho_initializer(self) -> keras.initializers.Initializer:
+        return self.posterior.rho_initializer(self.prior.stddev(self.shape))
+
+    def initialize(self, seed: int) -> None:
+        """Sets mu and rho to initial values, as `build` does, that are a function of an integer."""
+        self.mu.assign(self._initial_mean(self.shape, "float32", initial_values.named_seed(seed, "mu")))
+        if self.is_variational:
+            rho_seed = initial_values.named_seed(seed, "rho")
+            self.rho.assign(initial_values.reseeded(self._rho_initializer(), rho_seed)(self.shape, "float32"))
 
     def assign(self, mean: np.ndarray, scale: np.ndarray | None = None) -> None:
         """Sets mu and, of a weight with a distribution, sigma; a prior that has centres is centred on mu."""

@@ -33,6 +33,7 @@ def assemble(
         name=config.preset,
     )
     model.build((None, None))
+    model.posterior.initialize(config.seed)
     model.compile(
         _optimizer(config, steps_per_epoch),
         clip_norm=train.clip_norm,

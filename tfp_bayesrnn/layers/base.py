@@ -8,7 +8,7 @@ import tensorflow as tf
 # Keras offers no public way to tell one outermost call from the next.
 from keras.src.backend.common import global_state
 
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import initial_values, noise
 from tfp_bayesrnn import posterior as posteriors
 from tfp_bayesrnn.distributions import PointMass, priors
 from tfp_bayesrnn.distributions import posteriors as families
@@ -41,6 +41,7 @@ class VariationalLayer:
         self.kl_weight = kl_weight
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self._initializers: list[initial_values.Initializer] = []
 
     def _variational_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object
@@ -51,9 +52,17 @@ class VariationalLayer:
             "seed": self.seed,
         }
 
-    def _add_variational_weight(self, name, shape, initializer, variational=True) -> VariationalWeight:
+    def _add_variational_weight(
+        self, name, shape, initializer, variational=True, amend=None
+    ) -> VariationalWeight:
         family = self.posterior if variational else PointMass()
-        weight = VariationalWeight(shape, initializer, self.prior, family, name=name)
+        # One object that was given for several weights has become several where the layer is from its config.
+        initializer = next(
+            (known for known in self._initializers if initial_values.are_alike(known, initializer)),
+            initializer,
+        )
+        self._initializers.append(initializer)
+        weight = VariationalWeight(shape, initializer, self.prior, family, name=name, amend=amend)
         weight.build()
         return weight
 

@@ -24,11 +24,10 @@ class VariationalLSTMCell(VariationalRNNCell):
         self.unit_forget_bias = unit_forget_bias
         self.state_size = [self.units, self.units]
 
-    def _initialize_bias(self, shape, dtype=None):
-        bias = super()._initialize_bias(shape, dtype)
+    def _amend_bias(self, bias):
         if not self.unit_forget_bias:
             return bias
-        forget = tf.range(shape[0]) // self.units == 1
+        forget = tf.range(bias.shape[0]) // self.units == 1
         return tf.where(forget, tf.ones_like(bias), bias)
 
     def call(self, inputs, states, training=False):

@@ -89,14 +89,19 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
         )
         if self.use_bias:
             self.bias = self._add_variational_weight(
-                "bias", self._bias_shape(), self._initialize_bias, self.variational_bias
+                "bias",
+                self._bias_shape(),
+                self.bias_initializer,
+                self.variational_bias,
+                amend=self._amend_bias,
             )
 
     def _bias_shape(self):
         return (self.gates * self.units,)
 
-    def _initialize_bias(self, shape, dtype=None):
-        return self.bias_initializer(shape, dtype)
+    def _amend_bias(self, bias):
+        """The initial bias, from what its initializer gives."""
+        return bias
 
     def _sequence_weights(self, draw, step_input=None, training=False) -> SequenceWeights:
         dtype = self.compute_dtype
