@@ -181,3 +181,22 @@ def test_initialize_is_of_the_same_distribution():
 def test_named_seeds_are_valid_for_keras_and_differ(seed):
     seeds = {initial_values.named_seed(seed, name) for name in map(str, range(1000))}
     assert len(seeds) == 1000 and all(0 <= one < 2**31 for one in seeds)
+
+
+def test_layers_of_one_seed_draw_different_noise():
+    """Bidirectional makes both directions from one config, with one seed."""
+    epsilons = []
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.Bidirectional(VariationalLSTM(16, kl_weight=0.1, seed=3))
+    layer.build((2, 3, 8))
+    sample = Posterior.sample
+
+    def recorded(posterior, seed):
+        draw = sample(posterior, seed)
+        epsilons.extend(np.ravel(epsilon) for epsilon in draw.epsilons.values())
+        return draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Posterior, "sample", recorded)
+        layer(np.zeros((2, 3, 8), np.float32), training=True)
+    assert_uncorrelated(dict(enumerate(epsilons)))

@@ -90,7 +90,8 @@ class VariationalLayer:
             made = context.get_value("variational_draws", made)
             context.set_value("variational_draws", made)
         if self not in made:
-            made[self] = own.sample(tf.cast(self.seed_generator.next(), tf.int32))
+            # Numbered: layers that were given the same seed do not get the same noise.
+            made[self] = own.sample(noise.derive(tf.cast(self.seed_generator.next(), tf.int32), len(made)))
             self.add_loss(self.kl_weight * own.kl(made[self]))
         return made[self]
 
