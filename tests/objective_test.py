@@ -72,6 +72,226 @@ class TestNegativeLogLikelihood:
         np.testing.assert_allclose(nll.total, expected, **CLOSE)
 
 
+class TestWhatDoesNotCount:
+    """Where the weight or the mask is 0 nothing that is there matters, NaN included."""
+
+    LENGTHS = np.array([5, 3, 1, 0])
+    KEPT = np.arange(T) < LENGTHS[:, None]
+    POISON = {"NaN": np.nan, "infinite": np.inf, "minus one": -1.0}
+
+    def gradient(self, likelihood, targets, outputs, weights, mask, jit):
+        @tf.function(jit_compile=jit)
+        def function(outputs):
+            with tf.GradientTape() as tape:
+                tape.watch(outputs)
+                nll = objective.negative_log_likelihood(likelihood, targets, outputs, weights, mask)
+            return nll, tape.gradient(nll.total, outputs)
+
+        return function(tf.constant(outputs, tf.float32))
+
+    @pytest.mark.parametrize("jit", [False, True])
+    @pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+    def test_targets(self, poison, jit):
+        generator = np.random.default_rng(6)
+        targets, outputs = generator.normal(size=(2, B, T)).astype(np.float32)
+        weights = np.float32(self.KEPT) * generator.uniform(0.5, 2.0, (B, T)).astype(np.float32)
+        poisoned = tf.constant(np.where(self.KEPT, targets, poison), tf.float32)
+        nll, gradient = self.gradient(NormalLikelihood(), poisoned, outputs, weights, None, jit)
+        nats = -scipy.stats.norm.logpdf(targets, outputs) * self.KEPT
+        np.testing.assert_allclose(nll.total, (nats * weights).sum(), **CLOSE)
+        np.testing.assert_allclose(nll.predictions, weights.sum(), **CLOSE)
+        np.testing.assert_allclose(nll.nats, nats, rtol=1e-5)
+        np.testing.assert_allclose(gradient, weights * (outputs - targets), rtol=1e-5, atol=1e-6)
+
+    def test_labels_that_are_no_classes(self):
+        generator = np.random.default_rng(7)
+        targets, logits = generator.integers(0, V, (B, T)), generator.normal(size=(B, T, V))
+        labels = np.where(self.KEPT, targets, -1)
+        nll, gradient = self.gradient(likelihoods.categorical, labels, logits, None, self.KEPT, False)
+        nats = -np.log(scipy.special.softmax(logits, -1))[np.arange(B)[:, None], np.arange(T), targets]
+        np.testing.assert_allclose(nll.total, nats[self.KEPT].sum(), **CLOSE)
+        assert nll.predictions == self.KEPT.sum()
+        assert not np.any(gradient.numpy()[~self.KEPT]) and np.all(gradient.numpy()[self.KEPT])
+
+    def test_outputs_under_which_the_density_is_infinite(self):
+        """Those of a recurrent layer with `zero_output_for_mask`, in a likelihood that takes logarithms."""
+        rates = np.where(self.KEPT, 2.0, 0.0)
+        nll, gradient = self.gradient(
+            lambda targets, rates: rates - targets * tf.math.log(rates),
+            np.full((B, T), 3.0, np.float32),
+            rates,
+            None,
+            self.KEPT,
+            False,
+        )
+        np.testing.assert_allclose(nll.total, self.KEPT.sum() * (2.0 - 3.0 * np.log(2.0)), **CLOSE)
+        np.testing.assert_allclose(gradient, np.where(self.KEPT, 1.0 - 3.0 / 2.0, 0.0), rtol=1e-6)
+
+    WEIGHTS = {
+        "rows": (B,),
+        "rows with an axis": (B, 1),
+        "time": (B, T),
+        "time with an axis": (B, T, 1),
+        "one of all times": (B, 1, 1),
+    }
+
+    @pytest.mark.parametrize("with_mask", [False, True])
+    @pytest.mark.parametrize("shape", WEIGHTS.values(), ids=WEIGHTS)
+    def test_weights_and_mask_are_multiplied(self, nats, shape, with_mask):
+        weights = np.random.default_rng(8).uniform(0.5, 2.0, shape).astype(np.float32)
+        full = np.broadcast_to(weights.reshape(*shape[:2], *[1] * (2 - len(shape))), (B, T))
+        mask = self.KEPT if with_mask else None
+        kept = full * self.KEPT if with_mask else full
+        nll = objective.negative_log_likelihood(
+            elementwise, tf.zeros([B, T]), tf.constant(nats), tf.constant(weights), mask
+        )
+        np.testing.assert_allclose(nll.total, (kept * nats).sum(), **CLOSE)
+        np.testing.assert_allclose(nll.predictions, kept.sum(), **CLOSE)
+        np.testing.assert_allclose(nll.per_row, (kept * nats).sum() / B, **CLOSE)
+
+    @pytest.mark.parametrize("shape", [(T,), (B + 1,), (B, T + 1), (B, T, 2)])
+    def test_weights_of_another_shape(self, nats, shape):
+        with pytest.raises(ValueError, match=r"leading axes\. Received: weights or mask of shape"):
+            nll_of(nats, np.ones(shape, np.float32))
+
+    def test_the_mask_of_keras_s_ignored_class(self):
+        generator = np.random.default_rng(9)
+        targets, logits = generator.integers(0, V, (B, T)), generator.normal(size=(B, T, V))
+
+        def ignoring(targets, logits):
+            return keras.losses.sparse_categorical_crossentropy(
+                targets, logits, from_logits=True, ignore_class=0
+            )
+
+        nll = objective.negative_log_likelihood(ignoring, targets, logits, None)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+        assert nll.predictions == np.count_nonzero(targets)
+        np.testing.assert_allclose(nll.total / nll.predictions, loss(targets, logits), **CLOSE)
+
+
+class TestShapes:
+    """A likelihood has one number for each target, or is refused: never one for each pair."""
+
+    @staticmethod
+    def squares(targets, outputs):
+        return 0.5 * tf.square(tf.cast(targets, tf.float32) - outputs)
+
+    LOSSES = {
+        "categorical": ("categorical", keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+        "bernoulli": ("bernoulli", keras.losses.BinaryCrossentropy(from_logits=True)),
+        "normal": (NormalLikelihood(0.5**0.5), keras.losses.MeanSquaredError()),
+    }
+
+    @pytest.mark.parametrize("jit", [False, True])
+    @pytest.mark.parametrize("static", [False, True])
+    @pytest.mark.parametrize(
+        ("name", "targets", "outputs"),
+        [
+            ("categorical", (B,), (B, V)),
+            ("categorical", (B, 1), (B, V)),
+            ("categorical", (B, T), (B, T, V)),
+            ("categorical", (B, T, 1), (B, T, V)),
+            *[
+                (name, *shapes)
+                for name in ("bernoulli", "normal")
+                for shapes in (
+                    [(B,), (B,)],
+                    [(B,), (B, 1)],
+                    [(B, 1), (B,)],
+                    [(B, 1), (B, 1)],
+                    [(B, T), (B, T)],
+                    [(B, T), (B, T, 1)],
+                    [(B, T, 1), (B, T)],
+                )
+            ],
+        ],
+    )
+    def test_the_mean_is_that_of_keras_s_loss(self, name, targets, outputs, static, jit):
+        if jit and not static:
+            pytest.skip("of one shape at a time")
+        likelihood, loss = self.LOSSES[name]
+        generator = np.random.default_rng(10)
+        classes = V if name == "categorical" else 2
+        targets = generator.integers(0, classes, targets).astype(np.int32)
+        outputs = generator.normal(size=outputs).astype(np.float32)
+        signature = None
+        if not static:
+            signature = [
+                tf.TensorSpec([None, *one.shape[1:]], tf.as_dtype(one.dtype)) for one in (targets, outputs)
+            ]
+
+        @tf.function(input_signature=signature, jit_compile=jit)
+        def mean(targets, outputs):
+            nll = objective.negative_log_likelihood(likelihoods.get(likelihood), targets, outputs, None)
+            return nll.total / nll.predictions
+
+        constant = 0.5 * np.log(np.pi) if name == "normal" else 0.0
+        expected = loss(targets.astype(np.float32), outputs) + constant
+        np.testing.assert_allclose(mean(targets, outputs), expected, rtol=1e-5)
+
+    REFUSED = {
+        "classes of half the rows": ("categorical", (B,), (B, T, V)),
+        "one-hot classes": ("categorical", (B, V), (B, V)),
+        "zeros and ones for each of two": ("bernoulli", (B,), (B, 2)),
+        "one number for several outputs": (NormalLikelihood(), (B, 1), (B, 3)),
+        "a function of rows and a column": (squares, (B,), (B, 1)),
+        "a function of one row and a column": (squares, (1,), (2, 1)),
+        "a function that broadcasts its targets": (squares, (B, 1), (B, 3)),
+        "a function that broadcasts over rows": (squares, (3,), (B, 3)),
+        "a mean": (lambda t, o: tf.reduce_mean(t - o, axis=-1), (B, 3), (B, 3)),
+        "a sum over time": (lambda t, o: tf.reduce_sum(t - o, axis=1), (B, T), (B, T)),
+        "a scalar": (lambda t, o: tf.reduce_mean(t - o), (B, 1), (B, 1)),
+        "a scalar of one row": (lambda t, o: tf.reduce_mean(t - o), (1,), (1,)),
+        "one of Keras's losses": (keras.losses.MeanSquaredError(), (B, 1), (B, 1)),
+        "nothing": (lambda t, o: None, (B, 1), (B, 1)),
+    }
+
+    @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
+    def test_another_number_is_refused(self, case):
+        likelihood, targets, outputs = case
+        with pytest.raises(ValueError, match="Received: targets of shape"):
+            objective.negative_log_likelihood(
+                likelihoods.get(likelihood), tf.zeros(targets), tf.zeros(outputs), None
+            )
+
+    @pytest.mark.parametrize("jit", [False, True])
+    @pytest.mark.parametrize("likelihood", ["bernoulli", NormalLikelihood(), squares])
+    def test_sizes_that_are_not_known_beforehand_do_not_broadcast_either(self, likelihood, jit):
+        unknown = tf.TensorSpec([None, None], tf.float32)
+        function = tf.function(
+            lambda *both: objective.negative_log_likelihood(likelihoods.get(likelihood), *both, None).total,
+            input_signature=[unknown, unknown],
+            jit_compile=jit,
+        )
+        function(tf.zeros([B, 3]), tf.zeros([B, 3]))
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            function(tf.zeros([B, 1]), tf.zeros([B, 3]))
+
+    @pytest.mark.parametrize(("targets", "result"), [((B,), (B, 1)), ((B, 1), (B,)), ((B, T), (B, T, 1))])
+    def test_a_function_may_give_an_axis_of_1_more_or_less(self, targets, result):
+        nll = objective.negative_log_likelihood(
+            lambda targets, outputs: tf.reshape(outputs, result), tf.zeros(targets), tf.ones(result), None
+        )
+        assert nll.total == nll.predictions == np.prod(targets)
+
+    def test_a_joint_likelihood_has_one_number_for_a_vector(self):
+        generator = np.random.default_rng(11)
+        targets, outputs = generator.normal(size=(2, B, T, 3)).astype(np.float32)
+        likelihood = likelihoods.JointLikelihood(
+            lambda targets, outputs: tf.reduce_sum(NormalLikelihood()(targets, outputs), axis=-1)
+        )
+        weights = np.arange(T) < np.array([5, 3, 1, 0])[:, None]
+        nll = objective.negative_log_likelihood(likelihood, targets, outputs, weights)
+        nats = -scipy.stats.norm.logpdf(targets, outputs).sum(-1) * weights
+        assert nll.nats.shape == (B, T) and nll.predictions == weights.sum()
+        np.testing.assert_allclose(nll.total, nats.sum(), **CLOSE)
+        with pytest.raises(ValueError, match="Received: axes=0"):
+            likelihoods.JointLikelihood(elementwise, 0)
+        registered = keras.saving.register_keras_serializable("objective_test")(elementwise)
+        again = likelihoods.get(likelihoods.serialize(likelihoods.JointLikelihood(registered, 2)))
+        assert again.function is registered and again.axes == 2
+
+
 class TestFreeEnergy:
     KL, BATCH, WINDOWS, UNROLL = 123.0, 4, 6, 5
 

@@ -33,7 +33,7 @@ from tfp_bayesrnn.layers import (
     VariationalLSTM,
     VariationalLSTMCell,
 )
-from tfp_bayesrnn.likelihoods import NormalLikelihood
+from tfp_bayesrnn.likelihoods import JointLikelihood, NormalLikelihood
 from tfp_bayesrnn.model import BayesianModel
 from tfp_bayesrnn.posterior import Draw, Posterior, draw_in_force
 from tfp_bayesrnn.schedules import HoldThenDecay
@@ -51,6 +51,7 @@ __all__ = [
     "ExactResume",
     "HoldThenDecay",
     "InputError",
+    "JointLikelihood",
     "MeanFieldNormal",
     "NormalLikelihood",
     "NormalPrior",

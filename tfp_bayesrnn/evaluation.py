@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import noise, objective, recurrence, training
+from tfp_bayesrnn import noise, recurrence, training
 from tfp_bayesrnn.model import BayesianModel
 from tfp_bayesrnn.posterior import Draw
 
@@ -67,6 +67,7 @@ class _Window(NamedTuple):
     """What a window gives."""
 
     log_probabilities: np.ndarray  # Float64, of those of its [B, T] predictions that count.
+    weights: np.ndarray  # Float64, of the same; more than 0.
     kl: float  # Nats, of the sharpening.
 
 
@@ -76,7 +77,8 @@ class StreamEvaluator:
     It compiles one function for each mode of evaluation and keeps it, so make one evaluator and use it again.
 
     Datasets are of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight is
-    0 there is no prediction. `progress` wraps the dataset, to show how far it has come.
+    0, or the mask of the outputs false, there is no prediction. Scores are means by weight, as in `evaluate`.
+    `progress` wraps the dataset, to show how far it has come.
     """
 
     def __init__(self, model: BayesianModel):
@@ -123,9 +125,9 @@ class StreamEvaluator:
         root, total = noise.derive(self._seed(seed), _SAMPLES), None
         for sample in range(samples):
             draw = self.model.posterior.sample(noise.derive(root, sample))
-            scores = self.log_probabilities(dataset, draw, progress)
+            scores, weights = _joined(self._run(dataset, draw, progress))
             total = scores if total is None else np.logaddexp(total, scores)
-        return StreamScore(-float(np.mean(total)) + math.log(samples), len(total))
+        return StreamScore(math.log(samples) - _mean(total, weights), len(total))
 
     def sharpened_bound(
         self,
@@ -171,7 +173,7 @@ class StreamEvaluator:
           draw: held for the whole stream, its dropout masks too.
           progress: see the class.
         """
-        return np.concatenate([window.log_probabilities for window in self._run(dataset, draw, progress)])
+        return _joined(self._run(dataset, draw, progress))[0]
 
     def _seed(self, seed: int | None) -> tf.Tensor:
         return noise.make_seed(self.model.seed if seed is None else seed)
@@ -193,14 +195,14 @@ class StreamEvaluator:
             if state is None and batch.is_first is not None:
                 state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
-            nats, kl, moved, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            nll, kl, moved, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
             values = moved or values
-            if batch.weights is not None:
-                nats = nats[objective.weights_of_predictions(batch.weights, nats) > 0.0]
-            yield _Window(-nats.numpy().ravel().astype(np.float64), float(kl))
+            nats, weights = (one.numpy().ravel().astype(np.float64) for one in (nll.nats, nll.weights))
+            counts = weights > 0.0
+            yield _Window(-nats[counts], weights[counts], float(kl))
 
     def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
-        """One window: its nats [B, T], the sharpening's KL, values moved by it (or none), the RNN state."""
+        """One window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
         model, moved = self.model, []
         weights = phi = Draw(dict(zip(model.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])
@@ -213,12 +215,23 @@ class StreamEvaluator:
             moved = [phi[weight] - rate * g[weight] for weight in phi]
         else:
             forward = training.run_under(weights, model, batch, state, training=False)
-        return forward.nll.nats, kl, moved, forward.state
+        return forward.nll, kl, moved, forward.state
+
+
+def _joined(windows: Iterable[_Window]) -> tuple[np.ndarray, np.ndarray]:
+    """The log-probabilities of all windows, and their weights."""
+    log_probabilities, weights, _ = zip(*windows, strict=True)
+    return np.concatenate(log_probabilities), np.concatenate(weights)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The mean by weight; to the bit the plain one where all weights are 1."""
+    return float(np.mean(values * (weights / np.mean(weights))))
 
 
 def _score(windows: Iterable[_Window]) -> StreamScore:
-    log_probabilities = np.concatenate([window.log_probabilities for window in windows])
-    return StreamScore(-float(np.mean(log_probabilities)), len(log_probabilities))
+    log_probabilities, weights = _joined(windows)
+    return StreamScore(-_mean(log_probabilities, weights), len(log_probabilities))
 
 
 def _exp(nats: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import export as exports
 from tfp_bayesrnn import likelihoods, noise, objective, recurrence, replicas, workers
+from tfp_bayesrnn import outputs as outputs_of
 from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.metrics import Perplexity
 from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
@@ -65,7 +65,9 @@ class BayesianModel(keras.Model):
             once: batch * windows for a stream cut into windows, else the number of examples or sequences. May
             be left out only if no weight has a distribution.
           likelihood: "categorical" (integer targets, logits), "bernoulli", a `NormalLikelihood`, or a
-            function (targets, outputs) -> elementwise negative log-likelihood in nats.
+            function (targets, outputs) -> negative log-likelihood in nats, one number for each target. For
+            several outputs that of all of them, or a structure of them like that of the outputs (of a
+            functional network also a dictionary by their names), with None for an output without targets.
           kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so.
           kl_warmup_steps: over how many steps the KL's weight rises linearly from 0 to `kl_weight`.
           sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
@@ -105,7 +107,9 @@ class BayesianModel(keras.Model):
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
         self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
-        self.perplexity_tracker = Perplexity() if self.likelihood is likelihoods.categorical else None
+        kinds = [one for one in keras.tree.flatten(self.likelihood) if one is not None]
+        is_categorical = all(one is likelihoods.categorical for one in kinds)
+        self.perplexity_tracker = Perplexity() if is_categorical else None
 
     # The network and its posterior.
 
@@ -137,13 +141,41 @@ class BayesianModel(keras.Model):
             return self.network(inputs, training=training), None
         return recurrence.run(self.network, inputs, recurrence.restart(state, is_first), training)
 
-    def negative_log_likelihood(self, targets, outputs, weights) -> LogLikelihood:
-        """As `objective.negative_log_likelihood`, under the model's likelihood."""
-        function = functools.partial(objective.negative_log_likelihood, self.likelihood)
+    @property
+    def output_names(self) -> list[str]:
+        """Of a functional network: by them `compile` takes the metrics of several outputs."""
+        return self.network.output_names
+
+    def negative_log_likelihood(self, targets, outputs, weights, masks=None) -> LogLikelihood:
+        """That of all outputs, under the likelihood of each; see `outputs.match` and `objective`."""
+        names = getattr(self, "output_names", None)
+        masks = outputs_of.masks(outputs) if masks is None else masks
+        matched = outputs_of.match(self.likelihood, targets, outputs, weights, masks, names)
+        likelihood, *tensors = zip(*matched, strict=True)
+
+        def function(*tensors):
+            return objective.of_all_outputs(
+                [objective.negative_log_likelihood(*row) for row in zip(likelihood, *tensors, strict=True)]
+            )
+
         if self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla():
             # Not this part, which is float32.
             function = tf.function(function, jit_compile=True, autograph=False)
-        return function(targets, outputs, weights)
+        return function(*tensors)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As in `keras.Model`; targets and weights are those of `fit`, of all outputs or of each."""
+        names = getattr(self, "output_names", None)
+        needed = [False] * len(keras.tree.flatten(y_pred))
+        y = outputs_of.spread("targets", y, y_pred, names, needed=needed)
+        weights = outputs_of.spread("sample_weight", sample_weight, y_pred, names, shared=True, needed=needed)
+        masks = keras.tree.flatten(outputs_of.masks(y_pred))
+        weights = [
+            one if one is None or mask is None else objective.product(one, mask)
+            for one, mask in zip(weights, masks, strict=True)
+        ]
+        y, weights = (keras.tree.pack_sequence_as(y_pred, flat) for flat in (y, weights))
+        return super().compute_metrics(x, y, y_pred, None if sample_weight is None else weights)
 
     # Training.
 
@@ -386,7 +418,7 @@ class BayesianModel(keras.Model):
         norm = steps.apply_gradients(self, step)
         self.kl_tracker.update_state(step.energy.kl)
         self.norm_tracker.update_state(norm)
-        figures = self._track(batch, step.energy, step.outputs)
+        figures = self._track(batch, step.energy, outputs_of.with_masks(step.outputs, step.masks))
         return {**figures, "kl": step.energy.kl, "gradient_norm": norm, "learning_rate": rate}
 
     def test_step(self, data):

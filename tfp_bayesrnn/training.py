@@ -7,13 +7,14 @@ own loop both call `train_step`. There is no other training code.
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import objective, replicas
 from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
+from tfp_bayesrnn.outputs import masks as masks_of
 from tfp_bayesrnn.posterior import Draw
 from tfp_bayesrnn.recurrence import State
 from tfp_bayesrnn.weights import VariationalWeight
@@ -26,8 +27,8 @@ class Minibatch(NamedTuple):
 
     inputs: tf.Tensor  # [B, ...]
     is_first: tf.Tensor | None  # Bool [B]: rows that start afresh; None where rows are independent.
-    targets: tf.Tensor | None  # [B, ...]
-    weights: tf.Tensor | None  # As in `objective.negative_log_likelihood`.
+    targets: Any  # [B, ...], of several outputs in their structure; None where there are none.
+    weights: Any  # As in `objective.negative_log_likelihood`, for all outputs or in their structure.
 
 
 class Step(NamedTuple):
@@ -37,7 +38,8 @@ class Step(NamedTuple):
     gradients: list[tf.Tensor]  # Of the share of the loss, one for each trainable variable.
     sharpening_gradients: list[tf.Tensor]  # Likewise, one for each `PosteriorSharpening.u`.
     state: State  # RNN state after the last time step; None where none is carried.
-    outputs: tf.Tensor | None  # Of the network; None unless asked for.
+    outputs: Any  # Of the network; None unless asked for.
+    masks: Any = None  # Of the outputs; see `outputs.masks`.
 
 
 class Forward(NamedTuple):
@@ -45,7 +47,8 @@ class Forward(NamedTuple):
 
     nll: LogLikelihood
     state: State
-    outputs: tf.Tensor
+    outputs: Any  # A tensor or a structure of them.
+    masks: Any
 
 
 def split_inputs(x) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -66,8 +69,9 @@ def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool)
     """Runs the network under a draw of its weights."""
     with draw.in_force():
         outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=training)
-    nll = model.negative_log_likelihood(batch.targets, outputs, batch.weights)
-    return Forward(nll, new_state, outputs)
+    masks = masks_of(outputs)
+    nll = model.negative_log_likelihood(batch.targets, outputs, batch.weights, masks)
+    return Forward(nll, new_state, outputs, masks)
 
 
 def likelihood_gradient(
@@ -131,6 +135,7 @@ def free_energy_gradients(
         # Truncated backpropagation through time: the state goes on, its gradient does not.
         state=None if forward.state is None else tf.nest.map_structure(tf.stop_gradient, forward.state),
         outputs=forward.outputs if with_outputs else None,
+        masks=forward.masks if with_outputs else None,
     )
 
 
@@ -162,7 +167,7 @@ def _second_order_explained(model):
 def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     """The step of the whole minibatch, the same in every replica: what clipping and updates go by.
 
-    Called in each replica; `nats`, `state` and `outputs` stay its own.
+    Called in each replica; `nats` and `weights`, `state`, `outputs` and `masks` stay its own.
     """
     if replicas.count() == 1:
         return step
