@@ -2,7 +2,8 @@
 
 What is exported is a graph of TensorFlow's own operations, a `tf.Module` with named signatures. The weights
 in it are those of an `ExportedPosterior`: means and, where draws are wanted, scales; whole or pruned, in
-float32 or half precision (`tfp_bayesrnn.storage`). `export_network` is `BayesianModel.export`.
+float32 or half precision (`tfp_bayesrnn.storage`). What `BayesianModel.export` makes of a network is in
+`tfp_bayesrnn.exported_network`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfp_bayesrnn import folders, likelihoods, noise, pruning, uncertainty
+from tfp_bayesrnn import folders, pruning
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.exported_draws import FreshDraws, check_samples
 from tfp_bayesrnn.posterior import WEIGHTS, Draw, Posterior, standard_normals
 from tfp_bayesrnn.storage import FORMATS, StoredArray
 
 WEIGHTS_KINDS = ("mean", "posterior")
 """What can be exported of the weights: their means, or their means and scales."""
-
-# The draws of `serve_mc` are those of `StreamEvaluator.average` for the same seed.
-_SAMPLES = -1
 
 
 class ExportedPosterior:
@@ -82,6 +79,7 @@ class ExportedPosterior:
         }
         ours = {id(variable) for weight in posterior.weights for variable in weight.variables}
         self._others = [variable for variable in network.weights if id(variable) not in ours]
+        self._paths = {id(variable): variable.path for variable in network.variables}
         self._values = [self._store(variable.value, None, format) for variable in self._others]
         self.arrays = [*self._means, *self._scales.values(), *self._values]
         self._sampled = tf.function(self._sample, [tf.TensorSpec([2], tf.int32)], autograph=False)
@@ -141,12 +139,25 @@ class ExportedPosterior:
 
     @contextlib.contextmanager
     def in_force(self, draw: Draw) -> Iterator[None]:
-        """Within this context the network runs under the draw, and with what is stored of its variables."""
+        """Within this context the network runs under the draw, and with what is stored of its variables.
+
+        Raises:
+          ValueError: if the network changes a variable: an export holds values, and has no state.
+        """
         others = [
             (variable, value.read()) for variable, value in zip(self._others, self._values, strict=True)
         ]
-        with keras.StatelessScope(others, initialize_variables=False), draw.in_force():
+        with keras.StatelessScope(others, initialize_variables=False) as scope, draw.in_force():
+            before = dict(scope.state_mapping)
             yield
+        changed = [key for key, value in scope.state_mapping.items() if before.get(key) is not value]
+        if changed:
+            names = sorted({self._paths.get(key, "a state") for key in changed})
+            raise ValueError(
+                "A network whose calls change its variables, as stateful layers and layers with random "
+                "numbers of their own do, cannot be exported as a SavedModel of its posterior, whose calls "
+                f"have no state. keras.export.ExportArchive keeps one. Received: changed variables={names}"
+            )
 
 
 def _masks(posterior: Posterior, fraction: float) -> Mapping[Any, np.ndarray]:
@@ -213,132 +224,3 @@ def _forget_gradients(directory: Path) -> None:
                 node.attr.pop("_gradient_op_type", None)
     path.write_bytes(model.SerializeToString(deterministic=True))
     (directory / "fingerprint.pb").unlink(missing_ok=True)  # Of the file before.
-
-
-def export_network(
-    network: keras.Model,
-    likelihood: Callable,
-    path: str | os.PathLike[str],
-    weights: str | None = None,
-    format: str = "float32",
-    prune: float = 0.0,
-    input_signature: Any = None,
-) -> ExportedPosterior:
-    """Exports any network; see `BayesianModel.export`.
-
-    Args:
-      network: built.
-      likelihood: of its outputs; what draws are averaged to depends on it.
-      path: of the SavedModel's directory.
-      weights: as for `ExportedPosterior`.
-      format: as for `ExportedPosterior`.
-      prune: as for `ExportedPosterior`.
-      input_signature: a `tf.TensorSpec` or a dictionary of them; None for the network's own inputs.
-
-    Raises:
-      InputError: as `ExportedPosterior` and `write_saved_model` do.
-      ValueError: the network does not say what its inputs are, and no `input_signature` does.
-    """
-    specs = _input_specs(network, input_signature)
-    exported = ExportedPosterior(network, weights, format, prune)
-
-    def outputs(draw, inputs):
-        with exported.in_force(draw):
-            return network(inputs["inputs"] if list(inputs) == ["inputs"] else inputs, training=False)
-
-    def serve(**inputs):
-        return _named(outputs(exported.mean(), inputs))
-
-    def serve_mc(num_samples, seed, **inputs):
-        root = noise.derive(noise.make_seed(seed), _SAMPLES)
-        draws = FreshDraws(exported, check_samples(num_samples), root)
-        return _average(draws, lambda draw: outputs(draw, inputs), likelihood)
-
-    scalars = {name: tf.TensorSpec([], tf.int32) for name in ("num_samples", "seed")}
-    signatures = {"serve": _traced(serve, specs)}
-    signatures["serving_default"] = signatures["serve"]
-    if exported.has_scales:
-        signatures["serve_mc"] = _traced(serve_mc, {**specs, **scalars})
-    module = tf.Module()
-    module.arrays = exported.arrays
-    single = list(specs) == ["inputs"]
-    # What Keras's own exports have too: `loaded.serve(inputs)`.
-    module.serve = tf.function(
-        lambda inputs: outputs(exported.mean(), {"inputs": inputs} if single else inputs),
-        input_signature=[specs["inputs"] if single else specs],
-        autograph=False,
-    )
-    write_saved_model(path, module, signatures)
-    return exported
-
-
-def _traced(function: Callable, specs: Mapping[str, tf.TensorSpec]):
-    return tf.function(function, autograph=False).get_concrete_function(**specs)
-
-
-def _input_specs(network: keras.Model, input_signature: Any) -> dict[str, tf.TensorSpec]:
-    """Name -> what a network takes; a single tensor is called "inputs"."""
-    if input_signature is None:
-        tensors = getattr(network, "inputs", None)
-        if not tensors:
-            raise ValueError(
-                "The network does not say what its inputs are: give input_signature=tf.TensorSpec(...), or a "
-                f"dictionary of them. Received: network={network.name!r}, input_signature=None"
-            )
-        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
-        if len(specs) == 1:
-            return {"inputs": specs[0]}
-        return {tensor.name: spec for tensor, spec in zip(tensors, specs, strict=True)}
-    if isinstance(input_signature, Mapping):
-        return dict(input_signature)
-    return {"inputs": input_signature}
-
-
-def _named(outputs: Any, name: str = "outputs") -> dict[str, tf.Tensor]:
-    if isinstance(outputs, Mapping):
-        return dict(outputs)
-    if isinstance(outputs, list | tuple):
-        return {f"{name}_{place}": output for place, output in enumerate(outputs)}
-    return {name: outputs}
-
-
-def _average(draws: FreshDraws, make: Callable[[Draw], Any], likelihood: Callable) -> dict[str, tf.Tensor]:
-    """What draws say together: for a discrete likelihood its probabilities, else mean and variance."""
-    count = tf.cast(draws.num_samples, tf.float32)
-    if likelihood in (likelihoods.categorical, likelihoods.bernoulli):
-
-        def add(sums, logits, place):
-            del place
-            logits = tf.cast(logits, tf.float32)
-            if likelihood is likelihoods.categorical:
-                log_probs = tf.nn.log_softmax(logits)
-            else:
-                log_probs = tf.math.log_sigmoid(tf.stack([-logits, logits], axis=-1))
-            probabilities = tf.exp(log_probs)
-            entropy = uncertainty.entropy(log_probs)
-            return (probabilities, entropy) if sums is None else (sums[0] + probabilities, sums[1] + entropy)
-
-        probabilities, entropies = draws.reduce(make, add)
-        average = probabilities / count
-        total = -tf.reduce_sum(tf.math.xlogy(average, average), axis=-1)
-        epistemic = tf.where(count == 1.0, tf.zeros_like(total), tf.maximum(total - entropies / count, 0.0))
-        return {"probabilities": average, "entropy": total, "mutual_information": epistemic}
-
-    def add_moments(sums, outputs, place):
-        # Welford (1962): no difference of large sums.
-        outputs = tf.nest.map_structure(lambda value: tf.cast(value, tf.float32), _named(outputs))
-        if sums is None:
-            return outputs, tf.nest.map_structure(tf.zeros_like, outputs)
-        means, squares = sums
-        before = tf.nest.map_structure(tf.subtract, outputs, means)
-        step = tf.cast(place + 1, tf.float32)
-        means = tf.nest.map_structure(lambda mean, difference: mean + difference / step, means, before)
-        after = tf.nest.map_structure(tf.subtract, outputs, means)
-        squares = tf.nest.map_structure(lambda so_far, a, b: so_far + a * b, squares, before, after)
-        return means, squares
-
-    means, squares = draws.reduce(make, add_moments)
-    variances = {
-        f"{name}_variance": tf.math.divide_no_nan(value, count - 1.0) for name, value in squares.items()
-    }
-    return {**means, **variances}

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import export as exports
-from tfp_bayesrnn import likelihoods, noise, objective, recurrence, replicas, workers
+from tfp_bayesrnn import exported_network, likelihoods, noise, objective, recurrence, replicas, workers
 from tfp_bayesrnn import outputs as outputs_of
 from tfp_bayesrnn import training as steps
+from tfp_bayesrnn.export import ExportedPosterior
 from tfp_bayesrnn.metrics import Perplexity
 from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.posterior import Posterior
@@ -468,7 +468,7 @@ class BayesianModel(keras.Model):
         weight_format: str = "float32",
         prune: float = 0.0,
         **kwargs,
-    ) -> exports.ExportedPosterior | None:
+    ) -> ExportedPosterior | None:
         """Writes a TensorFlow SavedModel that needs TensorFlow alone to run; other formats as Keras does.
 
         Its signatures are `serve` (and the same as `serving_default`), the network's outputs under the
@@ -479,13 +479,17 @@ class BayesianModel(keras.Model):
         `outputs`, their mean over the draws, and `outputs_variance`, over the draws (0 for one). A call
         with fewer than 1 sample ends with an error.
 
+        A single input is called `inputs`, several by the keys of their dictionary or the names of their
+        `keras.Input`s. Several outputs are called by the keys of their dictionary, or `outputs_0` and so on;
+        the names above then begin with that of the output: `a_probabilities`, or `a` and `a_variance`.
+
         Args:
           filepath: the SavedModel's directory. A SavedModel that is there is replaced once the new one is
             complete.
           format: another than "tf_saved_model" is left to `keras.Model.export`, with the posterior mean.
           verbose: of such a format; a SavedModel is written in silence.
-          input_signature: a `tf.TensorSpec`, which is then called "inputs", or a dictionary of them by name;
-            None for the inputs that a `keras.Sequential` or functional network was built with.
+          input_signature: a `tf.TensorSpec`, or a structure of them as the network takes its inputs; None for
+            those that a `keras.Sequential` or functional network was built with.
           weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
             distribution.
           weight_format: what weights are stored as, "float32" or "float16"; zeros are left out where that
@@ -500,14 +504,15 @@ class BayesianModel(keras.Model):
         Raises:
           InputError: there are no scales to export, there is something else than a SavedModel at the path, or
             it cannot be written.
-          ValueError: for other arguments outside of what is said here, or a model that is not built.
+          ValueError: for other arguments outside of what is said here, a model that is not built, inputs
+            named `self` or as `serve_mc` names its own, or a network whose calls change its variables.
         """
         if not self.built:
             raise ValueError(f"The model must be built before it is exported. Received: model={self.name!r}")
         if format != "tf_saved_model":
             super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
             return None
-        return exports.export_network(
+        return exported_network.export_network(
             self.network, self.likelihood, filepath, weights, weight_format, prune, input_signature
         )
 
