@@ -108,7 +108,8 @@ def config_of(preset="shapes_demo_bbb", **changes):
 
 def test_what_a_workdir_receives(trained):
     assert {path.name for path in trained.iterdir()} == {
-        *("config.json", "metrics.jsonl", "results.json", "vocabulary.txt", "checkpoints", "tensorboard")
+        *("config.json", "metrics.jsonl", "results.json", "vocabulary.txt", "data.json"),
+        *("checkpoints", "tensorboard"),
     }
     lines, data = metrics(trained), small_data()
     assert [line["step"] for line in lines] == [3, 6]

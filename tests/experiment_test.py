@@ -61,6 +61,7 @@ def test_what_a_workdir_receives(trained):
         "metrics.jsonl",
         "results.json",
         "vocabulary.txt",
+        "data.json",
         "checkpoints",
         "tensorboard",
     }

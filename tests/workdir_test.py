@@ -18,19 +18,31 @@ def config():
     return presets.get_preset("demo_bbb")
 
 
+def trained(path, step=1, place="checkpoints"):
+    """Leaves a file of a checkpoint."""
+    (path / place).mkdir(parents=True, exist_ok=True)
+    (path / place / f"ckpt-{step}.index").write_text("")
+
+
 def test_layout(tmp_path, config):
     run = Workdir(tmp_path / "a" / "b")
     assert run.claim(config) is False
-    assert run.claim(config) is True
+    assert run.claim(config) is False
     assert [path.name for path in run.path.iterdir()] == ["config.json"]
     assert run.read_config() == config
     names = (run.checkpoints_dir, run.tensorboard_dir, run.export_dir, run.vocabulary_path)
     assert [path.name for path in names] == ["checkpoints", "tensorboard", "export", "vocabulary.txt"]
 
 
-def test_another_configuration_is_refused_by_field(tmp_path, config):
+@pytest.mark.parametrize(
+    "place",
+    ["checkpoints", "checkpoints/best", "checkpoints/.ready-ckpt-1", "checkpoints/best/.ready-ckpt-1"],
+)
+def test_another_configuration_is_refused_by_field(tmp_path, config, place):
     run = Workdir(tmp_path)
     run.claim(config)
+    trained(tmp_path, place=place)
+    assert run.claim(config) is True
     other = configs.with_overrides(config, {"train.batch": 3, "prior.pi": 0.5, "train.epochs": 99})
     with pytest.raises(InputError, match="another configuration") as caught:
         run.claim(other)
@@ -44,9 +56,36 @@ def test_another_configuration_is_refused_by_field(tmp_path, config):
 def test_more_epochs_are_taken_over(tmp_path, config):
     run = Workdir(tmp_path)
     run.claim(config)
+    trained(tmp_path)
     more = configs.with_overrides(config, {"train.epochs": 99})
     assert run.claim(more) is True
     assert run.read_config().train.epochs == 99
+
+
+@pytest.mark.parametrize("step", [None, 0])
+def test_a_start_that_left_no_checkpoint_of_a_step_binds_nobody(tmp_path, config, step):
+    run = Workdir(tmp_path)
+    run.claim(config)
+    if step is not None:  # Which is there to step back to.
+        trained(tmp_path, step)
+    other = configs.with_overrides(config, {"train.batch": 3})
+    assert run.accept(other) is False
+    assert run.read_config() == config
+    assert run.claim(other) is False
+    assert run.read_config() == other
+
+
+def test_a_configuration_of_something_else_is_not_replaced(tmp_path, config):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "train": {"batch": 20}}')
+    with pytest.raises(InputError, match="belongs to another configuration: "):
+        Workdir(tmp_path).claim(config)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_one_that_was_renamed_aside_comes_back(tmp_path, config, create):
+    Workdir(tmp_path / ".run.replacing-1" / "old").claim(config)
+    assert Workdir(tmp_path / "run", create=create).read_config() == config
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_checkpoints_of_nobody_knows_what_are_refused(tmp_path, config):

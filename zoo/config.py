@@ -169,6 +169,15 @@ def validate(config: ConfigDict) -> None:
     fields.check_together(flat)
 
 
+def is_valid(config: ConfigDict) -> bool:
+    """Whether `validate` raises nothing."""
+    try:
+        validate(config)
+    except InputError:
+        return False
+    return True
+
+
 def _check(flat: dict[str, Any], name: str, check: fields.Check) -> None:
     if name not in flat:
         raise InputError(f"configuration field {name} is missing; accepted: {check.accepted}")

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError, unknown_name
-from tfp_bayesrnn.export import WEIGHTS_KINDS, ExportedPosterior, write_saved_model
+from tfp_bayesrnn.export import WEIGHTS_KINDS, ExportedPosterior, check_replaceable, write_saved_model
 from tfp_bayesrnn.storage import FORMATS
 from zoo import methods
 from zoo.export.captioning import CaptionExport
@@ -21,6 +21,7 @@ from zoo.export.language_model import LanguageModelExport
 from zoo.export.sampling import MAX_WORDS
 from zoo.restored import restored
 from zoo.workdir import Workdir
+from zoo.writable import check_writable
 
 
 def export_command(
@@ -66,6 +67,8 @@ def export_command(
         )
     directory = Workdir(workdir, create=False)
     path = Path(output) if output else directory.export_dir
+    check_replaceable(path)
+    check_writable(path)
     model, vocabulary, step = restored(config, directory)
     exported = ExportedPosterior(model.network, weights, format, prune or 0.0)
     about = {

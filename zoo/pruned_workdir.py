@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ def check_replaceable(path: Path) -> None:
     """
     if not path.exists():
         return
-    if not Workdir(path, create=False).is_just_pruned:
-        raise InputError(
-            f"{path} holds something other than a pruned model that has not been trained since: "
-            "move it or delete it"
-        )
+    earlier = Workdir(path, create=False)
+    if earlier.is_in_use:
+        raise InputError(f"{path} is not replaced: another process trains in it")
+    _check_just_pruned(earlier)
 
 
 def write_pruned(
@@ -78,10 +78,16 @@ def write_pruned(
         "sparse_float32_bytes": left.sparse_bytes,
         "valid": score.perplexity,
     }
-    with explained(directory.pruned_dir, "write"), folders.replacing(directory.pruned_dir) as new:
+    with (
+        explained(directory.pruned_dir, "write"),
+        _held(directory.pruned_dir),
+        folders.replacing(directory.pruned_dir) as new,
+    ):
         pruned = Workdir(new)
         pruned.claim(directory.read_config())
         shutil.copyfile(directory.vocabulary_path, pruned.vocabulary_path)
+        if directory.data_path.exists():
+            shutil.copyfile(directory.data_path, pruned.data_path)
         trackables = {**model.training_state(), "progress": loop.progress}
         checkpoints = Checkpoints(pruned.checkpoints_dir, trackables, best=["model"])
         checkpoints.save(step)
@@ -91,6 +97,26 @@ def write_pruned(
         write_json(pruned.pruning_path, {**made, "workdir": "."})
     logging.info("%s holds the pruned model: evaluate it, or train it for more epochs", directory.pruned_dir)
     return made
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keeps the pruned workdir at a path, if there is one, from being trained while it is replaced."""
+    if not path.exists():
+        yield
+        return
+    earlier = Workdir(path, create=False)
+    with earlier.owned():
+        _check_just_pruned(earlier)
+        yield
+
+
+def _check_just_pruned(workdir: Workdir) -> None:
+    if not workdir.is_just_pruned:
+        raise InputError(
+            f"{workdir.path} holds something other than a pruned model that has not been trained since: "
+            "move it or delete it"
+        )
 
 
 def _restore_optimizers(model: BayesianModel, loop: Loop, directory: Workdir) -> None:

@@ -28,8 +28,9 @@ from zoo.files import write_json, write_whole
 from zoo.line_plot import Panel, Series, line_plot
 from zoo.pruned_workdir import check_replaceable, write_pruned
 from zoo.tasks import experiment_module
-from zoo.training_run import restore_best
+from zoo.training_run import ready_to_score, restore_best
 from zoo.workdir import Workdir
+from zoo.writable import printed_after
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 ALONE = (0.5, 0.8, 0.95)
@@ -71,6 +72,7 @@ def prune_command(
     if fraction is not None and not 0.0 < fraction < 1.0:
         raise InputError(f"--prune={fraction} is not accepted: it must be a number strictly between 0 and 1")
     directory = Workdir(workdir, create=False)
+    ready_to_score(directory, directory.pruning_path)
     if fraction is not None:
         check_replaceable(directory.pruned_dir)
     task = experiment_module(config.task)
@@ -87,12 +89,13 @@ def prune_command(
         "by": by,
         **_measure(experiment, by, fractions, alone),
     }
-    if fraction is not None:
-        valid = _Scores(experiment).dataset("valid")
-        results["pruned"] = write_pruned(experiment, directory, step, by, fraction, valid)
-    write_json(directory.pruning_path, results)
-    write_whole(directory.pruning_plot_path, plot(results))
-    print(table(results))
+    with printed_after(lambda: table(results)):
+        write_json(directory.pruning_path, results)
+        write_whole(directory.pruning_plot_path, plot(results))
+        if fraction is not None:
+            valid = _Scores(experiment).dataset("valid")
+            results["pruned"] = write_pruned(experiment, directory, step, by, fraction, valid)
+            write_json(directory.pruning_path, results)
     return results
 
 

@@ -6,7 +6,9 @@ import math
 import signal
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -21,8 +23,10 @@ from tfp_bayesrnn.workers import Workers
 from zoo import config as configs
 from zoo import interruption, progress
 from zoo.board import Board
-from zoo.data.vocabulary import Vocabulary
+from zoo.ownership import WorkdirInUse
+from zoo.run_data import Data, keep_data
 from zoo.workdir import Workdir
+from zoo.writable import check_file_writable, printed_after
 
 
 class TrainingRun(Hooks):
@@ -31,17 +35,21 @@ class TrainingRun(Hooks):
     Every worker has one; the chief's writes. A task says what an epoch's entry in metrics.jsonl is.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Workdir, loop: Loop, board: Callable[[], Board]):
+    def __init__(
+        self, config: ConfigDict, workdir: Workdir, data: Data, loop: Loop, board: Callable[[], Board]
+    ):
         """Builds the run.
 
         Args:
           config: resolved.
-          workdir: claimed for it.
+          workdir: which accepts it.
+          data: what is trained on.
           loop: of the task's model.
           board: makes the task's `Board`.
         """
         self.config = config
         self.workdir = workdir
+        self.data = data
         self.loop = loop
         self.seconds = 0.0
         self._signal: Callable[[], int | None] = lambda: None
@@ -68,9 +76,14 @@ class TrainingRun(Hooks):
           Interrupted: by a signal; what has been trained is saved.
           InputError: the workdir cannot be used or written to.
         """
+        is_chief = self.loop.workers.is_chief
+        if is_chief and not self.workdir.has_trained:
+            self.loop.checkpoints.delete(0)  # Of a start that has failed, perhaps of another configuration.
         step = self.loop.restore()
-        if self.loop.workers.is_chief:
+        if is_chief:
             self.workdir.truncate_metrics(step)
+            keep_data(self.workdir, self.data)
+            self.workdir.bind(self.config)
         earlier = self.workdir.read_metrics()
         self.seconds = earlier[-1]["seconds"] if earlier else 0.0
         if step:
@@ -140,33 +153,35 @@ def carry_out(
       The results; None in a worker that is not the chief.
     """
     directory, workers = Workdir(workdir), Workers(strategy)
-    with workers.needed():
-        if not workers.agree(zlib.crc32(configs.to_json(config).encode())):
-            raise InputError("the workers have different configurations: give all of them the same command")
-        if workers.is_chief:
-            directory.claim(config)
-        experiment = make(directory)
-        logging.info("training on %d replica(s)", strategy.num_replicas_in_sync)
-        experiment.train()
-    return experiment.evaluate() if workers.is_chief else None
+    with ExitStack() as until_the_end:
+        with workers.needed():
+            if not workers.agree(zlib.crc32(configs.to_json(config).encode())):
+                raise InputError(
+                    "the workers have different configurations: give all of them the same command"
+                )
+            _take(directory, config, workers, until_the_end)
+            experiment = make(directory)
+            logging.info("training on %d replica(s)", strategy.num_replicas_in_sync)
+            experiment.train()
+        return experiment.evaluate() if workers.is_chief else None
 
 
-def keep_vocabulary(workdir: Workdir, vocabulary: Vocabulary, write: bool) -> None:
-    """Sees that the data's vocabulary is the one the run was trained with; writes that of a new run.
+def _take(workdir: Workdir, config: ConfigDict, workers: Workers, until: ExitStack) -> None:
+    """Has the chief own the workdir, if that accepts the configuration; called by all workers.
 
     Raises:
-      InputError: if it is not.
+      InputError: in every worker, if it does not, or another process owns it.
     """
-    path = workdir.vocabulary_path
-    if path.exists():
-        saved = Vocabulary.load(path)
-        if saved != vocabulary:
-            raise InputError(
-                f"the data's vocabulary ({len(vocabulary)} words) is not the one of {path} "
-                f"({len(saved)} words): give the data that the run was trained on"
-            )
-    elif write:
-        vocabulary.save(path)
+    refused = None
+    if workers.is_chief:
+        try:
+            until.enter_context(workdir.owned())
+            check_file_writable(workdir.results_path)
+            workdir.accept(config)
+        except InputError as error:
+            refused = error
+    if any(workers.total([refused is not None])):
+        raise refused or InputError(f"the chief cannot train in {workdir.path}: it says why")
 
 
 def make_loop(
@@ -201,6 +216,53 @@ def make_loop(
     )
 
 
+def ready_to_score(workdir: Workdir, output: Path | None) -> None:
+    """Sees, before hours of work, that there is a model to score and that the figures can be written.
+
+    Args:
+      workdir: of the run.
+      output: the file of the figures; None where nothing is written.
+
+    Raises:
+      InputError: if not.
+    """
+    if Checkpoints(workdir.checkpoints_dir, {}, writes=False).best_step is None:
+        raise _nothing_trained(workdir)
+    if output is not None:
+        check_file_writable(output)
+
+
+def publish(
+    workdir: Workdir, checkpoints: Checkpoints, step: int, results: Mapping[str, Any], text: Callable[[], str]
+) -> None:
+    """Writes the results of the best checkpoint and prints them, whether they could be written or not.
+
+    While another process trains in the workdir, or where it has found a better one meanwhile, `results.json`
+    is left to it.
+
+    Args:
+      workdir: of the run.
+      checkpoints: of the run.
+      step: of the checkpoint that was scored.
+      results: what `results.json` is to hold.
+      text: makes what is printed.
+
+    Raises:
+      InputError: they could not be written.
+    """
+    with printed_after(text):
+        try:
+            with workdir.owned():
+                if checkpoints.best_step == step:
+                    workdir.write_results(results)
+                else:
+                    logging.warning(
+                        "%s is not written: training has gone on since step %d", workdir.results_path, step
+                    )
+        except WorkdirInUse as error:
+            logging.warning("%s is not written: %s", workdir.results_path, error)
+
+
 def restore_best(loop: Loop, workdir: Workdir) -> int:
     """Goes to the best checkpoint; its step.
 
@@ -214,5 +276,9 @@ def restore_best_of(checkpoints: Checkpoints, workdir: Workdir) -> int:
     """`restore_best`, for what does not train and so has no loop."""
     step = checkpoints.restore_best()
     if step is None:
-        raise InputError(f"workdir {workdir.path} holds no best checkpoint: train it for an epoch first")
+        raise _nothing_trained(workdir)
     return step
+
+
+def _nothing_trained(workdir: Workdir) -> InputError:
+    return InputError(f"workdir {workdir.path} holds no best checkpoint: train it for an epoch first")

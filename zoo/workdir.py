@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
 
+from tfp_bayesrnn import folders
+from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
+from zoo import ownership
 from zoo.files import explained, to_jsonable, write_json, write_whole
 
 
@@ -33,6 +37,10 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True):
         self.path = Path(path)
+        self._is_owned = False
+        if not self.path.exists():
+            with suppress(OSError):
+                folders.recover(self.path)  # One that was being replaced, as `--mode=prune` does.
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"workdir {path} is a file; a directory is needed")
         if create:
@@ -84,6 +92,11 @@ class Workdir:
         return self.path / "vocabulary.txt"
 
     @property
+    def data_path(self) -> Path:
+        """What tells the data again that the run was trained on (`zoo.run_data`)."""
+        return self.path / "data.json"
+
+    @property
     def checkpoints_dir(self) -> Path:
         """Checkpoints, the best one in a directory of its own."""
         return self.path / "checkpoints"
@@ -98,23 +111,56 @@ class Workdir:
         """Exported models."""
         return self.path / "export"
 
-    def claim(self, config: ConfigDict) -> bool:
-        """Makes this the workdir of `config`.
+    @property
+    def has_trained(self) -> bool:
+        """Whether there is a checkpoint, readable or not, of a step or more."""
+        held = Checkpoints(self.checkpoints_dir, {}, writes=False)
+        return any(held.steps) or bool(held.best_step)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Within, no other process writes here (`zoo.ownership`).
+
+        Raises:
+          WorkdirInUse: another process does.
+          InputError: nothing can be written here.
+        """
+        if self._is_owned:
+            yield
+            return
+        with ownership.owned(self.path):
+            self._is_owned = True
+            try:
+                yield
+            finally:
+                self._is_owned = False
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether another process trains here."""
+        return not self._is_owned and ownership.is_in_use(self.path)
+
+    def accept(self, config: ConfigDict) -> bool:
+        """Sees that this may become, or is, the workdir of a run of `config`. It writes nothing.
 
         A workdir that belongs to a run whose result so far `config` would change is refused. Fields that do
-        not change it (`zoo.config.FREE_FIELDS`) take their new values; so does the schedule of a pruned model
-        that has not been trained since (`zoo.config.FINE_TUNING_FIELDS`).
+        not change it (`zoo.config.FREE_FIELDS`) may be others; so may the schedule of a pruned model that has
+        not been trained since (`zoo.config.FINE_TUNING_FIELDS`). A run that has no checkpoint yet has no
+        result: what a start has left that failed before its first binds nobody.
 
         Returns:
-          Whether the workdir already belonged to this run, so that there may be something to resume.
+          Whether it is that of a run that has trained, so that there is something to resume.
 
         Raises:
           InputError: another configuration's workdir, with each differing field and both values.
         """
-        resumed = self.config_path.exists()
-        if resumed:
+        has_trained = self.has_trained
+        if self.config_path.exists():
+            saved = self.read_config()
+            if not has_trained and configs.is_valid(saved):
+                return False
             free = (*configs.FREE_FIELDS, *(configs.FINE_TUNING_FIELDS if self.is_just_pruned else ()))
-            differing = configs.describe_differences(self.read_config(), config, free)
+            differing = configs.describe_differences(saved, config, free)
             if differing:
                 raise InputError(
                     f"workdir {self.path} belongs to another configuration: {differing}; "
@@ -124,8 +170,21 @@ class Workdir:
             raise InputError(
                 f"workdir {self.path} holds checkpoints but no config.json: give another --workdir"
             )
+        return has_trained
+
+    def claim(self, config: ConfigDict) -> bool:
+        """`accept` and `bind`."""
+        has_trained = self.accept(config)
+        self.bind(config)
+        return has_trained
+
+    def bind(self, config: ConfigDict) -> None:
+        """Writes `config.json`. With the first checkpoint this is the workdir of `config`.
+
+        Raises:
+          InputError: it cannot be written.
+        """
         write_whole(self.config_path, configs.to_json(config))
-        return resumed
 
     @property
     def is_just_pruned(self) -> bool:

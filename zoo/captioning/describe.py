@@ -25,6 +25,7 @@ from zoo.data.photos import decode
 from zoo.files import check_output, explained
 from zoo.restored import restored
 from zoo.workdir import Workdir
+from zoo.writable import check_writable
 
 ON_SHEET = 200
 """Photos that a contact sheet shows at most."""
@@ -92,6 +93,7 @@ def _free(output: Path, paths: Iterable[str]) -> Path:
     if output.suffix.lower() != ".png":
         raise InputError(f"--output={output} is not accepted: the contact sheet is a PNG, name it so")
     check_output(output)
+    check_writable(output)
     with explained(output, "write"):
         for path in paths if output.exists() else ():
             if os.path.exists(path) and os.path.samefile(path, output):

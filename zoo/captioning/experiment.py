@@ -13,7 +13,7 @@ from tfp_bayesrnn import InputError, replicas
 from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport
-from tfp_bayesrnn.workers import Workers
+from zoo import config as configs
 from zoo.board import Board
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.features import features_of
@@ -21,7 +21,8 @@ from zoo.captioning.model import build_model
 from zoo.captioning.results import final_results, summary
 from zoo.data.caption_sets import CaptionData, load_captions
 from zoo.data.captions import CaptionSplit
-from zoo.training_run import TrainingRun, carry_out, keep_vocabulary, make_loop, restore_best
+from zoo.run_data import check_data
+from zoo.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
 from zoo.workdir import Workdir
 
 
@@ -44,8 +45,8 @@ class Experiment:
           strategy: to train under; one device if left out.
 
         Raises:
-          InputError: if the data cannot be used, their vocabulary is not the one the run was trained with, or
-            the batch cannot be shared out over the replicas.
+          InputError: if the data cannot be used, they are not the ones the run was trained with, the run to
+            start from holds no best weights that fit, or the batch cannot be shared out over the replicas.
         """
         self.config = config
         self.workdir = workdir
@@ -53,10 +54,13 @@ class Experiment:
         train = config.train
         replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
         self.data: CaptionData = load_captions(config.data.name, data_dir, config.data.min_count or None)
-        keep_vocabulary(workdir, self.data.vocabulary, write=Workers(strategy).is_chief)
+        check_data(workdir, self.data)
         images = len(self.data.train.names)
         with strategy.scope():
-            self.model = build_model(config, len(self.data.vocabulary), images, images // train.batch)
+            self.model = build_model(
+                self._without_needless_files(), len(self.data.vocabulary), images, images // train.batch
+            )
+        self._take_earlier_weights()
         self.batches = self.batches_of(self.data.train, train.batch, config.data.captions_per_image)
         self.loop = make_loop(
             config,
@@ -94,14 +98,31 @@ class Experiment:
         )
 
     def train(self) -> None:
-        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say.
-
-        Raises:
-          InputError: among others if the run to start from holds no best weights that fit.
-        """
-        if self.config.train.start_from and not self.loop.checkpoints.steps:
-            self._start_from(Workdir(self.config.train.start_from, create=False))
+        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
         _Training(self).train()
+
+    def _without_needless_files(self) -> ConfigDict:
+        """The configuration without the encoder's weights file, where all weights are in a checkpoint."""
+        if self.workdir.has_trained or self.config.train.start_from:
+            return configs.with_overrides(self.config, {"encoder.weights": ""})
+        return self.config
+
+    def _take_earlier_weights(self) -> None:
+        """Restores those of this run, or else of the one to start from.
+
+        It comes before anything is computed: features of photos are those of the encoder as it is then.
+        """
+        if not self.workdir.has_trained:
+            if self.config.train.start_from:
+                self._start_from(Workdir(self.config.train.start_from, create=False))
+            return
+        checkpoints = Checkpoints(self.workdir.checkpoints_dir, {"model": self.model}, writes=False)
+        try:
+            step = checkpoints.restore_latest()
+        except InputError:  # What follows says so, if it needs that one.
+            step = None
+        if step is None:
+            checkpoints.restore_best()
 
     def _start_from(self, other: Workdir) -> None:
         checkpoints = Checkpoints(other.checkpoints_dir, {"model": self.model}, writes=False)
@@ -123,9 +144,9 @@ class Experiment:
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
-        results = final_results(self, self.restore_best())
-        self.workdir.write_results(results)
-        print(summary(results))
+        step = self.restore_best()
+        results = final_results(self, step)
+        publish(self.workdir, self.loop.checkpoints, step, results, lambda: summary(results))
         return results
 
 
@@ -139,6 +160,7 @@ class _Training(TrainingRun):
         super().__init__(
             experiment.config,
             experiment.workdir,
+            experiment.data,
             experiment.loop,
             lambda: Board(
                 experiment.workdir.tensorboard_dir, experiment.model, self._captions_per_step, "captions"
@@ -198,4 +220,6 @@ def evaluate(
     config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
     """The command `evaluate`: evaluates what is in a workdir, on one device."""
-    return Experiment(config, Workdir(workdir, create=False), data_dir, strategy).evaluate()
+    directory = Workdir(workdir, create=False)
+    ready_to_score(directory, None if directory.is_in_use else directory.results_path)
+    return Experiment(config, directory, data_dir, strategy).evaluate()

@@ -34,6 +34,10 @@ class CaptionData:
     valid: CaptionSplit
     test: CaptionSplit
 
+    def fingerprints(self) -> dict[str, str]:
+        """The SHA-256 of each split's captions, in the order of its images, by its name."""
+        return {name: getattr(self, name).fingerprint() for name in ("train", "valid", "test")}
+
 
 def load_captions(
     name: str, data_dir: str | os.PathLike[str] | None = None, min_count: int | None = None

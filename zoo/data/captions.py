@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -61,6 +62,14 @@ class CaptionSplit:
     names: tuple[str, ...]
     references: tuple[tuple[Caption, ...], ...]
     images: Photos
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) of the captions, in the order of their images; of no photo, nor of a name."""
+        digest = hashlib.sha256()
+        for captions in self.references:
+            digest.update("".join(f"{' '.join(caption)}\n" for caption in captions).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
 
 
 class EncodedCaptions(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -34,6 +35,13 @@ class Corpus:
     valid: np.ndarray
     test: np.ndarray
     entropy_rate: float | None = None
+
+    def fingerprints(self) -> dict[str, str]:
+        """The SHA-256 of each split's ids, by its name: with the vocabulary they are its whole text."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {
+            name: hashlib.sha256(np.ascontiguousarray(ids, "<i4")).hexdigest() for name, ids in splits.items()
+        }
 
 
 def load_corpus(name: str, data_dir: str | os.PathLike[str] | None = None) -> Corpus:

@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import replicas
 from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport
-from tfp_bayesrnn.workers import Workers
 from zoo.board import Board
 from zoo.data.corpus import load_corpus
 from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results
 from zoo.language_model.summary import summary
-from zoo.training_run import TrainingRun, carry_out, keep_vocabulary, make_loop, restore_best
+from zoo.run_data import check_data
+from zoo.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
 from zoo.workdir import Workdir
 
 
@@ -40,8 +40,8 @@ class Experiment:
           strategy: to train under; one device if left out.
 
         Raises:
-          InputError: if the data cannot be used, their vocabulary is not the one the run was trained with, or
-            the batch cannot be shared out over the replicas.
+          InputError: if the data cannot be used, they are not the ones the run was trained with, or the batch
+            cannot be shared out over the replicas.
         """
         self.config = config
         self.workdir = workdir
@@ -49,7 +49,7 @@ class Experiment:
         train = config.train
         replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
         self.corpus = load_corpus(config.data.name, data_dir)
-        keep_vocabulary(workdir, self.corpus.vocabulary, write=Workers(strategy).is_chief)
+        check_data(workdir, self.corpus)
         self.windows = train_windows(self.corpus.train, train.batch, train.unroll, train.tail)
         vocabulary_size = len(self.corpus.vocabulary)
         with strategy.scope():
@@ -74,8 +74,7 @@ class Experiment:
         results = final_results(
             self.config, self.evaluator, self.corpus, self.workdir.read_metrics(), step, len(self.windows)
         )
-        self.workdir.write_results(results)
-        print(summary(results))
+        publish(self.workdir, self.loop.checkpoints, step, results, lambda: summary(results))
         return results
 
 
@@ -91,6 +90,7 @@ class _Training(TrainingRun):
         super().__init__(
             experiment.config,
             experiment.workdir,
+            experiment.corpus,
             experiment.loop,
             lambda: Board(
                 experiment.workdir.tensorboard_dir, experiment.model, self._tokens_per_step, "tokens"
@@ -146,4 +146,6 @@ def evaluate(
     config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
     """The command `evaluate`: evaluates what is in a workdir, on one device."""
-    return Experiment(config, Workdir(workdir, create=False), data_dir, strategy).evaluate()
+    directory = Workdir(workdir, create=False)
+    ready_to_score(directory, None if directory.is_in_use else directory.results_path)
+    return Experiment(config, directory, data_dir, strategy).evaluate()

@@ -23,6 +23,7 @@ from zoo.language_model.generator import Generator
 from zoo.language_model.printed import Shade, as_record, as_text_block, heading
 from zoo.restored import restored
 from zoo.workdir import Workdir
+from zoo.writable import check_openable
 
 DECODE_CHOICES = ("sample", "greedy", "beam")
 DEFAULT_BEAM = 5
@@ -149,6 +150,7 @@ def generate(
     to_standard_output = output == STANDARD
     if output is not None and not to_standard_output:
         check_output(Path(output))
+        check_openable(output)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     directory = Workdir(workdir, create=False)
     if seed is not None:
@@ -188,10 +190,13 @@ def generate(
             print(heading(shade, in_colour, draws > 1), flush=True)
         for number, prompt in enumerate(_prompts(prompts)):
             [found] = generator.generate([prompt], continuations, stream=number)
-            for place, continuation in enumerate(found if put else ()):
-                put({"prompt": prompt, "continuation": place, "weights": weights, **as_record(continuation)})
-            if not to_standard_output:
-                print("\n" + as_text_block(found, shade, in_colour, draws > 1), flush=True)
+            try:
+                for place, continuation in enumerate(found if put else ()):
+                    about = {"prompt": prompt, "continuation": place, "weights": weights}
+                    put({**about, **as_record(continuation)})
+            finally:  # What cannot be written is shown at least.
+                if not to_standard_output:
+                    print("\n" + as_text_block(found, shade, in_colour, draws > 1), flush=True)
 
 
 def _refuse(flag: str, value: Any, accepted: str) -> NoReturn:

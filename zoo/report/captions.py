@@ -23,7 +23,7 @@ from zoo.report.markup import Markup, missing, number, paragraph, tag
 from zoo.report.page import Section
 from zoo.report.shading import Measure, described, highest_for, legend, shaded
 from zoo.restored import restored
-from zoo.training_run import keep_vocabulary
+from zoo.run_data import check_data
 
 PICTURES = 12
 """Pictures that are shown, at even distances through the test split."""
@@ -74,7 +74,7 @@ def caption_pictures(contents: Contents) -> list[Captioned]:
     config, settings = contents.config, contents.config.evaluate
     model, vocabulary, _ = restored(config, contents.directory)
     data = load_captions(config.data.name, contents.data_dir, config.data.min_count or None)
-    keep_vocabulary(contents.directory, data.vocabulary, write=False)
+    check_data(contents.directory, data)
     pictures = readable(data.test)
     captioner = Captioner(
         model,

@@ -19,6 +19,7 @@ from zoo.report.passage import passage
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
+from zoo.writable import check_writable
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")
@@ -79,4 +80,5 @@ def _checked(path: Path) -> Path:
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"--output={path} is not accepted: the report is HTML, name it so (.html)")
     check_output(path)
+    check_writable(path)
     return path

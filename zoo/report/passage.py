@@ -20,7 +20,7 @@ from zoo.report.markup import Markup, details, missing, number, paragraph, table
 from zoo.report.page import Section
 from zoo.report.shading import Measure, described, highest_for, legend, shaded
 from zoo.restored import restored
-from zoo.training_run import keep_vocabulary
+from zoo.run_data import check_data
 
 CONTEXT, WORDS = 100, 200
 """Words that are read before the passage at least, and of the passage; both then go on to a line's end."""
@@ -86,7 +86,7 @@ def score_passage(contents: Contents) -> Passage:
     config = contents.config
     model, vocabulary, _ = restored(config, contents.directory)
     corpus = load_corpus(config.data.name, contents.data_dir)
-    keep_vocabulary(contents.directory, corpus.vocabulary, write=False)
+    check_data(contents.directory, corpus)
     start, end = bounds(corpus.test, vocabulary.id(EOS) if EOS in vocabulary else None)
     root = noise.derive(noise.make_seed(config.seed), _DRAWS)
 

@@ -21,6 +21,7 @@ from zoo.uncertainty.sources import Settings, open_source, opener_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
 from zoo.workdir import Workdir
+from zoo.writable import check_file_writable, printed_after
 
 RESULTS, FILES = "uncertainty.json", "uncertainty"
 """What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""
@@ -87,6 +88,7 @@ def run(
     streams = make_streams(corpus.test, corpus.vocabulary, texts, words, seed)
     directory = Workdir(workdir)
     files = directory.path / FILES
+    check_file_writable(directory.path / RESULTS)
     with explained(files, "create"):
         files.mkdir(exist_ok=True)
     _write_streams(files / "streams.npz", streams)
@@ -116,8 +118,8 @@ def run(
             logging.info("scoring %s", label)
             figures = measure(scorer, streams, len(corpus.vocabulary), window, progress=progress.windows)
             results["methods"].append({**figures, "source": source})
-    write(directory, results)
-    print(summary(results))
+    with printed_after(lambda: summary(results)):
+        write(directory, results)
     return results
 
 

@@ -1,0 +1,67 @@
+"""The data that a run was trained on: what a workdir keeps of them, to know them again.
+
+That is the vocabulary, and in `data.json` a SHA-256 of the text of each split: words, their order, the ends
+of lines. Where the files lie, and what they are called, is no part of it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tfp_bayesrnn.errors import InputError
+from zoo import config as configs
+from zoo.data.vocabulary import Vocabulary
+from zoo.files import read_file, write_json
+from zoo.workdir import Workdir
+
+
+class Data(Protocol):
+    """What is trained on: `zoo.data.corpus.Corpus`, `zoo.data.caption_sets.CaptionData`."""
+
+    vocabulary: Vocabulary
+
+    def fingerprints(self) -> dict[str, str]:
+        """The SHA-256 of each split's text, by its name."""
+
+
+def check_data(workdir: Workdir, data: Data) -> None:
+    """Sees that data are those that the run in a workdir was trained on; any are, where there is none yet.
+
+    Of a run of an earlier version, which kept no fingerprints, the vocabulary alone is compared.
+
+    Raises:
+      InputError: they are not.
+    """
+    if not workdir.has_trained:
+        return
+    path = workdir.vocabulary_path
+    if path.exists():
+        saved = Vocabulary.load(path)
+        if saved != data.vocabulary:
+            raise InputError(
+                f"the data's vocabulary ({len(data.vocabulary)} words) is not the one of {path} "
+                f"({len(saved)} words): give the data that the run was trained on"
+            )
+    path = workdir.data_path
+    if path.exists():
+        kept = configs.parse_object(read_file(path).decode("utf-8", "replace"), str(path))
+        differing = [name for name, digest in data.fingerprints().items() if kept.get(name) != digest]
+        if differing:
+            raise InputError(
+                f"the text of {' and '.join(differing)} is not the one that the run in {workdir.path} was "
+                "trained with: its words are the same, but in another order or number; give the data that "
+                "the run was trained on"
+            )
+
+
+def keep_data(workdir: Workdir, data: Data) -> None:
+    """Writes what `check_data` compares; of a run that has trained, what is missing of it.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    is_new = not workdir.has_trained
+    if is_new or not workdir.vocabulary_path.exists():
+        data.vocabulary.save(workdir.vocabulary_path)
+    if is_new or not workdir.data_path.exists():
+        write_json(workdir.data_path, data.fingerprints())
