@@ -148,13 +148,17 @@ class Run:
         self._step_before = self.step
         self._started, self._left_over = time.time(), _partial(self.checkpoints)
         addresses = _free_addresses(self.layout.workers)
-        arguments = [*_TINY, *self.layout.arguments, f"--workdir={self.workdir}"]
+        arguments = self.arguments()
         self.processes = []
         for index in range(self.layout.workers):
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             log = self._logs / f"{self.workdir.name}.{self._starts}.{index}.log"
             self.processes.append(Process(arguments, log, task if len(addresses) > 1 else None))
         self._starts += 1
+
+    def arguments(self) -> list[str]:
+        """The command's."""
+        return [*_TINY, *self.layout.arguments, f"--workdir={self.workdir}"]
 
     def wait_for(self, condition: Callable[[], bool]) -> bool:
         """Waits until the condition holds; False if the chief has ended before it."""

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fault_neighbours
 import fault_runs
 import numpy as np
 from fault_runs import EPOCHS, Layout, NotSurvived, Reference, Run
@@ -412,7 +413,21 @@ def faults(suite: Suite, kills: int) -> dict[str, Callable[[], None]]:
     def disk():
         full_disks(suite, ONE, sizes_of_disks(suite))
 
-    return {"kill": kill, "term": terminate, "workers": start_up_of_workers, "damage": damage, "disk": disk}
+    def neighbours():
+        fault_neighbours.neighbours(suite, ONE)
+
+    def prune():
+        fault_neighbours.prune_over_prune(suite, ONE)
+
+    return {
+        "kill": kill,
+        "term": terminate,
+        "workers": start_up_of_workers,
+        "damage": damage,
+        "disk": disk,
+        "neighbours": neighbours,
+        "prune": prune,
+    }
 
 
 def table(rows: list[Row]) -> str:
