@@ -251,8 +251,16 @@ def _writer(
     if output is None:
         return None
     path = Path("standard output" if output == STANDARD else output)
-    with explained(path, "write"):
-        file = sys.stdout if output == STANDARD else stack.enter_context(open(path, "w", encoding="utf-8"))
+    if output == STANDARD:
+        file = sys.stdout
+    else:
+        with explained(path, "write"):
+            file = open(path, "w", encoding="utf-8")
+
+        @stack.callback
+        def close() -> None:
+            with explained(path, "write"):  # What could not be written is tried once more.
+                file.close()
 
     def put(record: dict[str, Any]) -> None:
         line = json.dumps(to_jsonable(record), allow_nan=False) + "\n"
