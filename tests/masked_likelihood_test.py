@@ -96,6 +96,38 @@ def test_losses_and_metrics_are_keras_s(first, functional, weights):
     np.testing.assert_allclose(score.nll, total / predictions, **CLOSE)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_of_several_outputs_has_its_own_mask(weighted):
+    """A prediction for each step, and one for the whole row, which has no mask."""
+    x, y = data()
+    inputs = keras.Input((None,), dtype="int32")
+    embedded, common = mask_zero()[0](inputs), {"posterior": PointMass()}
+    steps = VariationalDense(CLASSES, name="steps", **common)(
+        VariationalLSTM(3, return_sequences=True, **common)(embedded)
+    )
+    rows = VariationalDense(1, name="rows", **common)(VariationalLSTM(3, **common)(embedded))
+    net = keras.Model(inputs, {"steps": steps, "rows": rows})
+    generator = np.random.default_rng(6)
+    y = {"steps": y, "rows": generator.normal(size=(ROWS, 1)).astype(np.float32)}
+    weights = {"steps": WEIGHTS["of time"], "rows": np.ones(ROWS, np.float32)} if weighted else None
+    metrics = {"steps": ["accuracy"], "rows": ["mae"]}
+    losses = {"steps": CROSS_ENTROPY, "rows": "mse"}
+    net.compile(loss=losses, weighted_metrics=metrics, run_eagerly=True)
+    expected = net.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    total = expected["steps_loss"] * MASK.sum() + ROWS * (expected["rows_loss"] + 0.5 * np.log(np.pi))
+    predictions = (MASK * (weights["steps"] if weighted else 1.0)).sum() + ROWS
+    likelihood = {"steps": "categorical", "rows": NormalLikelihood(0.5**0.5)}
+    model = compiled(net, model={"likelihood": likelihood}, weighted_metrics=metrics)
+    for logs in (
+        model.train_on_batch(x, y, sample_weight=weights, return_dict=True),
+        model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True),
+    ):
+        np.testing.assert_allclose(logs["loss"], total / ROWS, rtol=1e-5)
+        np.testing.assert_allclose(logs["nll"], total / predictions, rtol=1e-5)
+        for name in ("steps_accuracy", "rows_mae"):
+            np.testing.assert_allclose(logs[name], expected[name], **CLOSE, err_msg=name)
+
+
 def test_a_weight_of_each_row_is_that_of_its_predictions():
     """Keras's own metrics cannot take weights [B] beside a mask [B, T]."""
     x, y = data()

@@ -11,9 +11,10 @@ from uncertainty_models import SIZE, WORDS, chain, known_records, reads, scorer_
 from tfp_bayesrnn import InputError
 from tfp_bayesrnn.uncertainty import auroc
 from zoo.data.vocabulary import Vocabulary
-from zoo.uncertainty.benchmark import measure
+from zoo.uncertainty.benchmark import _entropies, measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.predictors import FunctionPredictor
+from zoo.uncertainty.records import Records
 from zoo.uncertainty.streams import Stream, make_streams, read_text
 
 
@@ -91,6 +92,13 @@ def test_the_figures_of_the_true_chain_are_those_in_closed_form():
     assert risk["risks"]["confidence"][-1] == pytest.approx(test["error"])
     assert risk["best_area"] < risk["areas"]["confidence"] < test["error"]
     assert "epistemic" not in risk["areas"] and risk["coverages"][0] == 0.1
+
+
+def test_entropies_that_rounding_puts_outside_of_their_bounds_are_counted():
+    records = Records(entropy=np.array([-1e-7, 0.0, 0.5, math.log(SIZE) + 1e-6]))
+    histogram = _entropies(records, SIZE)["entropy_histogram"]
+    assert sum(histogram["counts"]) == 4
+    assert histogram["counts"][0] == 2 and histogram["counts"][-1] == 1
 
 
 def test_an_overconfident_model_is_found_out():

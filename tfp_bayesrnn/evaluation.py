@@ -160,10 +160,8 @@ class StreamEvaluator:
             )
         seed = noise.derive(self._seed(seed), _SHARPENING)
         windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, learning_rate))
-        score = _score(windows)
-        return SharpenedBound(
-            score.nll, sum(window.kl for window in windows) / score.predictions, score.predictions
-        )
+        score, weight = _score(windows), sum(float(np.sum(window.weights)) for window in windows)
+        return SharpenedBound(score.nll, sum(window.kl for window in windows) / weight, score.predictions)
 
     def log_probabilities(self, dataset: Iterable, draw: Draw, progress: Progress = iter) -> np.ndarray:
         """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.

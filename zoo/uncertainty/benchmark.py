@@ -68,9 +68,9 @@ def measure(
 
 
 def _entropies(records: Records, vocabulary_size: int) -> dict[str, Any]:
-    # An entropy of log V can be a little more by rounding.
+    # By rounding an entropy of log V can be a little more, and one of 0 a little less.
     edges = np.linspace(0.0, math.log(vocabulary_size), HISTOGRAM_BINS + 1)
-    counts, _ = np.histogram(np.minimum(records.entropy, edges[-1]), edges)
+    counts, _ = np.histogram(np.clip(records.entropy, edges[0], edges[-1]), edges)
     return {
         "predictions": len(records),
         "entropy": _mean(records.entropy),
