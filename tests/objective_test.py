@@ -264,8 +264,18 @@ class TestShapes:
             jit_compile=jit,
         )
         function(tf.zeros([B, 3]), tf.zeros([B, 3]))
-        with pytest.raises(tf.errors.InvalidArgumentError):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="one_number_for_each_target"):
             function(tf.zeros([B, 1]), tf.zeros([B, 3]))
+
+    def test_an_unknown_number_of_rows_is_refused_before_it_is_known(self):
+        """As in the graph of `fit`, where the last minibatch may have fewer."""
+        signature = [tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 1], tf.float32)]
+        function = tf.function(
+            lambda *both: objective.negative_log_likelihood(self.squares, *both, None).total,
+            input_signature=signature,
+        )
+        with pytest.raises(ValueError, match=r"Received: targets of shape \(None,\)"):
+            function.get_concrete_function()
 
     @pytest.mark.parametrize(("targets", "result"), [((B,), (B, 1)), ((B, 1), (B,)), ((B, T), (B, T, 1))])
     def test_a_function_may_give_an_axis_of_1_more_or_less(self, targets, result):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, NormalLikelihood, PointMass, VariationalDense
+from tfp_bayesrnn import BayesianModel, NormalLikelihood, PointMass, VariationalDense, VariationalLSTM
 from tfp_bayesrnn.evaluation import StreamEvaluator
 
 ROWS, CLASSES = 6, 4
@@ -169,6 +169,21 @@ def test_an_output_without_a_likelihood_needs_no_targets():
     np.testing.assert_allclose(logs["loss"], total / ROWS, rtol=1e-5)
     (again, _) = logs_of(compiled(network, alone), as_dictionary(Y))
     assert again["loss"] == logs["loss"]
+
+
+def test_states_that_a_recurrent_layer_returns_need_no_targets():
+    inputs = keras.Input((3, 2))
+    layer = VariationalLSTM(4, return_sequences=True, return_state=True, posterior=PointMass())
+    outputs, *states = layer(inputs)
+    x = np.random.default_rng(1).normal(size=(ROWS, 3, 2)).astype(np.float32)
+    y = np.random.default_rng(2).integers(0, 4, (ROWS, 3))
+    expected = compiled(keras.Model(inputs, outputs), "categorical", metrics=["accuracy"])
+    expected = list(expected.test_on_batch(x, y, return_dict=True).values())
+    network = keras.Model(inputs, [outputs, *states])
+    for targets in (y, [y]):
+        model = compiled(network, ["categorical", None, None], metrics=[["accuracy"], None, None])
+        found = model.test_on_batch(x, targets, return_dict=True)
+        np.testing.assert_allclose(sorted(found.values()), sorted(expected), rtol=1e-6)
 
 
 def test_a_step_is_that_of_keras_s_summed_losses():

@@ -131,7 +131,10 @@ def _checked(nats: tf.Tensor, targets: tf.Tensor, outputs: tf.Tensor, axes: int)
     """`nats`, if it is one number for each target; sizes known later are compared when it is computed."""
     rank = targets.shape.rank - axes
     static, dynamic = targets.shape[:rank], tf.shape(targets)[:rank]
-    accepted = [(static, dynamic), (static.concatenate([1]), tf.concat([dynamic, [1]], 0))]
+    accepted = [(static, dynamic)]
+    # Known to be 1: targets [B] and outputs [B, 1] would broadcast to [B, B], of which B may be unknown.
+    if nats.shape.rank == rank + 1 and nats.shape[-1] == 1:
+        accepted.append((static.concatenate([1]), tf.concat([dynamic, [1]], 0)))
     if rank > 1 and static[-1] == 1:
         accepted.append((static[:-1], dynamic[:-1]))
     for static, dynamic in accepted:
@@ -172,7 +175,7 @@ def _of_one_shape(values: tf.Tensor, static: tf.TensorShape, dynamic: tf.Tensor)
     if values.shape.is_fully_defined() and static.is_fully_defined():
         return values
     # Unlike a sum it does not broadcast, and unlike an assertion XLA does not leave it out.
-    return tf.add_n([values, tf.zeros(dynamic, values.dtype)])
+    return tf.add_n([values, tf.zeros(dynamic, values.dtype)], name="one_number_for_each_target")
 
 
 # The argument `likelihood` of a model: one likelihood, or a structure of those of its outputs.

@@ -166,9 +166,10 @@ class BayesianModel(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """As in `keras.Model`; targets and weights are those of `fit`, of all outputs or of each."""
         names = getattr(self, "output_names", None)
-        needed = [False] * len(keras.tree.flatten(y_pred))
-        y = outputs_of.spread("targets", y, y_pred, names, needed=needed)
-        weights = outputs_of.spread("sample_weight", sample_weight, y_pred, names, shared=True, needed=needed)
+        found = outputs_of.spread("likelihood", self.likelihood, y_pred, names, shared=True)
+        y = outputs_of.spread("targets", y, y_pred, names, needed=[one is not None for one in found])
+        none = [False] * len(found)
+        weights = outputs_of.spread("sample_weight", sample_weight, y_pred, names, shared=True, needed=none)
         masks = keras.tree.flatten(outputs_of.masks(y_pred))
         weights = [
             one if one is None or mask is None else objective.product(one, mask)

@@ -46,7 +46,7 @@ def match(
 
     Args:
       likelihood: one for all outputs or a structure of them; None where an output has no targets.
-      targets: in the structure of the outputs; those without a likelihood may be left out of a dictionary.
+      targets: in the structure of the outputs; those of outputs without a likelihood may be left out.
       outputs: of the network.
       weights: None, one for all outputs or a structure of them.
       masks: in the structure of the outputs.
@@ -97,6 +97,8 @@ def spread(
         places = {(name,): path for name, path in zip(names, paths, strict=True)}
         if not set(found) <= set(paths):
             found = {places.get(path, path): one for path, one in found.items()}
+    if needed and sum(needed) == 1 and list(found) == [()]:
+        found = {paths[needed.index(True)]: found[()]}
     values, unused = [], set(found)
     for path, must in zip(paths, needed or [True] * len(paths), strict=True):
         ends = range(len(path), -1, -1) if shared else [len(path)]
