@@ -19,6 +19,7 @@ from zoo.workdir import Workdir
 
 ROOT = Path(absl_main.__file__).parent
 TRAIN = ("--mode=train", "--preset=demo_bbb", "--workdir=w")
+UNCERTAINTY = ("--mode=uncertainty", "--workdir=w")
 
 
 @pytest.fixture
@@ -73,13 +74,11 @@ def test_list(calls):
         (["--mixed_precision=true"], "compute_dtype", "bfloat16"),
         (["--mixed_precision=bfloat16"], "compute_dtype", "bfloat16"),
         (["--mixed_precision=float16"], "compute_dtype", "float16"),
-        (["--config.compute_dtype=float16", "--mixed_precision=false"], "compute_dtype", "float32"),
-        (["--config.compute_dtype=float16", "--nomixed_precision"], "compute_dtype", "float32"),
         (["--config.compute_dtype=float16"], "compute_dtype", "float16"),
         (["--config.train.patience=3"], "train.patience", 3),
         (["--jit_compile"], "jit_compile", "on"),
         (["--nojit_compile"], "jit_compile", "off"),
-        (["--jit_compile=auto", "--config.jit_compile=on"], "jit_compile", "auto"),
+        (["--jit_compile=on", "--config.jit_compile=on"], "jit_compile", "on"),
     ],
 )
 def test_overrides(calls, arguments, field, value):
@@ -288,6 +287,96 @@ BAD = {
     "detached": ([*TRAIN, "--mixed_precision", "float16"], "unexpected argument 'float16'"),
     "argument": ([*TRAIN, "extra"], "unexpected argument 'extra'"),
     "no value": ([*TRAIN, "--seed"], "Missing value for flag --seed"),
+    "no field": ([*TRAIN, "--config.=2"], "unknown configuration field '': Accepted: compute_dtype"),
+    "half a field": ([*TRAIN, "--config.train.=2"], "unknown configuration field 'train.': did you mean"),
+    "two seeds": (
+        [*TRAIN, "--seed=5", "--config.seed=6"],
+        "--seed=5 and --config.seed=6 contradict each other: give one",
+    ),
+    "two numbers of samples": (
+        [*TRAIN, "--num_samples=5", "--config.evaluate.num_samples=6"],
+        "--num_samples=5 and --config.evaluate.num_samples=6 contradict",
+    ),
+    "two precisions": (
+        [*TRAIN, "--nomixed_precision", "--config.compute_dtype=float16"],
+        "--mixed_precision=float32 and --config.compute_dtype=float16 contradict",
+    ),
+    "two ways to compile": (
+        [*TRAIN, "--jit_compile=auto", "--config.jit_compile=on"],
+        "--jit_compile=auto and --config.jit_compile=on contradict",
+    ),
+    "negative seed": ([*TRAIN, "--seed=-1"], "seed=-1 is not accepted: it must be a whole number of at"),
+    "negative seed of a benchmark": ([*UNCERTAINTY, "--seed=-1"], "--seed=-1 is not accepted: it must be a"),
+    "a seed of 20 digits": ([*UNCERTAINTY, f"--seed={'9' * 20}"], "a whole number of at least 0 and below"),
+    "a seed of 5000 digits": ([*TRAIN, f"--seed={'9' * 5000}"], "9999...9999"),
+    "texts of one word": ([*UNCERTAINTY, "--words=-1"], "--words=-1 is not accepted: it must be a whole num"),
+}
+# Sizes that would be found out after minutes of silence, or never.
+_BILLION = 1_000_000_000
+_SIZES = (
+    "model.units",
+    "model.embedding_units",
+    "model.layers",
+    "train.batch",
+    "train.unroll",
+    "train.epochs",
+    "train.hold_epochs",
+    "train.patience",
+    "train.kl_warmup_epochs",
+    "evaluate.rows",
+    "evaluate.unroll",
+    "evaluate.final_rows",
+    "evaluate.final_unroll",
+    "evaluate.num_samples",
+)
+_SIZES_OF_CAPTIONS = (
+    "data.max_words",
+    "data.captions_per_image",
+    "data.min_count",
+    "encoder.image_size",
+    "encoder.width",
+    "evaluate.batch",
+    "evaluate.beam",
+    "evaluate.max_words",
+)
+_CAPTIONS = ("--mode=train", "--preset=shapes_demo_bbb", "--workdir=w")
+_GENERATE = ("--mode=generate", "--workdir=w")
+BAD |= {
+    f"a billion {name}": ([*command, f"--{name}={_BILLION}"], f"{name.removeprefix('config.')}={_BILLION}")
+    for command, names in (
+        (TRAIN, ("num_samples", "cpu_devices", *(f"config.{field}" for field in _SIZES))),
+        (_CAPTIONS, [f"config.{field}" for field in _SIZES_OF_CAPTIONS]),
+        (UNCERTAINTY, ("rows", "unroll", "window", "num_samples")),
+        (_GENERATE, ("max_words", "continuations", "beam")),
+    )
+    for name in names
+}
+BAD |= {
+    "rows and windows together": (
+        [*TRAIN, "--config.train.batch=60000", "--config.train.unroll=60000"],
+        "train.batch=60000 and train.unroll=60000 are not accepted together",
+    ),
+    "units and layers together": (
+        [*TRAIN, "--config.model.units=60000", "--config.model.layers=100"],
+        "model.units=60000, model.embedding_units=",
+    ),
+    "beyond float32": ([*TRAIN, "--config.train.learning_rate=1e39"], "train.learning_rate=1e+39 is not acc"),
+}
+# What is of any length, wherever it may stand, is quoted in part.
+LONG = "x" * 1_000_000
+BAD |= {
+    f"a long {name}": (arguments, said)
+    for name, arguments, said in (
+        ("mode", [f"--mode={LONG}"], "unknown mode 'xxxxx"),
+        ("flag", [*TRAIN, f"--{LONG}=1"], "unknown flag '--xxxxx"),
+        ("preset", ["--mode=train", "--workdir=w", f"--preset={LONG}"], "unknown preset 'xxxxx"),
+        ("field", [*TRAIN, f"--config.{LONG}=1"], "unknown configuration field 'xxxxx"),
+        ("value", [*TRAIN, f"--config.data.name={LONG}"], "data.name='xxxxx"),
+        ("number", [*TRAIN, f"--seed={LONG}"], "--seed=xxxxx"),
+        ("strategy", [*TRAIN, f"--strategy={LONG}"], "unknown strategy 'xxxxx"),
+        ("argument", [*TRAIN, LONG], "unexpected argument 'xxxxx"),
+        ("choice", [*TRAIN, f"--jit_compile={LONG}"], "--jit_compile=xxxxx"),
+    )
 }
 
 
@@ -298,6 +387,7 @@ def test_bad_input_is_one_line_and_status_2(calls, capsys, arguments, said):
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1
     assert said in err
+    assert len(err) < 1500
     assert not calls
 
 

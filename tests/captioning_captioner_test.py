@@ -1,5 +1,6 @@
 """Captions and their uncertainty, against loops over the network and formulas in NumPy."""
 
+import itertools
 import math
 
 import keras
@@ -8,10 +9,11 @@ import pytest
 import tensorflow as tf
 from captioning_models import VOCABULARY, captioning_model, pixels
 
-from tfp_bayesrnn import PointMass, noise
+from tfp_bayesrnn import InputError, PointMass, noise
 from zoo.captioning import captioner as module
-from zoo.captioning.captioner import FORBIDDEN, Captioner, score_words
+from zoo.captioning.captioner import FORBIDDEN, Captioner, check_beam, score_words
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, encode_captions
+from zoo.data.vocabulary import Vocabulary
 
 B, MAX_WORDS, SAMPLES, SEED = 5, 6, 3, 11
 IMAGES = {"features": np.random.default_rng(2).normal(size=(B, 32)).astype(np.float32)}
@@ -279,3 +281,14 @@ def test_some_of_the_images(found):
 def test_numbers_that_make_no_sense(model, arguments):
     with pytest.raises(ValueError, match=f"Received: .*{next(iter(arguments))}="):
         captioner(model, **arguments)
+
+
+@pytest.mark.parametrize(("words", "longest"), [(1, 1), (2, 1), (2, 2), (3, 1)])
+def test_there_are_no_more_beams_than_sequences(words, longest):
+    """A caption that is cut has been seen to go on, so a search goes one word further."""
+    vocabulary = Vocabulary([*SPECIAL_WORDS, *"abc"[:words]])
+    count = sum(len(list(itertools.product("abc"[:words], repeat=length))) for length in range(longest + 2))
+    check_beam(count, vocabulary, longest)
+    said = f"evaluate.beam={count + 1} is not accepted: it must be at most {count}, as many as there are"
+    with pytest.raises(InputError, match=said):
+        check_beam(count + 1, vocabulary, longest)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
+
+_QUOTED = 100  # Characters of something from outside that a message quotes at most.
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _QUOTED
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 20
 
 
 class InputError(ValueError):
@@ -14,9 +22,14 @@ class InputError(ValueError):
     """
 
 
+def quoted(value: Any) -> str:
+    """The value as Python writes it, for a message: of a long one the beginning and the end."""
+    return _SHORT.repr(value)
+
+
 def unknown_name(kind: str, name: str, accepted: Iterable[str]) -> InputError:
     """An `InputError` for a name that is not one of `accepted`, near matches first."""
     accepted = sorted(accepted)
-    near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:_QUOTED], accepted, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return InputError(f"unknown {kind} {name!r}: {hint}Accepted: {', '.join(accepted)}")
+    return InputError(f"unknown {kind} {quoted(name)}: {hint}Accepted: {', '.join(accepted)}")

@@ -139,20 +139,34 @@ def beam_search(
     return _decoded(best(finished, living), constraints)
 
 
+def sequences(words: int, max_length: int, may_end: bool, min_length: int = 0, enough: int = 2**31) -> int:
+    """How many different sequences there are, `enough` where there are more.
+
+    Args:
+      words: tokens that may be words: neither forbidden nor the end token.
+      max_length: as in `beam_search`.
+      may_end: whether there is an end token.
+      min_length: as in `beam_search`.
+      enough: where to stop counting.
+    """
+    count = 0
+    for length in range(max_length + 1):
+        if length == max_length or (may_end and length >= min_length):
+            count += words**length
+        if count >= enough:
+            return enough
+    return count
+
+
 def _check_beam_size(beam_size: int, constraints: Constraints, vocabulary_size: int) -> None:
     """Raises ValueError where there are fewer than `beam_size` different sequences."""
-    words = constraints.words(vocabulary_size)
-    sequences = 0
-    for length in range(constraints.max_length + 1):
-        may_end = constraints.end_id is not None and length >= constraints.min_length
-        if length == constraints.max_length or may_end:
-            sequences += words**length
-        if sequences >= beam_size:
-            return
-    raise ValueError(
-        f"beam_size must be at most {sequences}, the number of different sequences of up to "
-        f"{constraints.max_length} tokens that are allowed. Received: beam_size={beam_size}"
-    )
+    words, may_end = constraints.words(vocabulary_size), constraints.end_id is not None
+    count = sequences(words, constraints.max_length, may_end, constraints.min_length, enough=beam_size)
+    if count < beam_size:
+        raise ValueError(
+            f"beam_size must be at most {count}, the number of different sequences of up to "
+            f"{constraints.max_length} tokens that are allowed. Received: beam_size={beam_size}"
+        )
 
 
 def _nothing(constraints: Constraints, rows: int | tf.Tensor, beam_size: int) -> _Beams:

@@ -2,107 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from zoo import interruption, mode_flags
+from zoo import command_flags, interruption, mode_flags, standard_streams, terminal
+from zoo.command_flags import define_flags
 from zoo.machine import STRATEGIES, Machine
+from zoo.mode_flags import MODES, OF_A_RUN
 from zoo.quiet import import_quietly
 
-# What a mode does, where it needs a finished run and one device.
-_OF_A_RUN = {
-    "evaluate": "evaluation",
-    "caption": "captioning",
-    "generate": "generation",
-    "uncertainty": "the benchmark",
-    "prune": "pruning",
-    "export": "the export",
-    "report": "the report",
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+# Flags that set a field of the configuration, as --config.FIELD does.
+_FIELDS = {
+    "seed": "seed",
+    "num_samples": "evaluate.num_samples",
+    "mixed_precision": "compute_dtype",
+    "jit_compile": "jit_compile",
 }
-MODES = ("list", "train", *_OF_A_RUN)
-_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
-
-
-class _ChoiceParser(flags.ArgumentParser):
-    """One of some values, some of them under further names; a bare --flag is "true", --noflag is "false"."""
-
-    def __init__(self, values: dict[str, str]):
-        super().__init__()
-        self._values = values
-        self.syntactic_help = ", ".join(dict.fromkeys(values.values()))
-
-    def parse(self, argument: Any) -> str:
-        value = self._values.get(str(argument).lower())
-        if value is None:
-            raise ValueError(f"accepted: {self.syntactic_help}")
-        return value
-
-
-_JIT_COMPILE = _ChoiceParser({"on": "on", "true": "on", "off": "off", "false": "off", "auto": "auto"})
-_MIXED_PRECISION = _ChoiceParser(
-    {
-        "bfloat16": "bfloat16",
-        "true": "bfloat16",
-        "float16": "float16",
-        "float32": "float32",
-        "false": "float32",
-    }
-)
-
-
-def define_flags() -> flags.FlagValues:
-    """The flags, save those of --config, as an object of their own."""
-    defined = flags.FlagValues()
-    defined.set_gnu_getopt(True)
-    flags.DEFINE_string("mode", None, f"what to do: {', '.join(MODES)}", flag_values=defined)
-    flags.DEFINE_string("preset", None, "which configuration; see --mode=list", flag_values=defined)
-    flags.DEFINE_string("workdir", None, "directory of the run and its results", flag_values=defined)
-    flags.DEFINE_string("data_dir", None, "directory of the data set's files", flag_values=defined)
-    flags.DEFINE_integer("seed", None, "seed of the run (config.seed)", flag_values=defined)
-    flags.DEFINE_integer(
-        "num_samples",
-        None,
-        "samples of the model average (config.evaluate.num_samples)",
-        flag_values=defined,
-    )
-    _define_choice(
-        "mixed_precision",
-        _MIXED_PRECISION,
-        "compute in bfloat16 (the bare flag) or float16; posterior, KL and losses stay float32 "
-        "(config.compute_dtype)",
-        defined,
-    )
-    _define_choice(
-        "jit_compile", _JIT_COMPILE, "compile with XLA: on, off or auto (config.jit_compile)", defined
-    )
-    flags.DEFINE_string(
-        "strategy",
-        "auto",
-        f"how to train: {', '.join(STRATEGIES)}; auto goes by TF_CONFIG and the GPUs",
-        flag_values=defined,
-    )
-    flags.DEFINE_integer(
-        "cpu_devices", 1, "logical devices to split the CPU into, for mirrored", 1, flag_values=defined
-    )
-    flags.DEFINE_bool(
-        "deterministic", False, "the same numbers in every run, to the last bit", flag_values=defined
-    )
-    mode_flags.define(defined)
-    flags.DEFINE_bool("help", False, "show this", flag_values=defined, short_name="h")
-    return defined
-
-
-def _define_choice(name: str, parser: _ChoiceParser, text: str, defined: flags.FlagValues) -> None:
-    flag = flags.Flag(parser, flags.ArgumentSerializer(), name, None, text, boolean=True)
-    flags.DEFINE_flag(flag, defined)
+_LONGEST = 2000  # Characters of a message, which may quote what is of any length.
 
 
 def main(argv: Sequence[str], about: str) -> int:
@@ -112,25 +37,52 @@ def main(argv: Sequence[str], about: str) -> int:
       argv: the command line, the program's name first.
       about: what `--help` says before it lists the flags.
     """
+    standard_streams.prepare()
+    status = 0
+    try:
+        status = _status_of(list(argv), about)
+        standard_streams.finish()
+    except BrokenPipeError:  # Whoever read our output, such as `head`, has had enough of it.
+        standard_streams.abandon()
+    except standard_streams.OutputError as error:
+        standard_streams.abandon()
+        status = status or _refuse(error)
+    return status
+
+
+def _status_of(argv: list[str], about: str) -> int:
     try:
         with interruption.ending_at_once():
-            _run(list(argv), about)
+            _run(argv, about)
     except interruption.Interrupted as error:
         print(error, file=sys.stderr)
         return 128 + error.number
-    except BrokenPipeError:  # Whoever read our output, such as `head`, has had enough of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except flags.Error as error:
-        return _refuse(error)
-    except ValueError as error:
-        if not isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError):
+    except (BrokenPipeError, standard_streams.OutputError):
+        raise
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
             raise
-        return _refuse(error)
+        return _refuse(problem)
     return 0
 
 
-def _refuse(error: Exception) -> int:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+def _problem(error: Exception) -> str | None:
+    """What to tell the user of an error; None where it is a mistake of ours."""
+    if isinstance(error, flags.Error):
+        return str(error)
+    if isinstance(error, ValueError):
+        return str(error) if isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError) else None
+    tensorflow = sys.modules.get("tensorflow")
+    exhausted = (MemoryError, *([tensorflow.errors.ResourceExhaustedError] if tensorflow else []))
+    if isinstance(error, exhausted):
+        reason = (str(error).strip().splitlines() or ["no more is there"])[0]
+        return f"there is not enough memory ({reason}); accepted: smaller sizes, such as the batch's"
+    return None
+
+
+def _refuse(problem: object) -> int:
+    print("error:", terminal.shortened(" ".join(str(problem).split()), _LONGEST), file=sys.stderr)
     return 2
 
 
@@ -138,7 +90,7 @@ def _run(argv: list[str], about: str) -> None:
     # First without the --config flags, to find the configuration that they then are defined by.
     known = _parse(define_flags(), argv, known_only=True)
     if known["help"].value:
-        print(_help(known, about))
+        print(command_flags.help_text(known, about))
         return
     _accept_only("mode", known["mode"].value, MODES)
     _accept_only("strategy", known["strategy"].value, STRATEGIES)
@@ -154,16 +106,16 @@ def _run(argv: list[str], about: str) -> None:
     configs = import_quietly("zoo.config")
     if workdir is None:
         raise flags.Error(f"--mode={mode} needs --workdir=DIR, the directory of the run")
-    if mode in _OF_A_RUN:
+    if mode in OF_A_RUN:
         if machine.strategy not in ("auto", "default") or machine.cpu_devices > 1:
             asked = f"--strategy={machine.strategy} with --cpu_devices={machine.cpu_devices}"
-            raise flags.Error(f"{asked} is for --mode=train: {_OF_A_RUN[mode]} runs on one device")
+            raise flags.Error(f"{asked} is for --mode=train: {OF_A_RUN[mode]} runs on one device")
         machine = Machine("default", 1, machine.deterministic)
     if mode == "uncertainty":  # Its workdir need not be a run's: what is compared says for itself what it is.
         _parse(define_flags(), argv)
         config = None
-        given |= {"samples": known["num_samples"].value, "seed": known["seed"].value}
-    elif mode in _OF_A_RUN:
+        given |= _of_uncertainty(configs, known)
+    elif mode in OF_A_RUN:
         saved = importlib.import_module("zoo.workdir").Workdir(workdir, create=False).read_config()
         overrides = _overrides(argv, saved)
         if mode == "generate":  # The seed is of what is generated, not of the training.
@@ -204,15 +156,25 @@ def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:
     )
     _parse(values, argv, fields=fields)
     overrides = dict(config_flags.get_override_values(values["config"]))
-    if values["seed"].value is not None:
-        overrides["seed"] = values["seed"].value
-    if values["num_samples"].value is not None:
-        overrides["evaluate.num_samples"] = values["num_samples"].value
-    if values["mixed_precision"].value is not None:
-        overrides["compute_dtype"] = values["mixed_precision"].value
-    if values["jit_compile"].value is not None:
-        overrides["jit_compile"] = values["jit_compile"].value
+    for flag, field in _FIELDS.items():
+        value = values[flag].value
+        if value is None:
+            continue
+        if overrides.get(field, value) != value:
+            raise flags.Error(
+                f"--{flag}={value} and --config.{field}={overrides[field]} contradict each other: give one"
+            )
+        overrides[field] = value
     return overrides
+
+
+def _of_uncertainty(configs: ModuleType, known: flags.FlagValues) -> dict[str, Any]:
+    """What other modes have in their configuration."""
+    fields = importlib.import_module("zoo.fields")
+    for flag, check in (("num_samples", fields.SAMPLES), ("seed", fields.SEED)):
+        if known[flag].value is not None:
+            configs.check_field(f"--{flag}", known[flag].value, check)
+    return {"samples": known["num_samples"].value, "seed": known["seed"].value}
 
 
 def _parse(
@@ -224,26 +186,14 @@ def _parse(
     try:
         rest = values(argv, known_only=known_only)
     except flags.UnrecognizedFlagError as error:
-        raise flags.Error(_unknown_flag(error.flagname, values)) from None
+        raise flags.Error(command_flags.unknown_flag(error.flagname, values)) from None
     except flags.IllegalFlagValueError as error:
-        raise flags.Error(_wrong_value(str(error), fields or {})) from None
+        raise flags.Error(command_flags.wrong_value(str(error), fields or {}, values)) from None
     if len(rest) > 1 and not known_only:
-        raise flags.Error(f"unexpected argument {rest[1]!r}; accepted: --flag=value, see --help")
+        raise flags.Error(
+            f"unexpected argument {terminal.shortened(repr(rest[1]))}; accepted: --flag=value, see --help"
+        )
     return values
-
-
-def _unknown_flag(name: str, values: flags.FlagValues) -> str:
-    ours = [f"--{flag}" for flag in _ours(values) if not flag.startswith("config")]
-    return _unknown("flag", f"--{name}", [*ours, "--config.FIELD"])
-
-
-def _wrong_value(text: str, fields: dict[str, Any]) -> str:
-    named = re.match(r"flag --config\.(\S+?)=(.*?): ", text, flags=re.DOTALL)
-    if named is None or named[1] not in fields:
-        return re.sub(r": invalid literal for int.*", " is not accepted: it must be a whole number", text)
-    kind = type(fields[named[1]])
-    kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "numbers in parentheses"}
-    return f"--config.{named[1]}={named[2]} is not accepted: it must be {kinds.get(kind, kind.__name__)}"
 
 
 def _accept_only(flag: str, value: str | None, accepted: Sequence[str]) -> None:
@@ -251,30 +201,15 @@ def _accept_only(flag: str, value: str | None, accepted: Sequence[str]) -> None:
         return
     if value is None:
         raise flags.Error(f"--{flag} is needed: one of {', '.join(accepted)}; see --help")
-    raise flags.Error(_unknown(flag, value, accepted))
-
-
-def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
-    # `tfp_bayesrnn.errors.unknown_name` in words of its own: that import takes seconds, a typo's answer none.
-    near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
-    hint = f" did you mean {' or '.join(near)}?" if near else ""
-    return f"unknown {kind} {name!r}:{hint} Accepted: {', '.join(accepted)}"
-
-
-def _ours(values: flags.FlagValues) -> list[str]:
-    return sorted(name for name in values if name not in ("flagfile", "undefok", "h"))
-
-
-def _help(values: flags.FlagValues, about: str) -> str:
-    # Without the line that absl adds for a flag that may be repeated.
-    texts = {name: values[name].help.splitlines()[0].rstrip(";") for name in _ours(values)}
-    lines = [f"  --{name:<16} {text}" for name, text in texts.items()]
-    return "\n".join([about.strip(), "", "Flags:", *lines])
+    raise flags.Error(command_flags.unknown(flag, value, accepted))
 
 
 def _use_plain_logging() -> None:
     flags.FLAGS.mark_as_parsed()  # absl's own flags, --verbosity and its like, keep their defaults.
     logging.use_absl_handler()
+    handler = logging.get_absl_handler().python_handler
+    if handler.stream in (None, sys.__stderr__):  # As it was before `standard_streams.prepare`.
+        handler.setStream(sys.stderr)
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_is_worth_saying)
 

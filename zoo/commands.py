@@ -25,7 +25,7 @@ def run(
     """Carries out one mode.
 
     Args:
-      mode: one of `zoo.command_line.MODES`.
+      mode: one of `zoo.mode_flags.MODES`.
       config: the resolved configuration; None for "list" and "uncertainty".
       workdir: the run's directory; None for "list".
       data_dir: the data set's directory, where it needs one.

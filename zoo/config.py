@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn.errors import InputError, unknown_name
+from tfp_bayesrnn.errors import InputError, quoted, unknown_name
 from zoo import fields, methods
 
 # Fields that do not change what a run has computed so far: a workdir may be resumed with other values of
@@ -70,7 +70,7 @@ def parse_object(text: str, source: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{source} must hold a JSON object, got {type(value).__name__}")
@@ -118,13 +118,15 @@ def for_evaluation(saved: ConfigDict, preset: str | None, overrides: Mapping[str
     """
     known = flatten(saved)
     if preset is not None and preset != known.get("preset"):
-        raise InputError(f"preset {preset!r} does not match the run's, {known.get('preset')!r}: leave it out")
+        raise InputError(
+            f"preset {quoted(preset)} does not match the run's, {known.get('preset')!r}: leave it out"
+        )
     for name, value in overrides.items():
         if name not in known:
             raise unknown_field(name, known)
         if not _is_one_of(name, EVALUATION_FIELDS) and value != known[name]:
             raise InputError(
-                f"{name}={value!r} cannot be set when evaluating a run trained with {known[name]!r}; "
+                f"{name}={quoted(value)} cannot be set when evaluating a run trained with {known[name]!r}; "
                 f"accepted then: {_evaluation_fields(known)}"
             )
     return with_overrides(saved, overrides)
@@ -178,11 +180,16 @@ def is_valid(config: ConfigDict) -> bool:
     return True
 
 
+def check_field(name: str, value: Any, check: fields.Check) -> None:
+    """Raises InputError where a field, or what is one to the user, does not accept a value."""
+    if not check.accepts(value):
+        raise InputError(f"{name}={quoted(value)} is not accepted: it must be {check.accepted}")
+
+
 def _check(flat: dict[str, Any], name: str, check: fields.Check) -> None:
     if name not in flat:
         raise InputError(f"configuration field {name} is missing; accepted: {check.accepted}")
-    if not check.accepts(flat[name]):
-        raise InputError(f"{name}={flat[name]!r} is not accepted: it must be {check.accepted}")
+    check_field(name, flat[name], check)
 
 
 def _evaluation_fields(known: Iterable[str]) -> str:
@@ -205,7 +212,7 @@ def _value(flat: dict[str, Any], name: str) -> Any:
 
 
 def _show(flat: dict[str, Any], name: str) -> str:
-    return repr(flat[name]) if name in flat else _ABSENT
+    return quoted(flat[name]) if name in flat else _ABSENT
 
 
 def _is_one_of(name: str, fields: tuple[str, ...]) -> bool:

@@ -16,6 +16,7 @@ from tfp_bayesrnn.errors import InputError, unknown_name
 from tfp_bayesrnn.export import WEIGHTS_KINDS, ExportedPosterior, check_replaceable, write_saved_model
 from tfp_bayesrnn.storage import FORMATS
 from zoo import methods
+from zoo.captioning.captioner import check_beam
 from zoo.export.captioning import CaptionExport
 from zoo.export.language_model import LanguageModelExport
 from zoo.export.sampling import MAX_WORDS
@@ -108,6 +109,7 @@ def _language_model(config, model, exported, vocabulary, assets):
 def _captioning(config, model, exported, vocabulary, assets):
     settings, size = config.evaluate, config.encoder.image_size
     chosen = {name: settings[name] for name in ("max_words", "beam", "length_penalty")}
+    check_beam(settings.beam, vocabulary, settings.max_words)
     task = CaptionExport(model.network, exported, vocabulary, assets, image_size=size, **chosen)
     example = 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]'
     return task, {"image_size": size, **chosen, "example": example}

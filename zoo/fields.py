@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tfp_bayesrnn.errors import InputError
-from zoo import methods
+from tfp_bayesrnn.errors import InputError, quoted
+from zoo import limits, methods
 from zoo.captioning import presets as captioning
 from zoo.language_model import presets as language_model
 
@@ -16,6 +15,9 @@ COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 JIT_COMPILE = ("auto", "on", "off")
 TAILS = ("drop", "pad")
 OPTIMIZERS = ("sgd", "adam")
+
+
+_LARGEST = 3.4e38  # Of float32, in which numbers are computed with.
 
 
 class Check(NamedTuple):
@@ -31,7 +33,7 @@ class Check(NamedTuple):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _is_integer(value: Any) -> bool:
@@ -48,33 +50,47 @@ def _choice(*accepted: str) -> Check:
     return Check(lambda value: value in accepted, f"one of {', '.join(accepted)}")
 
 
-def _at_least(least: int) -> Check:
-    return Check(lambda value: _is_integer(value) and value >= least, f"a whole number of at least {least}")
+def _whole(least: int, most: int) -> Check:
+    return Check(
+        lambda value: _is_integer(value) and least <= value <= most,
+        f"a whole number of at least {least} and at most {most}",
+    )
+
+
+def _not_negative(most: float) -> Check:
+    accepted = f"a number of at least 0 and at most {most:g}"
+    return Check(lambda value: _is_number(value) and 0 <= value <= most, accepted)
 
 
 _TEXT = Check(lambda value: isinstance(value, str), "a text")
-_NUMBER = Check(_is_number, "a finite number")
+_NUMBER = Check(_is_number, f"a finite number, its size at most {_LARGEST:g}")
 _FLAG = Check(lambda value: isinstance(value, bool), "true or false")
-_COUNT = _at_least(1)
-_COUNT_OR_ZERO = _at_least(0)
-_SEED = Check(
-    lambda value: _is_integer(value) and 0 <= value < 2**32, "a whole number of at least 0 and below 2**32"
-)
+_UNITS = _whole(1, limits.UNITS)
+_ROWS = _whole(1, limits.ROWS)
+_WINDOW = _whole(1, limits.WINDOW)
+_WORDS = _whole(1, limits.WORDS)
+_COUNT_OR_ZERO = _whole(0, limits.COUNT)
 _RATE = Check(lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
 _FRACTION = Check(lambda value: _is_number(value) and 0 < value < 1, "a number strictly between 0 and 1")
 _DECAY = Check(lambda value: _is_number(value) and 0 < value <= 1, "a number above 0 and at most 1")
-_POSITIVE = Check(lambda value: _is_number(value) and value > 0, "a number above 0")
-_NOT_NEGATIVE = Check(lambda value: _is_number(value) and value >= 0, "a number of at least 0")
+_POSITIVE = Check(lambda value: _is_number(value) and value > 0, f"a number above 0, at most {_LARGEST:g}")
+_NOT_NEGATIVE = _not_negative(_LARGEST)
+_EPOCHS_OR_NONE = _not_negative(limits.EPOCHS)
 _SCALE_RANGE = Check(_is_scale_range, "two numbers (low, high) with 0 < low <= high")
+
+SEED = Check(
+    lambda value: _is_integer(value) and 0 <= value < 2**32, "a whole number of at least 0 and below 2**32"
+)
+SAMPLES = _whole(0, limits.SAMPLES)
 
 TASK = _choice("language_model", "captioning")
 
 _NAMES = {"task": TASK, "preset": _TEXT, "description": _TEXT}
 
 _MODEL = {
-    "model.embedding_units": _COUNT,
-    "model.units": _COUNT,
-    "model.layers": _COUNT,
+    "model.embedding_units": _UNITS,
+    "model.units": _UNITS,
+    "model.layers": _whole(1, limits.LAYERS),
     "model.tied": _FLAG,
     "model.init_range": _POSITIVE,
     "model.dropout": _RATE,
@@ -97,14 +113,14 @@ _DISTRIBUTIONS = {
 }
 
 _TRAIN = {
-    "train.batch": _COUNT,
-    "train.epochs": _COUNT,
+    "train.batch": _ROWS,
+    "train.epochs": _whole(1, limits.EPOCHS),
     "train.learning_rate": _POSITIVE,
     "train.hold_epochs": _COUNT_OR_ZERO,
     "train.decay": _DECAY,
     "train.clip_norm": _POSITIVE,
     "train.kl_weight": _NOT_NEGATIVE,
-    "train.kl_warmup_epochs": _NOT_NEGATIVE,
+    "train.kl_warmup_epochs": _EPOCHS_OR_NONE,
     "train.weight_decay": _NOT_NEGATIVE,
     "train.patience": _COUNT_OR_ZERO,
     "train.max_nll": _NOT_NEGATIVE,
@@ -114,7 +130,7 @@ _TRAIN = {
 }
 
 _COMPUTATION = {
-    "seed": _SEED,
+    "seed": SEED,
     "compute_dtype": _choice(*COMPUTE_DTYPES),
     "jit_compile": _choice(*JIT_COMPILE),
 }
@@ -127,13 +143,13 @@ CHECKS: dict[str, dict[str, Check]] = {
         **_MODEL,
         **_DISTRIBUTIONS,
         **_TRAIN,
-        "train.unroll": _COUNT,
+        "train.unroll": _WINDOW,
         "train.tail": _choice(*TAILS),
-        "evaluate.rows": _COUNT,
-        "evaluate.unroll": _COUNT,
-        "evaluate.final_rows": _COUNT,
-        "evaluate.final_unroll": _COUNT,
-        "evaluate.num_samples": _COUNT_OR_ZERO,
+        "evaluate.rows": _ROWS,
+        "evaluate.unroll": _WINDOW,
+        "evaluate.final_rows": _ROWS,
+        "evaluate.final_unroll": _WINDOW,
+        "evaluate.num_samples": SAMPLES,
         "evaluate.dynamic_learning_rate": _NOT_NEGATIVE,
         **_COMPUTATION,
     },
@@ -142,13 +158,13 @@ CHECKS: dict[str, dict[str, Check]] = {
         "method": _choice(*captioning.METHODS),
         "data.name": _choice(*captioning.DATA_NAMES),
         "data.min_count": _COUNT_OR_ZERO,
-        "data.max_words": _COUNT,
-        "data.captions_per_image": _COUNT,
+        "data.max_words": _WORDS,
+        "data.captions_per_image": _whole(1, limits.CAPTIONS),
         "data.shift": _FLAG,
         "data.flip": _FLAG,
         "encoder.name": _TEXT,
-        "encoder.image_size": _at_least(32),
-        "encoder.width": _COUNT,
+        "encoder.image_size": _whole(32, limits.IMAGE_SIZE),
+        "encoder.width": _whole(1, limits.ENCODER_WIDTH),
         "encoder.weights": _TEXT,
         "encoder.trainable": _FLAG,
         "encoder.cache_dir": _TEXT,
@@ -160,11 +176,11 @@ CHECKS: dict[str, dict[str, Check]] = {
         **_TRAIN,
         "train.optimizer": _choice(*OPTIMIZERS),
         "train.start_from": _TEXT,
-        "evaluate.batch": _COUNT,
-        "evaluate.beam": _COUNT,
+        "evaluate.batch": _ROWS,
+        "evaluate.beam": _whole(1, limits.BEAMS),
         "evaluate.length_penalty": _NOT_NEGATIVE,
-        "evaluate.max_words": _COUNT,
-        "evaluate.num_samples": _COUNT_OR_ZERO,
+        "evaluate.max_words": _WORDS,
+        "evaluate.num_samples": _whole(0, limits.DRAWS_IN_A_GRAPH),
         "evaluate.meteor": _FLAG,
         **_COMPUTATION,
     },
@@ -194,22 +210,43 @@ def check_together(flat: Mapping[str, Any]) -> None:
             f"model.tied=True needs model.embedding_units={flat['model.embedding_units']} to equal "
             f"model.units={flat['model.units']}"
         )
+    _check_sizes(flat)
     if flat["task"] == "captioning":
         _check_encoder(flat)
+
+
+def _check_sizes(flat: Mapping[str, Any]) -> None:
+    """Sizes that are accepted each and not together."""
+    for rows, window in (
+        ("train.batch", "train.unroll"),
+        ("evaluate.rows", "evaluate.unroll"),
+        ("evaluate.final_rows", "evaluate.final_unroll"),
+    ):
+        if window in flat and flat[rows] * flat[window] > limits.AT_ONCE:
+            raise InputError(
+                f"{rows}={flat[rows]} and {window}={flat[window]} are not accepted together: their product "
+                f"must be at most {limits.AT_ONCE}, the words of a window"
+            )
+    units, inputs, layers = (flat[f"model.{size}"] for size in ("units", "embedding_units", "layers"))
+    if 4 * units * (inputs + units + (layers - 1) * 2 * units) > limits.RECURRENT_WEIGHTS:
+        raise InputError(
+            f"model.units={units}, model.embedding_units={inputs} and model.layers={layers} are not accepted "
+            f"together: the recurrent layers must have at most {limits.RECURRENT_WEIGHTS} weights"
+        )
 
 
 def _check_encoder(flat: Mapping[str, Any]) -> None:
     name, weights, cache_dir = (flat[f"encoder.{field}"] for field in ("name", "weights", "cache_dir"))
     if name == captioning.COMPACT and weights:
         raise InputError(
-            f"encoder.weights={weights!r} has no effect with encoder.name={name!r}; accepted then: '', or "
-            "train.start_from=WORKDIR for the weights of another run"
+            f"encoder.weights={quoted(weights)} has no effect with encoder.name={name!r}; accepted then: '', "
+            "or train.start_from=WORKDIR for the weights of another run"
         )
     if not (flat["encoder.trainable"] or weights or flat["train.start_from"]):
         trained = "" if name == captioning.COMPACT else "encoder.weights=imagenet or a file, "
         raise InputError(
-            f"encoder.trainable=False would leave encoder.name={name!r} with random weights; accepted then: "
-            f"{trained}train.start_from=WORKDIR, or encoder.trainable=True"
+            f"encoder.trainable=False would leave encoder.name={quoted(name)} with random weights; "
+            f"accepted then: {trained}train.start_from=WORKDIR, or encoder.trainable=True"
         )
     if not cache_dir:
         return
@@ -217,6 +254,6 @@ def _check_encoder(flat: Mapping[str, Any]) -> None:
     for field, needed in (("encoder.trainable", False), ("data.shift", False), ("data.flip", False)):
         if flat[field] != needed:
             raise InputError(
-                f"encoder.cache_dir={cache_dir!r} needs {field}={needed}; accepted with {field}="
+                f"encoder.cache_dir={quoted(cache_dir)} needs {field}={needed}; accepted with {field}="
                 f"{flat[field]}: ''"
             )

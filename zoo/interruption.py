@@ -8,7 +8,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -16,6 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # worker that has gone. Whoever waits for a process to end after SIGTERM usually kills it after 30 s.
 GRACE_SECONDS = 25.0
 _HANDLED = threading.Semaphore(0)  # Released for each signal that Python has come to handle.
+_RAISED = threading.Event()  # Set once one of them has raised `Interrupted`.
 
 
 class Interrupted(BaseException):
@@ -31,8 +33,12 @@ class Interrupted(BaseException):
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Within, a signal raises `Interrupted`; where Python cannot handle it in time, it ends the process."""
-    with _handled(_raise), _overdue_ended():
+    """Within, a signal raises `Interrupted`.
+
+    It ends the process itself, with the same line and status, where that would be lost: where Python cannot
+    handle it in time, amid an import, whose code may swallow any exception, and where somebody else did.
+    """
+    with _Ending() as ending, _handled(ending.end):
         yield
 
 
@@ -67,8 +73,9 @@ def noticed() -> Iterator[Callable[[], int | None]]:
 
 
 def _raise(number: int, _frame) -> None:
+    _RAISED.set()
     _HANDLED.release()
-    raise Interrupted(number, f"interrupted by {signal.Signals(number).name}")
+    raise Interrupted(number, _said(number))
 
 
 @contextmanager
@@ -84,27 +91,62 @@ def _handled(handler: Callable) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if one is None else one)
 
 
-@contextmanager
-def _overdue_ended() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    receiving, sending = socket.socketpair()
-    sending.setblocking(False)
-    before = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_if_overdue, args=(receiving,), daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        sending.close()  # Which ends the thread.
+class _Ending:
+    """Ends the process where raising `Interrupted` does not, or not in time. Within one of these at most."""
+
+    def __enter__(self) -> _Ending:
+        self._stderr = os.dup(2)  # The number 2 may be somewhere else then: see `zoo.quiet`.
+        self._left = threading.Event()
+        _RAISED.clear()
+        self._sending = None
+        if threading.current_thread() is threading.main_thread():
+            receiving, self._sending = socket.socketpair()
+            self._sending.setblocking(False)
+            self._before = signal.set_wakeup_fd(self._sending.fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=(receiving,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._left.set()
+        if self._sending is not None:
+            signal.set_wakeup_fd(self._before)
+            self._sending.close()  # Which ends the thread.
+        else:
+            os.close(self._stderr)
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal."""
+        if _is_importing(frame):
+            self._exit(number, "")
+        _raise(number, frame)
+
+    def _watch(self, receiving: socket.socket) -> None:
+        with receiving:
+            while number := receiving.recv(1):
+                if number[0] not in SIGNALS:
+                    continue
+                if not _HANDLED.acquire(timeout=GRACE_SECONDS):
+                    self._exit(number[0], ", amid something that could not be stopped")
+                if _RAISED.is_set() and not self._left.wait(GRACE_SECONDS):
+                    self._exit(number[0], ", amid something that went on")
+        os.close(self._stderr)
+
+    def _exit(self, number: int, where: str) -> None:
+        with suppress(Exception):  # Its lock may be held by what has been interrupted.
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.write(self._stderr, f"{_said(number)}{where}\n".encode())
+        os._exit(128 + number)
 
 
-def _end_if_overdue(receiving: socket.socket) -> None:
-    with receiving:
-        while number := receiving.recv(1):
-            if number[0] in SIGNALS and not _HANDLED.acquire(timeout=GRACE_SECONDS):
-                name = signal.Signals(number[0]).name
-                sys.stderr.write(f"interrupted by {name}, amid something that could not be stopped\n")
-                sys.stderr.flush()
-                os._exit(128 + number[0])
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported where the main thread is."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _said(number: int) -> str:
+    return f"interrupted by {signal.Signals(number).name}"

@@ -1,4 +1,4 @@
-"""The flags that belong to some modes only."""
+"""The modes, and the flags that belong to some of them only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from absl import flags
+
+from zoo import limits
+
+OF_A_RUN = {
+    "evaluate": "evaluation",
+    "caption": "captioning",
+    "generate": "generation",
+    "uncertainty": "the benchmark",
+    "prune": "pruning",
+    "export": "the export",
+    "report": "the report",
+}
+"""The modes that need a finished run and one device, with what they do."""
+
+MODES = ("list", "train", *OF_A_RUN)
 
 _STRING, _STRINGS = flags.DEFINE_string, flags.DEFINE_multi_string
 _NUMBER, _WHOLE, _BOOL = flags.DEFINE_float, flags.DEFINE_integer, flags.DEFINE_bool
@@ -19,12 +34,16 @@ class ModeFlag(NamedTuple):
       define: absl's function that defines it.
       modes: the modes it is for.
       text: of --help.
+      least: the smallest number that is accepted, where it is one and there is such a limit.
+      most: the largest one.
     """
 
     name: str
     define: Callable
     modes: tuple[str, ...]
     text: str
+    least: int | None = None
+    most: int | None = None
 
 
 MODE_FLAGS = (
@@ -47,13 +66,17 @@ MODE_FLAGS = (
         ("generate",),
         "the first words of a text; - for one on each line of stdin; may be repeated",
     ),
-    ModeFlag("max_words", _WHOLE, ("generate",), "words of a continuation at most (30)"),
-    ModeFlag("continuations", _WHOLE, ("generate",), "continuations of each prompt (1)"),
+    ModeFlag("max_words", _WHOLE, ("generate",), "words of a continuation at most (30)", 1, limits.WORDS),
+    ModeFlag(
+        "continuations", _WHOLE, ("generate",), "continuations of each prompt (1)", 1, limits.CONTINUATIONS
+    ),
     ModeFlag("decode", _STRING, ("generate",), "how words are chosen: sample, greedy or beam (sample)"),
     ModeFlag("temperature", _NUMBER, ("generate",), "of sampling (1)"),
-    ModeFlag("top_k", _WHOLE, ("generate",), "sample from the most probable words only (all)"),
+    ModeFlag(
+        "top_k", _WHOLE, ("generate",), "sample from the most probable words only (all)", 0, limits.WHOLE
+    ),
     ModeFlag("top_p", _NUMBER, ("generate",), "sample from the words of this probability only (all)"),
-    ModeFlag("beam", _WHOLE, ("generate",), "beams of --decode=beam (5)"),
+    ModeFlag("beam", _WHOLE, ("generate",), "beams of --decode=beam (5)", 1, limits.BEAMS),
     ModeFlag(
         "draw_per_continuation", _BOOL, ("generate",), "each continuation has weights of its own, one draw"
     ),
@@ -81,17 +104,29 @@ MODE_FLAGS = (
     ),
     ModeFlag("data", _STRING, ("uncertainty",), "the data set to score on (that of the first workdir)"),
     ModeFlag("texts", _STRINGS, ("uncertainty",), "files of other text, out of distribution; repeated"),
-    ModeFlag("rows", _WHOLE, ("uncertainty",), "rows a text is cut into; 1 reads it as one (1)"),
-    ModeFlag("unroll", _WHOLE, ("uncertainty",), "words of a window that is read at once"),
-    ModeFlag("words", _WHOLE, ("uncertainty",), "words of each text that are taken; 0: all (0)"),
-    ModeFlag("window", _WHOLE, ("uncertainty",), "words whose mean uncertainty tells texts apart (35)"),
+    ModeFlag(
+        "rows", _WHOLE, ("uncertainty",), "rows a text is cut into; 1 reads it as one (1)", 1, limits.ROWS
+    ),
+    ModeFlag("unroll", _WHOLE, ("uncertainty",), "words of a window that is read at once", 1, limits.WINDOW),
+    ModeFlag(
+        "words", _WHOLE, ("uncertainty",), "words of each text that are taken; 0: all (0)", 0, limits.WHOLE
+    ),
+    ModeFlag(
+        "window",
+        _WHOLE,
+        ("uncertainty",),
+        "words whose mean uncertainty tells texts apart (35)",
+        1,
+        limits.COUNT,
+    ),
 )
 
 
 def define(defined: flags.FlagValues) -> None:
     """Defines the flags, none of them given."""
     for flag in MODE_FLAGS:
-        flag.define(flag.name, None, flag.text, flag_values=defined)
+        limited = {} if flag.most is None else {"lower_bound": flag.least, "upper_bound": flag.most}
+        flag.define(flag.name, None, flag.text, flag_values=defined, **limited)
 
 
 def given(parsed: flags.FlagValues, mode: str) -> dict[str, Any]:

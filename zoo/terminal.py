@@ -62,6 +62,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """The text; of one of more than `most` characters the beginning and the end, with dots between them."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, its cells in columns, all to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

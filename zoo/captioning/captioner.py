@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, noise, uncertainty
+from tfp_bayesrnn import BayesianModel, InputError, noise, uncertainty
 from tfp_bayesrnn.posterior import Draw
 from tfp_bayesrnn.uncertainty import TargetScores
 from zoo import decoding
-from zoo.beam_search import beam_search
-from zoo.data.captions import END, PAD, START, UNK, Caption
+from zoo.beam_search import beam_search, sequences
+from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, UNK, Caption
 from zoo.data.vocabulary import Vocabulary
 
 FORBIDDEN = (PAD, START, UNK)
@@ -21,6 +21,21 @@ FORBIDDEN = (PAD, START, UNK)
 
 # Its draws share no seed with those of training and of evaluation.
 _CAPTIONS, _NOISE = -3, -4
+
+
+def check_beam(beam: int, vocabulary: Vocabulary, max_words: int) -> None:
+    """Sees that there are as many captions as beams: better to know before a model is trained.
+
+    Raises:
+      InputError: there are fewer.
+    """
+    words = len(vocabulary) - len(SPECIAL_WORDS)
+    count = sequences(words, max_words + 1, may_end=True, enough=beam) if words else 0
+    if count < beam:
+        raise InputError(
+            f"evaluate.beam={beam} is not accepted: it must be at most {max(count, 1)}, as many as there are "
+            f"sequences of up to {max_words + 1} words out of {words}"
+        )
 
 
 class Captions(NamedTuple):
@@ -84,11 +99,13 @@ class Captioner:
 
         Raises:
           ValueError: for a number of beams or samples that makes no sense.
+          InputError: there are fewer captions than beams.
         """
         if beam < 1 or samples < 0:
             raise ValueError(
                 f"There must be a beam, and no fewer than 0 samples. Received: beam={beam}, samples={samples}"
             )
+        check_beam(beam, vocabulary, max_words)
         self.model = model
         self.vocabulary = vocabulary
         self.max_words = max_words

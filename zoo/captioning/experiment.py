@@ -16,6 +16,7 @@ from tfp_bayesrnn.loop import EpochReport
 from zoo import config as configs
 from zoo.board import Board
 from zoo.captioning.batches import CaptionBatches
+from zoo.captioning.captioner import check_beam
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model
 from zoo.captioning.results import final_results, summary
@@ -46,7 +47,8 @@ class Experiment:
 
         Raises:
           InputError: if the data cannot be used, they are not the ones the run was trained with, the run to
-            start from holds no best weights that fit, or the batch cannot be shared out over the replicas.
+            start from holds no best weights that fit, there are fewer captions than beams,
+            or the batch cannot be shared out over the replicas.
         """
         self.config = config
         self.workdir = workdir
@@ -54,6 +56,7 @@ class Experiment:
         train = config.train
         replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
         self.data: CaptionData = load_captions(config.data.name, data_dir, config.data.min_count or None)
+        check_beam(config.evaluate.beam, self.data.vocabulary, config.evaluate.max_words)
         check_data(workdir, self.data)
         images = len(self.data.train.names)
         with strategy.scope():

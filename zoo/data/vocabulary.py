@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.errors import InputError, quoted
 from zoo.files import read_file, write_whole
 
 EOS = "<eos>"
@@ -35,11 +35,11 @@ class Vocabulary:
         for index, word in enumerate(self._words):
             if word.split() != [word]:
                 raise InputError(
-                    f"word {index} of a vocabulary is {word!r}: it must be one word, no white space"
+                    f"word {index} of a vocabulary is {quoted(word)}: it must be one word, no white space"
                 )
             if self._ids[word] != index:
                 raise InputError(
-                    f"word {word!r} comes twice in a vocabulary (ids {index} and {self._ids[word]})"
+                    f"word {quoted(word)} comes twice in a vocabulary (ids {index} and {self._ids[word]})"
                 )
 
     @classmethod
@@ -73,7 +73,9 @@ class Vocabulary:
         try:
             return self._ids[word]
         except KeyError:
-            raise InputError(f"word {word!r} is not among the {len(self)} words of the vocabulary") from None
+            raise InputError(
+                f"word {quoted(word)} is not among the {len(self)} words of the vocabulary"
+            ) from None
 
     def encode(self, words: Iterable[str], where: str = "") -> np.ndarray:
         """The ids of `words`, int32 [number of words].
@@ -94,7 +96,7 @@ class Vocabulary:
             if index is None:
                 place = f"{where}: " if where else ""
                 raise InputError(
-                    f"{place}word {word!r} is not among the {len(self)} words of the vocabulary, "
+                    f"{place}word {quoted(word)} is not among the {len(self)} words of the vocabulary, "
                     f"which has no {UNK} to stand for it"
                 )
             ids.append(index)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
-from zoo import methods, terminal
+from zoo import limits, methods, terminal
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.files import check_output, explained, to_jsonable
 from zoo.language_model.generator import Generator
@@ -69,12 +69,12 @@ class Choice:
                 raise InputError(f"--{name} is for --decode={way}, not for --decode={self.decode}")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
             _refuse("temperature", self.temperature, "a number above 0")
-        if self.top_k is not None and self.top_k < 0:
-            _refuse("top_k", self.top_k, "a whole number, at least 0")
+        if self.top_k is not None and not 0 <= self.top_k <= limits.WHOLE:
+            _refuse("top_k", self.top_k, f"a whole number, at least 0 and at most {limits.WHOLE}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             _refuse("top_p", self.top_p, "a number above 0, at most 1")
-        if self.beam is not None and self.beam < 1:
-            _refuse("beam", self.beam, "a whole number, at least 1")
+        if self.beam is not None and not 1 <= self.beam <= limits.BEAMS:
+            _refuse("beam", self.beam, f"a whole number, at least 1 and at most {limits.BEAMS}")
 
     @property
     def beams(self) -> int:
@@ -147,15 +147,15 @@ def generate(
     """
     choice = Choice(decode, temperature, top_k, top_p, beam)
     _check(config, choice, max_words, continuations, draw_per_continuation, color)
+    if seed is not None:
+        config = configs.with_overrides(config, {"seed": seed})
+        configs.validate(config)
     to_standard_output = output == STANDARD
     if output is not None and not to_standard_output:
         check_output(Path(output))
         check_openable(output)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     directory = Workdir(workdir, create=False)
-    if seed is not None:
-        config = configs.with_overrides(config, {"seed": seed})
-        configs.validate(config)
     model, vocabulary, step = restored(config, directory, "language_model")
     forbidden = () if allow_unk or UNK not in vocabulary else (UNK,)
     _check_vocabulary(vocabulary, choice, end_at_eos, forbidden)
@@ -200,7 +200,7 @@ def generate(
 
 
 def _refuse(flag: str, value: Any, accepted: str) -> NoReturn:
-    raise InputError(f"--{flag}={value} is not accepted: it must be {accepted}")
+    raise InputError(f"--{flag}={terminal.shortened(str(value))} is not accepted: it must be {accepted}")
 
 
 def _check(
@@ -212,10 +212,13 @@ def _check(
     color: str,
 ) -> None:
     """Raises InputError for what can be seen without the model."""
-    if max_words < 1:
-        _refuse("max_words", max_words, "a whole number, at least 1")
-    if continuations < 1:
-        _refuse("continuations", continuations, "a whole number, at least 1")
+    for flag, value, least, most in (
+        ("max_words", max_words, 1, limits.WORDS),
+        ("continuations", continuations, 1, limits.CONTINUATIONS),
+        ("num_samples", config.evaluate.num_samples, 0, limits.DRAWS_IN_A_GRAPH),
+    ):
+        if not least <= value <= most:
+            _refuse(flag, value, f"a whole number, at least {least} and at most {most}")
     if color not in terminal.COLOUR_CHOICES:
         _refuse("color", color, f"one of {', '.join(terminal.COLOUR_CHOICES)}")
     if draw_per_continuation and config.method not in methods.BAYESIAN_METHODS:

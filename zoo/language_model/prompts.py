@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from absl import logging
 
-from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.errors import InputError, quoted
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
+
+_NAMED = 20  # Words that a warning names at most.
 
 Prompt = str | Sequence[int]
 """A text, with `<eos>` where one of its lines ends and another begins; or the ids of words."""
@@ -31,7 +33,7 @@ def encode_prompt(vocabulary: Vocabulary, prompt: Prompt) -> np.ndarray:
     """
     if isinstance(prompt, str):
         words = f" {EOS} ".join(prompt.split("\n")).split()
-        ids = vocabulary.encode(words, f"prompt {prompt!r}")
+        ids = vocabulary.encode(words, f"prompt {quoted(prompt)}")
         _warn_of_unknown(vocabulary, words)
     else:
         vocabulary.decode(prompt)
@@ -49,10 +51,11 @@ def _warn_of_unknown(vocabulary: Vocabulary, words: Iterable[str]) -> None:
     unknown = list(dict.fromkeys(word for word in words if word not in vocabulary))
     if unknown:
         named = [
-            f"{word!r} ({word.lower()!r} is in it)" if word.lower() in vocabulary else repr(word)
-            for word in unknown
+            f"{word!r} ({word.lower()!r} is in it)" if word.lower() in vocabulary else quoted(word)
+            for word in unknown[:_NAMED]
         ]
-        logging.warning("not in the vocabulary, read as %s: %s", UNK, ", ".join(named))
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        logging.warning("not in the vocabulary, read as %s: %s%s", UNK, ", ".join(named), more)
 
 
 def as_text(words: Iterable[str]) -> str:

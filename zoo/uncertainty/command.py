@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
-from zoo import progress
+from zoo import limits, progress
 from zoo.data.corpus import load_corpus
 from zoo.files import explained, to_jsonable, write_json, write_whole
 from zoo.uncertainty.benchmark import measure
@@ -26,8 +26,9 @@ from zoo.writable import check_file_writable, printed_after
 RESULTS, FILES = "uncertainty.json", "uncertainty"
 """What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""
 
-# Probabilities of a window, all samples and rows together, which memory holds a few times.
-_AT_ONCE = 2**26
+# Probabilities of a window, all samples and rows together, which memory holds a few times; and those of one
+# word of each row, the least that there can be, at most.
+_AT_ONCE, _MOST_AT_ONCE = 2**26, 2**30
 
 
 def run(
@@ -65,8 +66,8 @@ def run(
     Raises:
       InputError: something of this cannot be used.
     """
-    if window < 1:
-        raise InputError(f"windows of {window} words: accepted 1 or more")
+    if not 1 <= window <= limits.COUNT:
+        raise InputError(f"windows of {window} words: accepted 1 or more, at most {limits.COUNT}")
     directories = [path for path in (workdir, *compare) if (Path(path) / "config.json").is_file()]
     config = Workdir(directories[0], create=False).read_config() if directories else None
     data = data or (config.data.name if config is not None and "data" in config else None)
@@ -84,6 +85,11 @@ def run(
     corpus = load_corpus(data, data_dir)
     settings = Settings(samples, seed, rows, unroll or final or 100)
     at_once = max(samples, 1) * rows * len(corpus.vocabulary)
+    if at_once > _MOST_AT_ONCE:
+        raise InputError(
+            f"--num_samples={samples} and --rows={rows} are not accepted together: times the "
+            f"{len(corpus.vocabulary)} words of the vocabulary they must be at most {_MOST_AT_ONCE}"
+        )
     settings = dataclasses.replace(settings, unroll=min(settings.unroll, max(_AT_ONCE // at_once, 1)))
     streams = make_streams(corpus.test, corpus.vocabulary, texts, words, seed)
     directory = Workdir(workdir)

@@ -25,7 +25,8 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, Dropout, Posterior, likelihoods
-from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.errors import InputError, quoted
+from zoo import limits
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.network import LanguageModelNetwork
 from zoo.restored import restored
@@ -65,9 +66,14 @@ class Settings:
     context: int = 100
 
     def __post_init__(self):
-        for name, least in (("samples", 0), ("rows", 1), ("unroll", 1), ("context", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)}: accepted {least} or more")
+        for name, least, most in (
+            ("samples", 0, limits.SAMPLES),
+            ("rows", 1, limits.ROWS),
+            ("unroll", 1, limits.WINDOW),
+            ("context", 0, limits.WINDOW),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"{name}={getattr(self, name)}: accepted {least} or more, at most {most}")
 
 
 def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
@@ -109,8 +115,8 @@ def opener_of(source: str) -> Callable[[str, str, Vocabulary, Settings], list[Sc
     if _FUNCTION.fullmatch(path):
         return _of_function
     raise InputError(
-        f"{path!r} cannot be scored; accepted: the workdir of a trained language model, a directory with "
-        "saved_model.pb or test.npy, a file .keras, .npz, .csv or .npy, or MODULE:FUNCTION"
+        f"{quoted(path)} cannot be scored; accepted: the workdir of a trained language model, a directory "
+        "with saved_model.pb or test.npy, a file .keras, .npz, .csv or .npy, or MODULE:FUNCTION"
     )
 
 
@@ -250,9 +256,9 @@ def _import(path: str) -> Any:
     try:
         function = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
-        raise InputError(f"cannot import {module!r} of {path!r}: {error}") from None
+        raise InputError(f"cannot import {quoted(module)} of {quoted(path)}: {error}") from None
     if not callable(function):
-        raise InputError(f"module {module!r} has no function {attribute!r}")
+        raise InputError(f"module {quoted(module)} has no function {quoted(attribute)}")
     return function
 
 
