@@ -19,16 +19,26 @@ A workdir receives config.json, metrics.jsonl, results.json, checkpoints/ and te
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
-
-from zoo import command_line
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status."""
+    from zoo import command_line  # Here, since it takes a moment, in which a signal may come.
+
     return command_line.main(argv, __doc__)
 
 
+def _end(number: int, _frame) -> None:
+    """What a signal does before `zoo.interruption` handles it, and after."""
+    os.write(2, f"interrupted by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)
+
+
 if __name__ == "__main__":
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, _end)
     sys.exit(main(sys.argv))

@@ -1,11 +1,22 @@
 """Minibatches of photos and captions: what is in which, what random moves change, what bad photos do."""
 
 import itertools
+import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from captioning_models import MAX_WORDS, SIZE, VOCABULARY, pixels, png, references, split_of
+from captioning_models import (
+    MAX_WORDS,
+    SIZE,
+    VOCABULARY,
+    captioning_model,
+    pixels,
+    png,
+    references,
+    split_of,
+)
 
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import CaptionBatches, Images, fit
@@ -44,7 +55,7 @@ def test_the_images_of_these_tests_can_be_told_apart():
 
 def test_an_element():
     found = batches()
-    assert (found.batch, found.count, len(found)) == (BATCH, COUNT, COUNT // BATCH)
+    assert (found.batch, found.count, len(found)) == (BATCH, COUNT, 4)
     assert found.captions == sum(map(len, references(COUNT)))
     # Captions longer than MAX_WORDS are cut and have no end.
     lengths = [len(caption) for captions in references(COUNT) for caption in captions]
@@ -72,7 +83,7 @@ def test_captions_per_image():
 @pytest.mark.parametrize("with_features", [False, True])
 @pytest.mark.parametrize("first", [1, 3, 7, 1000])
 def test_a_minibatch_is_a_function_of_its_step(first, with_features):
-    """Step 3 is the first of the second epoch."""
+    """Step 4 is the first of the second epoch, and step 3, as 7, is filled up."""
     features = np.arange(2.0 * COUNT, dtype=np.float32).reshape(COUNT, 2) if with_features else None
     found = batches(features=(lambda: features) if with_features else None)
     moves = {"shift": True, "flip": True}
@@ -82,17 +93,43 @@ def test_a_minibatch_is_a_function_of_its_step(first, with_features):
     assert [places(one[0]) for one in other] != [places(one[0]) for one in expected[1:]]
 
 
-def test_epochs():
-    found, epochs = batches(), []
-    stream = elements(found.training(0, seed=2), 40 * len(found))
+@pytest.mark.parametrize("with_features", [False, True])
+@pytest.mark.parametrize("count", [9, 11, 3, 4])
+def test_an_epoch_has_every_image_once(count, with_features):
+    """In an order of its own; what fills it up has other images of it, and no weight."""
+    features = np.arange(2.0 * count, dtype=np.float32).reshape(count, 2) if with_features else None
+    found = batches(split_of(count), features=(lambda: features) if with_features else None)
+    assert len(found) == math.ceil(count / BATCH)
+    epochs = []
+    stream = elements(found.training(0, seed=2), 10 * len(found))
     for start in range(0, len(stream), len(found)):
-        epoch = [place for one in stream[start : start + len(found)] for place in places(one[0])]
-        assert len(epoch) == len(set(epoch)) == COUNT // BATCH * BATCH
-        epochs.append(epoch)
-    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
-    # Which images are left out changes, so all are seen equally often but for chance.
-    seen = np.bincount(np.concatenate(epochs), minlength=COUNT)
-    assert seen.min() > 40 * 9 / COUNT - 4 * np.sqrt(40 * (9 / 11) * (2 / 11))
+        epoch = stream[start : start + len(found)]
+        where = [place for inputs, _, _ in epoch for place in places(inputs)]
+        counts = np.concatenate([weights.any(axis=(1, 2)) for _, _, weights in epoch])
+        assert counts.tolist() == [True] * count + [False] * (len(where) - count)
+        assert sorted(where[:count]) == list(range(count))
+        assert where[count:] == where[: len(where) - count]
+        assert sum(weights.sum() for _, _, weights in epoch) == found.predictions
+        epochs.append(tuple(where))
+    assert len(set(epochs)) == len(epochs)
+
+
+def test_an_epoch_counts_the_nll_of_every_image_and_the_kl_once(eagerly):
+    """Steps of learning rate 0: sums of their losses, against sums of what they are made of."""
+    found = batches()
+    rows = len(found) * BATCH
+    model = captioning_model(rows=rows, trainable=False, optimizer=keras.optimizers.SGD(0.0))
+    losses, nats, kls = [], [], []
+    for data in itertools.islice(found.training(0, seed=1), len(found)):
+        figures = {name: float(value) for name, value in model.update(data).items()}
+        losses.append(figures["loss"])
+        predictions = float(tf.reduce_sum(data[2]))
+        nats.append(figures["nll"] * predictions)
+        kls.append(figures["kl"])
+        # Of 11 images 2 are in the last minibatch, whose loss is a share of what it would be of 3.
+        np.testing.assert_allclose(losses[-1], nats[-1] / BATCH + kls[-1] / rows, rtol=1e-5)
+    assert len(losses) == 4
+    np.testing.assert_allclose(BATCH * sum(losses), sum(nats) + np.mean(kls), rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [9, 11, 3, 1])
@@ -145,7 +182,11 @@ def test_photos_that_cannot_be_read(form, caplog):
     assert len(stream) == 12
     for inputs, _, weights in stream:
         for place, weight in zip(places(inputs), weights, strict=True):
-            assert weight.any() == (place not in (2, 7))
+            assert not (weight.any() and place in (2, 7))
+    met = {
+        place for inputs, _, weights in stream for place in np.array(places(inputs))[weights.any(axis=(1, 2))]
+    }
+    assert met == set(range(COUNT)) - {2, 7}
 
 
 def test_photos_in_other_forms():

@@ -16,7 +16,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
 from zoo import terminal
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model.generate import DEFAULT_BEAM, HIGHEST_MUTUAL_INFORMATION, generate
+from zoo.language_model.generate import DEFAULT_BEAM, HIGHEST_MUTUAL_INFORMATION, _prompts, generate
 from zoo.language_model.generator import Generator
 from zoo.language_model.model import build_model
 from zoo.language_model.printed import Shade, as_text_block
@@ -184,7 +184,7 @@ def stdin(content):
 
 def test_a_dash_stands_for_the_lines_of_standard_input(run, capsys, monkeypatch):
     path, config, _ = run
-    monkeypatch.setattr(sys, "stdin", stdin(b"cat sat\n\non the"))
+    monkeypatch.setattr(sys, "stdin", stdin(b"\xef\xbb\xbfcat sat\r\n\non\x0cthe"))
     generate(config, path, ["the", "-", "mat"], max_words=2)
     assert [prompt for prompt, _ in blocks(capsys.readouterr().out)[1]] == [
         "the",
@@ -194,8 +194,22 @@ def test_a_dash_stands_for_the_lines_of_standard_input(run, capsys, monkeypatch)
         "mat",
     ]
     monkeypatch.setattr(sys, "stdin", stdin(b"caf\xe9\n"))
-    with pytest.raises(InputError, match=r"standard input is not UTF-8 text \(byte 0xe9\); accepted: UTF-8"):
+    with pytest.raises(InputError, match="standard input, line 1: byte 0xe9 is not UTF-8 text; accepted"):
         generate(config, path, ["-"], max_words=2)
+
+
+def test_standard_input_that_is_closed_is_reported(run, monkeypatch):
+    path, config, _ = run
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="--prompt=- reads standard input, which is closed"):
+        generate(config, path, ["-"], max_words=2)
+
+
+def test_prompts_are_utf_8_whatever_the_terminal_is():
+    """Where the encoding is ASCII, Python hands over the bytes of other letters as surrogates."""
+    assert list(_prompts(["caf\udcc3\udca9", "café", "\ud800", "the"])) == ["café", "café", "\ud800", "the"]
+    with pytest.raises(InputError, match=r"--prompt='caf\\udce9' is not UTF-8 text \(byte 0xe9\)"):
+        list(_prompts(["caf\udce9"]))
 
 
 def test_each_line_of_standard_input_is_answered_before_the_next_is_read(run, capsys, monkeypatch):

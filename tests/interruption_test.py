@@ -144,3 +144,55 @@ def test_what_cannot_be_interrupted_is_ended_after_a_while():
     done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=15)
     assert done.returncode == 143
     assert done.stderr == "interrupted by SIGTERM, amid something that could not be stopped\n"
+
+
+def in_a_process(script, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+SWALLOWED = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from zoo import interruption
+interruption.GRACE_SECONDS = 0.5
+with interruption.ending_at_once():
+    {what}
+    time.sleep(20)
+"""
+SWALLOWING = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+except BaseException:
+    pass
+"""
+
+
+def test_a_signal_that_an_import_would_swallow_ends_the_process(tmp_path):
+    (tmp_path / "swallowing.py").write_text(SWALLOWING)
+    done = in_a_process(SWALLOWED.format(what="import swallowing"), str(tmp_path))
+    assert (done.returncode, done.stderr) == (143, "interrupted by SIGTERM\n")
+
+
+def test_and_one_that_anything_else_does_after_a_while(tmp_path):
+    what = f"exec({SWALLOWING!r})"
+    done = in_a_process(SWALLOWED.format(what=what), str(tmp_path))
+    assert done.returncode == 143
+    assert done.stderr == "interrupted by SIGTERM, amid something that went on\n"
+
+
+def test_the_line_is_said_where_standard_error_is_somewhere_else(tmp_path):
+    """As it is while TensorFlow is imported."""
+    (tmp_path / "swallowing.py").write_text(SWALLOWING)
+    what = "from zoo.quiet import import_quietly; import_quietly('swallowing')"
+    done = in_a_process(SWALLOWED.format(what=what), str(tmp_path))
+    assert (done.returncode, done.stderr) == (143, "interrupted by SIGTERM\n")
+
+
+@BOTH
+def test_signals_before_the_command_line_is_there(number):
+    done = in_a_process(f"import absl_main; absl_main._end({int(number)}, None)")
+    assert (done.returncode, done.stderr) == (128 + number, f"interrupted by {number.name}\n")

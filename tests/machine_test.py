@@ -52,6 +52,16 @@ MALFORMED = {
     "no index": (cluster({"type": "worker"}, worker=WORKERS), "and index None in its cluster"),
     "no type": (cluster({"index": 0}, worker=WORKERS), "no task of type None"),
     "type as list": (cluster({"type": ["worker"], "index": 0}, worker=WORKERS), "no task of type ['worker']"),
+    "index as fraction": (cluster({"type": "worker", "index": 0.0}, worker=WORKERS), "and index 0.0 in its"),
+    "index as truth": (cluster({"type": "worker", "index": True}, worker=WORKERS), "and index True in its"),
+    "an address twice": (cluster(worker=["a:1", "A:1"]), "its cluster has the address a:1 twice"),
+    "one of two jobs": (cluster(chief=["a:1"], worker=["a:1"]), "its cluster has the address a:1 twice"),
+    "nested without end": ("[" * 100_000, "it is not JSON (maximum recursion depth exceeded"),
+    "nested a thousand deep": ('{"a":' * 1000 + "1" + "}" * 1000, "it "),
+    "of any length": (cluster({"type": "x" * 10**6, "index": 0}, worker=WORKERS), "no task of type 'xxxxx"),
+    "not UTF-8": ('{"cluster": "\udcff"}', 'it must hold the tables "cluster" and "task"'),
+    "a number of 5000 digits": ('{"cluster": ' + "9" * 5000 + "}", "it is not JSON"),
+    "a host with a space": (cluster(worker=["a b:1", "c:2"]), 'as texts "host:port"'),
     "on two lines": ('{"cluster": {},\n"task": {}}', 'must be "worker" and perhaps "chief", not []'),
 }
 
@@ -68,6 +78,7 @@ def test_a_malformed_tf_config_is_one_line(monkeypatch, text, said):
     assert said in message.split(" is not accepted: ")[1]
     assert message.endswith(f"; accepted: {EXAMPLE}")
     assert "\n" not in message
+    assert len(message) < 1500
 
 
 def test_the_example_is_accepted(meeting, monkeypatch):
@@ -130,8 +141,54 @@ def test_a_worker_whose_port_is_in_use_says_so(workers):
 def test_a_worker_names_those_that_do_not_come(monkeypatch, workers):
     monkeypatch.setattr(machines, "_PATIENCE_SECONDS", 1)
     said = f"these workers did not come within 1 s: {workers[2]}; start all"
-    with listening(workers[1]), pytest.raises(InputError, match=said):
+    more = f"that TF_CONFIG names; at {workers[1]} something else than a worker listens, which says nothing"
+    with listening(workers[1]), pytest.raises(InputError, match=f"{said} {more}"):
         Machine().start()
+
+
+@contextlib.contextmanager
+def answering(address, content):
+    """Something that says the same to everybody."""
+    with listening(address) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(content)
+                        connection.recv(4096)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"HTTP/1.0 400 Bad request\r\n\r\n", "something else than a worker answers"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "something else than a worker answers"),
+        (b"tfp_bayesrnn 0000 localhost:1\n", "a worker with another TF_CONFIG answers"),
+    ],
+)
+def test_what_answers_and_is_no_worker_of_the_run_is_refused(workers, content, said):
+    with answering(workers[1], content), pytest.raises(InputError, match=f"at {workers[1]} {said}"):
+        Machine().start()
+
+
+def test_a_worker_that_is_called_by_two_names_is_refused(monkeypatch):
+    [port] = ports(1)
+    monkeypatch.setenv("TF_CONFIG", cluster(worker=[f"localhost:{port}", f"127.0.0.1:{port}"]))
+    with pytest.raises(InputError, match=f"127.0.0.1:{port} and localhost:{port} are one address"):
+        Machine().start()
+
+
+def test_a_worker_that_has_gone_on_to_tensorflow_has_come(workers):
+    """Such a server sends its settings, a frame of HTTP/2, unasked."""
+    settings = bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0x7F, 0xFF, 0xFF, 0xFF])
+    with answering(workers[1], settings), answering(workers[2], settings):
+        assert rendezvous.meet(workers[0], workers[1:], patience=20.0) == []
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
@@ -161,9 +218,11 @@ def test_a_worker_that_waits_can_be_asked_to_end(workers):
         Machine().start()
 
 
+NO_ADDRESSES = ("a:0", "a:65536", "a", ":1", "a:b", "a:٢", "a:1 ", " a:1", "http://a:1")
+
+
 @pytest.mark.parametrize(
-    ("address", "port"),
-    [("a:1", 1), ("[::1]:65535", 65535), *((text, None) for text in ("a:0", "a:65536", "a", ":1", "a:b"))],
+    ("address", "port"), [("a:1", 1), ("[::1]:65535", 65535), *((text, None) for text in NO_ADDRESSES)]
 )
 def test_the_port_of_an_address(address, port):
     assert rendezvous.port_of(address) == port

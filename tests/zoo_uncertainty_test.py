@@ -167,7 +167,7 @@ def test_texts_that_cannot_be_used(tmp_path):
     for name, content, message in (
         ("random.txt", b"a b", "another text with the name 'random'"),
         ("empty.txt", b"", "has 0 words: at least 2"),
-        ("latin.txt", b"caf\xe9", r"latin.txt is not UTF-8 \(byte 3\)"),
+        ("latin.txt", b"caf\xe9", "latin.txt, line 1: byte 0xe9 is not UTF-8 text"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):

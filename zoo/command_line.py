@@ -187,6 +187,9 @@ def _parse(
         rest = values(argv, known_only=known_only)
     except flags.UnrecognizedFlagError as error:
         raise flags.Error(command_flags.unknown_flag(error.flagname, values)) from None
+    except RecursionError:  # absl looks for names like it, letter by letter.
+        longest = max(argv, key=lambda argument: argument.startswith("-") * len(argument.split("=")[0]))
+        raise flags.Error(command_flags.unknown_flag(longest.split("=")[0].lstrip("-"), values)) from None
     except flags.IllegalFlagValueError as error:
         raise flags.Error(command_flags.wrong_value(str(error), fields or {}, values)) from None
     if len(rest) > 1 and not known_only:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo import interruption, rendezvous
+from zoo import interruption, rendezvous, terminal
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -16,6 +16,8 @@ STRATEGIES = ("auto", "default", "mirrored", "multi_worker")
 
 # How long a worker waits for the others.
 _PATIENCE_SECONDS = 600
+
+_QUOTED = 500  # Characters of TF_CONFIG that an error has at most.
 
 _EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -95,14 +97,24 @@ def _join_workers(cluster: _Cluster) -> tf.distribute.Strategy:
     try:
         missing = rendezvous.meet(cluster.own, cluster.others, _PATIENCE_SECONDS)
         if missing:
-            raise InputError(
-                f"these workers did not come within {_PATIENCE_SECONDS} s: {', '.join(missing)}; start all "
-                "that TF_CONFIG names"
-            )
+            raise InputError(_absence(missing))
         with interruption.left_to_the_system():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (OSError, tf.errors.OpError, RuntimeError) as error:
-        raise InputError(f"cannot start this worker, TF_CONFIG={os.environ['TF_CONFIG']}: {error}") from error
+        text = terminal.shortened(" ".join(os.environ["TF_CONFIG"].split()), _QUOTED)
+        raise InputError(f"cannot start this worker, TF_CONFIG={text}: {error}") from error
+
+
+def _absence(missing: list[str]) -> str:
+    others = [address for address in missing if rendezvous.answers(address)]
+    absent = [address for address in missing if address not in others]
+    parts = []
+    if absent:
+        come = f"these workers did not come within {_PATIENCE_SECONDS} s: {', '.join(absent)}"
+        parts.append(f"{come}; start all that TF_CONFIG names")
+    if others:
+        parts.append(f"at {', '.join(others)} something else than a worker listens, which says nothing")
+    return "; ".join(parts)
 
 
 class _Cluster(NamedTuple):
@@ -121,7 +133,7 @@ def _cluster() -> _Cluster | None:
         return None
     problem = _problem(text)
     if problem:
-        text = " ".join(text.split())
+        text = terminal.shortened(" ".join(text.split()), _QUOTED)
         raise InputError(f"TF_CONFIG={text} is not accepted: {problem}; accepted: {_EXAMPLE}")
     config = json.loads(text)
     jobs, task = config["cluster"], config["task"]
@@ -133,21 +145,31 @@ def _cluster() -> _Cluster | None:
 def _problem(text: str) -> str | None:
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"it is not JSON ({error})"
     cluster, task = _tables(config, "cluster", "task")
     if cluster is None or task is None:
         return 'it must hold the tables "cluster" and "task"'
     if not cluster or set(cluster) - {"chief", "worker"}:
-        return f'the jobs of its cluster must be "worker" and perhaps "chief", not {sorted(cluster)}'
+        jobs = terminal.shortened(str(sorted(cluster)))
+        return f'the jobs of its cluster must be "worker" and perhaps "chief", not {jobs}'
     if not all(map(_are_addresses, cluster.values())):
         return 'each job of its cluster must list addresses, as texts "host:port"'
     if len(cluster.get("chief", ())) > 1:
         return "its cluster must have one chief at most"
+    addresses = [address.lower() for job in cluster.values() for address in job]
+    twice = next((address for address in addresses if addresses.count(address) > 1), None)
+    if twice is not None:
+        return f"its cluster has the address {terminal.shortened(twice)} twice, and each worker needs its own"
     job, index = task.get("type"), task.get("index")
-    if not isinstance(job, str) or job not in cluster or index not in range(len(cluster[job])):
-        return f"there is no task of type {job!r} and index {index!r} in its cluster"
+    if not isinstance(job, str) or job not in cluster or not _is_place(index, cluster[job]):
+        shown = [terminal.shortened(repr(value)) for value in (job, index)]
+        return f"there is no task of type {shown[0]} and index {shown[1]} in its cluster"
     return None
+
+
+def _is_place(index: Any, addresses: list[str]) -> bool:
+    return isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(addresses)
 
 
 def _are_addresses(value: Any) -> bool:

@@ -5,7 +5,9 @@ A row is an image with all its captions: B images, K captions, T = longest capti
     ({"image": uint8 [B, S, S, 3], "words": int32 [B, K, T]}, targets int32, weights float32, both [B, K, T])
 
 as `encode_captions` makes them. A photo that cannot be read has weights of 0 and is counted; it never ends a
-training. What a minibatch holds is a function of its step alone, so training can go on from any step.
+training. The last minibatch of a pass is filled up with rows of weight 0, so that a pass has every image once
+and all minibatches are of one shape. What a minibatch holds is a function of its step alone, so training can
+go on from any step.
 """
 
 from __future__ import annotations
@@ -57,6 +59,11 @@ class Images:
                     self.unreadable.add(index)
                     logging.warning("left out: %s", error)
             return np.zeros([1, 1, 3], np.uint8), np.bool_(False)
+
+
+def minibatches(images: int, batch: int) -> int:
+    """How many minibatches have all images: the last one is filled up."""
+    return -(-images // batch)
 
 
 def fit(pixels: tf.Tensor, size: int) -> tf.Tensor:
@@ -119,8 +126,8 @@ class CaptionBatches:
         self._make_features = features
 
     def __len__(self) -> int:
-        """Steps in an epoch. It leaves out N mod B images, others in each epoch."""
-        return self.count // self.batch
+        """Minibatches in a pass."""
+        return minibatches(self.count, self.batch)
 
     @property
     def unreadable(self) -> set[int]:
@@ -150,15 +157,21 @@ class CaptionBatches:
         return self._filled(ids, seed, shift, flip)
 
     def evaluation(self) -> tf.data.Dataset:
-        """One pass in order; the last minibatch is filled up with images without captions."""
-        ids = np.arange(-(-self.count // self.batch) * self.batch)
-        ids = np.where(ids < self.count, ids, -1).reshape([-1, self.batch])
+        """One pass in order."""
+        ids = self._filled_up(np.arange(self.count)).reshape([-1, self.batch])
         return self._filled(tf.data.Dataset.from_tensor_slices(np.stack([ids, ids], axis=-1)))
 
+    def _filled_up(self, images: np.ndarray) -> np.ndarray:
+        """The images of a pass and, to be left out of account, ~i for its first images i once more.
+
+        They are images, and not blank, since what a network normalises by the minibatch looks at all rows.
+        """
+        return np.concatenate([images, ~images[: len(self) * self.batch - self.count]])
+
     def _ids(self, first_step: int, seed: int) -> Iterator[np.ndarray]:
-        """Of each minibatch: image, and a number that no other image of the training has."""
+        """Of each minibatch: image, and a number that no other row of the training has."""
         order = functools.lru_cache(1)(
-            lambda epoch: np.random.default_rng([seed, epoch]).permutation(self.count)
+            lambda epoch: self._filled_up(np.random.default_rng([seed, epoch]).permutation(self.count))
         )
         for step in itertools.count(first_step):
             epoch, place = divmod(step, len(self))
@@ -172,7 +185,7 @@ class CaptionBatches:
             return ids.map(lambda batch: self._with_features(features, batch[:, 0])).prefetch(2)
 
         def one(pair):
-            image, is_readable = self.images.one(tf.maximum(pair[0], 0))
+            image, is_readable = self.images.one(_image(pair[0]))
             return _moved(image, [seed, pair[1]], shift, flip), pair[0], is_readable
 
         images = ids.unbatch().map(one, num_parallel_calls=tf.data.AUTOTUNE)
@@ -185,7 +198,7 @@ class CaptionBatches:
 
     def _with_features(self, features, ids):
         words, targets, weights = self._captions_of(ids)
-        own = tf.numpy_function(lambda ids: features[ids], [ids], tf.float32, stateful=False)
+        own = tf.numpy_function(lambda ids: features[ids], [_image(ids)], tf.float32, stateful=False)
         own.set_shape([self.batch, features.shape[1]])
         are_readable = tf.reduce_all(tf.math.is_finite(own), axis=1)
         own = tf.where(are_readable[:, tf.newaxis], own, tf.zeros_like(own))
@@ -194,13 +207,18 @@ class CaptionBatches:
 
     def _captions_of(self, ids):
         def look_up(ids):
-            words, targets, weights = (array[ids] for array in self.encoded)
+            words, targets, weights = (array[np.where(ids < 0, ~ids, ids)] for array in self.encoded)
             return words, targets, weights * (ids >= 0)[:, None, None].astype(np.float32)
 
         captions = tf.numpy_function(look_up, [ids], (tf.int32, tf.int32, tf.float32), stateful=False)
         for tensor in captions:
             tensor.set_shape([self.batch, *self.encoded.inputs.shape[1:]])
         return captions
+
+
+def _image(ids: tf.Tensor) -> tf.Tensor:
+    """The images of ids: i of both i and ~i."""
+    return tf.where(ids < 0, tf.bitwise.invert(ids), ids)
 
 
 def _moved(image: tf.Tensor, seed: list, shift: bool, flip: bool) -> tf.Tensor:

@@ -15,7 +15,7 @@ from tfp_bayesrnn.evaluation import StreamEvaluator
 from tfp_bayesrnn.loop import EpochReport
 from zoo import config as configs
 from zoo.board import Board
-from zoo.captioning.batches import CaptionBatches
+from zoo.captioning.batches import CaptionBatches, minibatches
 from zoo.captioning.captioner import check_beam
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model
@@ -58,10 +58,10 @@ class Experiment:
         self.data: CaptionData = load_captions(config.data.name, data_dir, config.data.min_count or None)
         check_beam(config.evaluate.beam, self.data.vocabulary, config.evaluate.max_words)
         check_data(workdir, self.data)
-        images = len(self.data.train.names)
+        steps = minibatches(len(self.data.train.names), train.batch)
         with strategy.scope():
             self.model = build_model(
-                self._without_needless_files(), len(self.data.vocabulary), images, images // train.batch
+                self._without_needless_files(), len(self.data.vocabulary), steps * train.batch, steps
             )
         self._take_earlier_weights()
         self.batches = self.batches_of(self.data.train, train.batch, config.data.captions_per_image)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
 from zoo.assembly import assemble
+from zoo.captioning.batches import minibatches
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.caption_sets import CaptionData, load_captions
@@ -20,6 +21,12 @@ def build_model(
 
     A row of its objective is an image with all its captions: an epoch's minibatches count the NLL of every
     caption, and the KL, once.
+
+    Args:
+      config: resolved.
+      vocabulary_size: words.
+      training_images: rows of an epoch, those that fill up the last minibatch too.
+      steps_per_epoch: minibatches of an epoch.
     """
 
     def build() -> CaptionNetwork:
@@ -54,5 +61,6 @@ def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianMo
                 f"corpus=zoo.data.caption_sets.load_captions({name!r}, DIR)"
             )
         data = load_captions(name, min_count=config.data.min_count or None)
-    images = len(data.train.names)
-    return build_model(config, len(data.vocabulary), images, max(images // config.train.batch, 1))
+    batch = config.train.batch
+    steps = minibatches(len(data.train.names), batch)
+    return build_model(config, len(data.vocabulary), steps * batch, steps)

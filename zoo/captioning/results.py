@@ -39,7 +39,7 @@ def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
         "data": config.data.name,
         "seed": config.seed,
         "steps": step,
-        "epochs": step // len(experiment.batches),
+        "epochs": own.get("epoch", step // len(experiment.batches)),
         "epochs_trained": entries[-1]["epoch"] if entries else None,
         "train_seconds": entries[-1]["seconds"] if entries else None,
         "parameters": {

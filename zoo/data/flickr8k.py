@@ -15,6 +15,7 @@ an image that does not exist and of photos that no split has; they are not used.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from etils import epath
 from tfp_bayesrnn.errors import InputError
 from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import CaptionSplit
+from zoo.data.lines import decoded
 from zoo.data.photo_search import find_photos
 from zoo.data.prepared import prepare, prepared_images
 
@@ -204,13 +206,7 @@ def _lines(folder: Path, file: str) -> Iterator[tuple[str, str]]:
     """The lines of a text file that are not blank, each with its place for messages."""
     path, content = _content(folder, file)
     empty = True
-    for number, line in enumerate(content.splitlines(), 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8 text; accepted: UTF-8"
-            ) from None
+    for number, text in decoded(io.BytesIO(content), path):
         if text.strip():
             empty = False
             yield f"{path}, line {number}", text

@@ -6,9 +6,10 @@ A directory holds the three splits under one of these namings:
     PREFIX.train.txt ...          (`ptb.train.txt`; also `PREFIX_train.txt`, `PREFIX-train.txt`)
     PREFIX.train.tokens ...       (`wiki.train.tokens`, WikiText's own names)
 
-A token is what `str.split()` finds in a line. Every line ends with `<eos>`, blank lines too: they give a
-lone `<eos>`. This is what the field's word-level code does (the AWD-LSTM and PyTorch language-model
-examples), so WikiText-2's train file has its customary 2,088,628 tokens and PTB's its 929,589.
+A token is what `str.split()` finds in a line, and what a line is, `zoo.data.lines` says. Every line ends
+with `<eos>`, blank lines too: they give a lone `<eos>`. This is what the field's word-level code does (the
+AWD-LSTM and PyTorch language-model examples), so WikiText-2's train file has its customary 2,088,628 tokens
+and PTB's its 929,589.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError
+from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, Vocabulary
 
 SPLITS = ("train", "valid", "test")
@@ -96,20 +98,15 @@ def encode_splits(splits: dict[str, tuple[str, Lines]]) -> tuple[Vocabulary, dic
 def _encode(vocabulary: Vocabulary, name: str, lines: Lines) -> np.ndarray:
     where = f"{name}, line "
     return np.concatenate(
-        [vocabulary.encode(words, f"{where}{number}") for number, words in _tokens(name, lines())]
+        [vocabulary.encode(words, f"{where}{number}") for number, words in _tokens(name, lines(), warn=True)]
     )
 
 
-def _tokens(name: str, lines: Iterable[bytes]) -> Iterator[tuple[int, list[str]]]:
+def _tokens(name: str, lines: Iterable[bytes], warn: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Line numbers from 1 and the tokens of each line; raises `InputError` where there is no word at all."""
     empty = True
-    for number, line in enumerate(lines, 1):
-        try:
-            words = line.decode("utf-8-sig" if number == 1 else "utf-8").split()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8 text; accepted: UTF-8"
-            ) from None
+    for number, line in decoded(lines, name, warn):
+        words = line.split()
         empty = empty and not words
         words.append(EOS)
         yield number, words

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
 from zoo import limits, methods, terminal
+from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.files import check_output, explained, to_jsonable
 from zoo.language_model.generator import Generator
@@ -280,16 +281,33 @@ def _writer(
 def _prompts(prompts: Iterable[str] | None) -> Iterator[str]:
     """The prompts, the lines of standard input where `STANDARD` stands for them."""
     for prompt in [""] if prompts is None else prompts:
-        if prompt != STANDARD:
-            yield prompt
-            continue
-        try:
-            for line in sys.stdin:
-                yield line.removesuffix("\n")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"standard input is not UTF-8 text (byte 0x{error.object[error.start]:02x}); accepted: UTF-8"
-            ) from None
+        if prompt == STANDARD:
+            yield from _standard_input()
+        else:
+            yield _as_utf8(prompt)
+
+
+def _standard_input() -> Iterator[str]:
+    """Its lines, as they come."""
+    if sys.stdin is None:
+        raise InputError("--prompt=- reads standard input, which is closed; accepted: text, a prompt a line")
+    lines = getattr(sys.stdin, "buffer", None) or (line.encode("utf-8") for line in sys.stdin)
+    with explained("standard input", "read"):
+        for _, line in decoded(lines, "standard input"):
+            yield line
+
+
+def _as_utf8(prompt: str) -> str:
+    """A prompt whose bytes another encoding than UTF-8 was taken for, that of an old terminal, say."""
+    try:
+        return os.fsencode(prompt).decode("utf-8") if not prompt.isascii() else prompt
+    except UnicodeEncodeError:  # It came from elsewhere than the command line.
+        return prompt
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise InputError(
+            f"--prompt={prompt!a} is not UTF-8 text (byte 0x{byte:02x}); accepted: UTF-8"
+        ) from None
 
 
 def _weights(is_bayesian: bool, samples: int, draws: int) -> str:

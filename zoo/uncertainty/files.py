@@ -34,7 +34,7 @@ from zoo.uncertainty.streams import Stream
 
 _PROBABILITIES = "probabilities"
 _POSITIONS = 256  # Of which probabilities are looked at together.
-_DAMAGE = (ValueError, EOFError, KeyError, zipfile.BadZipFile)
+_DAMAGE = (ValueError, EOFError, KeyError, zipfile.BadZipFile, csv.Error)
 
 
 class FileScorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError
+from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
-from zoo.files import explained
+from zoo.files import read_file
 
 TEST, REVERSED, SHUFFLED, RANDOM = "test", "reversed", "shuffled", "random"
 
@@ -80,17 +82,13 @@ def read_text(path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int =
       InputError: the file cannot be read, is not UTF-8, has fewer than 2 words, or has words outside a
         vocabulary without `<unk>`.
     """
-    with explained(Path(path), "read"):
-        content = Path(path).read_bytes()
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"text {os.fspath(path)} is not UTF-8 (byte {error.start})") from None
+    name = os.fspath(path)
+    lines = [line for _, line in decoded(io.BytesIO(read_file(path)), f"text {name}")]
     end = [EOS] if EOS in vocabulary else []
     words = [word for line in lines for word in [*line.split(), *end]][: limit or None]
     if len(words) < 2:
-        raise InputError(f"text {os.fspath(path)} has {len(words)} words: at least 2 are needed")
+        raise InputError(f"text {name} has {len(words)} words: at least 2 are needed")
     unknown = sum(word not in vocabulary for word in words)
-    tokens = vocabulary.encode(words, os.fspath(path))
+    tokens = vocabulary.encode(words, name)
     share = f"{unknown} of {len(words)} words not in the vocabulary, taken as {UNK}" if unknown else ""
     return Stream(tokens, ", ".join(filter(None, (Path(path).name, share))), unknown)
