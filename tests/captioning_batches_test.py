@@ -111,7 +111,7 @@ def test_an_epoch_has_every_image_once(count, with_features):
         assert where[count:] == where[: len(where) - count]
         assert sum(weights.sum() for _, _, weights in epoch) == found.predictions
         epochs.append(tuple(where))
-    assert len(set(epochs)) == len(epochs)
+    assert len(set(epochs)) > 4  # Of ten, and of six orders of three images.
 
 
 def test_an_epoch_counts_the_nll_of_every_image_and_the_kl_once(eagerly):
