@@ -107,7 +107,15 @@ def product(weights: tf.Tensor | None, mask: tf.Tensor | None) -> tf.Tensor | No
     if not factors:
         return None
     rank = max(factor.shape.rank for factor in factors)
-    return math.prod(_of_rank(factor, rank) for factor in factors)
+    factors = [_of_rank(factor, rank) for factor in factors]
+    try:
+        tf.broadcast_static_shape(factors[0].shape, factors[-1].shape)
+    except ValueError:
+        raise ValueError(
+            "Weights and the mask of the outputs must have the same leading axes. "
+            f"Received: weights of shape {weights.shape}, mask of shape {mask.shape}"
+        ) from None
+    return math.prod(factors)
 
 
 def _of_rank(value: tf.Tensor, rank: int) -> tf.Tensor:
