@@ -294,6 +294,8 @@ def test_arguments_of_all_that_make_no_sense(decode, changes, message):
     ("changes", "message"),
     [
         ({"temperature": 0.0}, "temperature must be positive and finite. Received: temperature=0.0"),
+        ({"temperature": 1e-320}, r"temperature must lie between 1e-30 and 1e\+30"),
+        ({"temperature": 1e300}, r"temperature must lie between 1e-30 and 1e\+30"),
         ({"temperature": -1.0}, "Received: temperature=-1.0"),
         ({"temperature": math.inf}, "Received: temperature=inf"),
         ({"temperature": math.nan}, "Received: temperature=nan"),

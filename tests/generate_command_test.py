@@ -358,6 +358,14 @@ def test_other_methods_have_one_set_of_weights(tmp_path, capsys):
         ({"decode": "best"}, "--decode=best is not accepted: it must be one of sample, greedy, beam"),
         ({"temperature": 0.0}, "--temperature=0.0 is not accepted: it must be a number above 0"),
         ({"temperature": math.nan}, "--temperature=nan is not accepted"),
+        (
+            {"temperature": 1e-320},
+            "--temperature=1e-320 is not accepted: it must be a number above 0, at least",
+        ),
+        (
+            {"temperature": 1e300},
+            "--temperature=1e+300 is not accepted: it must be a number above 0, at least",
+        ),
         ({"temperature": math.inf}, "--temperature=inf is not accepted"),
         ({"top_k": -1}, "--top_k=-1 is not accepted: it must be a whole number, at least 0"),
         ({"top_p": 0.0}, "--top_p=0.0 is not accepted: it must be a number above 0, at most 1"),
@@ -411,7 +419,7 @@ def test_workdirs_without_a_trained_language_model_are_refused(run, tmp_path):
     with pytest.raises(InputError, match=f"workdir {copy} holds no best checkpoint"):
         generate(config, copy)
     (copy / "vocabulary.txt").unlink()
-    with pytest.raises(InputError, match="cannot read vocabulary file"):
+    with pytest.raises(InputError, match=r"cannot read .*vocabulary\.txt"):
         generate(config, copy)
     captioning = get_preset("shapes_demo_bbb")
     with pytest.raises(InputError, match="of 'shapes_demo_bbb', a captioning model: a language model is"):

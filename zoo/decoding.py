@@ -26,6 +26,9 @@ Step = Callable[[tf.Tensor, State], tuple[tf.Tensor, State]]
 
 _NO_TOKEN = -1
 
+# Far beyond, float32 has 0 or infinity, and 0 / 0 or inf / inf in place of a probability.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
+
 
 class Decoded(NamedTuple):
     """Sequences of at most L tokens for B rows; from beam search for B rows by K beams, the best beam first.
@@ -211,6 +214,11 @@ def sample(
     constraints = Constraints(max_length, end_id, tuple(forbidden), min_length, pad_id)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite. Received: temperature={temperature}")
+    if not LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
+        raise ValueError(
+            f"temperature must lie between {LOWEST_TEMPERATURE:g} and {HIGHEST_TEMPERATURE:g}, as float32 "
+            f"divides by it. Received: temperature={temperature}"
+        )
     if top_k < 0:
         raise ValueError(f"top_k must not be negative; 0 is for all tokens. Received: top_k={top_k}")
     if not 0 < top_p <= 1:

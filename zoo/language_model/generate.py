@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
-from zoo import limits, methods, terminal
+from zoo import decoding, limits, methods, terminal
 from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.files import check_output, explained, to_jsonable
@@ -68,8 +68,10 @@ class Choice:
         }.items():
             if getattr(self, name) is not None and self.decode != way:
                 raise InputError(f"--{name} is for --decode={way}, not for --decode={self.decode}")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            _refuse("temperature", self.temperature, "a number above 0")
+        lowest, highest = decoding.LOWEST_TEMPERATURE, decoding.HIGHEST_TEMPERATURE
+        if self.temperature is not None and not lowest <= self.temperature <= highest:
+            accepted = f"a number above 0, at least {lowest:g} and at most {highest:g}"
+            _refuse("temperature", self.temperature, accepted)
         if self.top_k is not None and not 0 <= self.top_k <= limits.WHOLE:
             _refuse("top_k", self.top_k, f"a whole number, at least 0 and at most {limits.WHOLE}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
