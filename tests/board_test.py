@@ -1,6 +1,10 @@
 """What TensorBoard is shown: the event files of a board, read back."""
 
+import errno
 import math
+import os
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from small_models import language_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfp_bayesrnn import PointMass
+from tfp_bayesrnn.errors import InputError
 from zoo.board import STEPS, Board
 
 FIGURES = {"loss": 2.5, "nll": 1.75, "kl": 130.0, "gradient_norm": 0.3}
@@ -153,3 +158,33 @@ def test_a_model_of_point_masses_only(tmp_path):
     Board(tmp_path, model, 20.0, "tokens").evaluation(7, ENTRY)
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()["tensors"]
     assert set(tags) == {"nll", "perplexity"}
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, model):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write to .*file: File exists"):
+        Board(tmp_path / "file", model, 20.0, "tokens")
+
+
+def test_a_foreign_folder(tmp_path, model, monkeypatch):
+    def denied(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("zoo.board.tempfile.TemporaryFile", denied)
+    with pytest.raises(InputError, match=r"cannot write to .*: Permission denied"):
+        Board(tmp_path, model, 20.0, "tokens")
+
+
+def test_training_goes_on_where_the_disk_is_full(board, caplog):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        for step in (STEPS, 2 * STEPS, 3 * STEPS):
+            board.step(step, FIGURES)
+            board.evaluation(step, ENTRY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    (warning,) = (one.getMessage() for one in caplog.records if "TensorBoard" in one.getMessage())
+    assert "File too large" in warning

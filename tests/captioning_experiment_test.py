@@ -110,6 +110,7 @@ def test_what_a_workdir_receives(trained):
     assert {path.name for path in trained.iterdir()} == {
         *("config.json", "metrics.jsonl", "results.json", "vocabulary.txt", "data.json"),
         *("checkpoints", "tensorboard"),
+        "checksums.txt",
     }
     lines, data = metrics(trained), small_data()
     assert [line["step"] for line in lines] == [3, 6]

@@ -135,6 +135,39 @@ def test_a_damaged_file_is_computed_again(damage, encoder, tmp_path, runs, caplo
     assert len(runs) == 2 and kept(tmp_path) == [path.name]
 
 
+def test_any_flipped_byte_is_seen(encoder, tmp_path, monkeypatch):
+    first = features_of(encoder, photos(), SIZE, tmp_path)
+    path = tmp_path / kept(tmp_path)[0]
+    sound, calls = path.read_bytes(), []
+    monkeypatch.setattr(module, "_computed", lambda *_: calls.append(1) or first)
+    monkeypatch.setattr(module, "write_whole", lambda *_: None)
+    monkeypatch.setattr(module.logging, "warning", lambda *_: None)
+    monkeypatch.setattr(module, "_fingerprint", lambda *_: path.stem.split("-")[-1])
+    for place in range(len(sound)):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        seen = len(calls)
+        found = features_of(encoder, photos(), SIZE, tmp_path)
+        # Of the header some are harmless, such as those in its padding.
+        assert len(calls) > seen or (place < 128 and np.array_equal(found, first)), place
+    assert len(calls) > len(sound) - 128
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum(encoder, tmp_path, runs):
+    first = features_of(encoder, photos(), SIZE, tmp_path)
+    np.save(tmp_path / kept(tmp_path)[0], first)
+    np.testing.assert_array_equal(features_of(encoder, photos(), SIZE, tmp_path), first)
+    assert len(runs) == 1
+
+
+def test_a_pipe_in_the_files_place_is_refused(encoder, tmp_path):
+    features_of(encoder, photos(), SIZE, tmp_path)
+    path = tmp_path / kept(tmp_path)[0]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="it is a named pipe"):
+        features_of(encoder, photos(), SIZE, tmp_path)
+
+
 def test_a_directory_that_cannot_be_used(encoder, tmp_path):
     """Files where there should be directories: permissions would not stop root."""
     (tmp_path / "file").write_text("")
@@ -146,7 +179,7 @@ def test_a_failed_write_leaves_nothing(encoder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
         features_of(encoder, photos(), SIZE, tmp_path)
     assert kept(tmp_path) == []

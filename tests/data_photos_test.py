@@ -179,7 +179,7 @@ def test_archives_that_cannot_be_used(tmp_path):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match=r"cannot read photo .*none\.jpg: No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*none\.jpg: No such file"):
         PhotoFiles([tmp_path / "none.jpg"]).read(0)
     with pytest.raises(ValueError, match=r"Received: len\(names\)=1, len\(contents\)=0"):
         PhotoBytes(["a"], [])

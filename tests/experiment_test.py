@@ -57,6 +57,7 @@ def copy(trained, tmp_path):
 
 def test_what_a_workdir_receives(trained):
     assert {path.name for path in trained.iterdir()} == {
+        "checksums.txt",
         "config.json",
         "metrics.jsonl",
         "results.json",
@@ -209,6 +210,7 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoints(copy, capsys):
     config = json.loads((copy / "config.json").read_text())
     config["train"].update(learning_rate=1e30, clip_norm=1e30)
     (copy / "config.json").write_text(json.dumps(config))
+    (copy / "checksums.txt").unlink()  # By which that is a damaged one.
     wild = ("--config.train.learning_rate=1e30", "--config.train.clip_norm=1e30", "--config.train.epochs=3")
     assert run("train", copy, *wild) == 2
     message = one_line_error(capsys)

@@ -1,5 +1,7 @@
 """`tfp_bayesrnn.storage`, `tfp_bayesrnn.export`, `tfp_bayesrnn.exported_draws` and `BayesianModel.export`."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import scipy.special
 import small_models
 import tensorflow as tf
 from export_models import language_model
+from odd_names import ODD_NAMES
 
 from tfp_bayesrnn import BayesianModel, InputError, PointMass, VariationalDense, noise, pruning
 from tfp_bayesrnn.export import ExportedPosterior, write_saved_model
@@ -240,6 +243,39 @@ def test_what_is_no_export_is_not_replaced(tmp_path):
     with pytest.raises(InputError, match="cannot write the export"):
         write_saved_model(tmp_path / "notes.txt" / "export", *doubling(2.0))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["lr=[0.1]", "a\\b"])
+def test_where_tensorflow_would_not_find_it_nothing_is_exported(tmp_path, name):
+    with pytest.raises(InputError, match="would not find it"):
+        write_saved_model(tmp_path / name / "export", *doubling(2.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_NAMES if not {"[", "\\"} & {*name}])
+def test_other_odd_names_are_no_matter(tmp_path, name):
+    write_saved_model(tmp_path / name / "export", *doubling(2.0))
+    assert answer(tmp_path / name / "export") == 6.0
+
+
+def test_a_link_to_an_export_stays_one(tmp_path):
+    for factor in (2.0, 5.0):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to("export", target_is_directory=True)
+        write_saved_model(tmp_path / "link", *doubling(factor))
+        assert (tmp_path / "link").is_symlink()
+        assert answer(tmp_path / "export") == 3.0 * factor
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022])
+def test_an_exports_files_have_the_modes_that_the_umask_leaves(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_saved_model(tmp_path / "export", *doubling(2.0))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "export", *(tmp_path / "export").rglob("*")):
+        assert path.stat().st_mode & mask == 0, path
 
 
 def served(model, path, *inputs, samples=6, seed=2, **arguments):

@@ -5,8 +5,9 @@ import os
 import pytest
 
 from tfp_bayesrnn.errors import InputError
+from zoo.checksums import Checksums
 from zoo.data.vocabulary import Vocabulary
-from zoo.files import is_there, read_file, write_json, write_whole
+from zoo.files import is_there, read_file, write_whole
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o002])
@@ -14,7 +15,7 @@ def test_files_have_the_mode_that_the_umask_leaves(tmp_path, mask):
     before = os.umask(mask)
     try:
         write_whole(tmp_path / "a.txt", "x")
-        write_json(tmp_path / "b.json", {"a": 1})
+        Checksums(tmp_path).write(tmp_path / "b.json", "{}")
         Vocabulary(["a"]).save(tmp_path / "c.txt")
     finally:
         os.umask(before)
@@ -40,14 +41,11 @@ def test_a_link_is_written_through(tmp_path):
 def test_what_is_no_file_is_neither_read_nor_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/null")
-    for path, kind in (
-        (tmp_path, "a folder"),
-        (tmp_path / "pipe", "a named pipe"),
-        (tmp_path / "link", "a dev"),
-    ):
-        with pytest.raises(InputError, match=f"cannot write {path}: it is {kind}"):
+    kinds = {"": "Is a directory", "pipe": "it is a named pipe", "link": "it is a device"}
+    for path, kind in {tmp_path / name: kind for name, kind in kinds.items()}.items():
+        with pytest.raises(InputError, match=f"cannot write {path}: {kind}"):
             write_whole(path, "x")
-        with pytest.raises(InputError, match=f"cannot read {path}: it is {kind}"):
+        with pytest.raises(InputError, match=f"cannot read {path}: {kind}"):
             read_file(path)
     with pytest.raises(InputError, match="No such file"):
         read_file(tmp_path / "none")

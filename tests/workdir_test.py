@@ -28,7 +28,7 @@ def test_layout(tmp_path, config):
     run = Workdir(tmp_path / "a" / "b")
     assert run.claim(config) is False
     assert run.claim(config) is False
-    assert [path.name for path in run.path.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["checksums.txt", "config.json"]
     assert run.read_config() == config
     names = (run.checkpoints_dir, run.tensorboard_dir, run.export_dir, run.vocabulary_path)
     assert [path.name for path in names] == ["checkpoints", "tensorboard", "export", "vocabulary.txt"]
@@ -168,7 +168,7 @@ def test_results_are_replaced_whole(tmp_path):
     run.write_results({"test": {"perplexity": 2.0}})
     run.write_results({"test": {"perplexity": 1.0}})
     assert run.read_results() == {"test": {"perplexity": 1.0}}
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checksums.txt", "results.json"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -180,18 +180,33 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, call):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, call, full)
-    with pytest.raises(InputError, match=r"cannot write .*results.json: No space left on device"):
+    with pytest.raises(InputError, match=r"cannot write .*(json|txt): No space left on device"):
         run.write_results({"a": 2})
     assert run.read_results() == {"a": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checksums.txt", "results.json"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-def test_a_full_disk_while_appending(tmp_path):
+def test_a_full_disk_while_appending(tmp_path, monkeypatch):
     run = Workdir(tmp_path)
-    run.metrics_path.symlink_to("/dev/full")
+    run.append_metrics({"step": 1})
+
+    class Full:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def write(self, _):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(workdir, "open", Full, raising=False)
     with pytest.raises(InputError, match=r"cannot write .*metrics.jsonl: No space left on device"):
-        run.append_metrics({"step": 1})
+        run.append_metrics({"step": 2})
+    assert run.read_metrics() == [{"step": 1}]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
@@ -211,3 +226,89 @@ def test_no_permission_as_any_user(tmp_path, monkeypatch, config):
     monkeypatch.setattr(files, "open", denied, raising=False)
     with pytest.raises(InputError, match=r"cannot write .*config.json: Permission denied"):
         run.claim(config)
+
+
+def test_metrics_torn_anywhere_are_good_up_to_there(tmp_path):
+    run = Workdir(tmp_path)
+    for step in (1, 2, 3):
+        whole = run.metrics_path.read_bytes() if step > 1 else b""
+        run.append_metrics({"step": step, "nll": 1.5 * step})
+        sound = run.metrics_path.read_bytes()
+        for size in range(len(whole), len(sound)):
+            run.metrics_path.write_bytes(sound[:size])
+            assert [entry["step"] for entry in run.read_metrics()] == list(range(1, step))
+        run.metrics_path.write_bytes(sound)
+        assert len(run.read_metrics()) == step
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_any_flipped_byte_of_metrics_is_seen(tmp_path, lines):
+    run = Workdir(tmp_path)
+    for step in range(lines):
+        run.append_metrics({"step": step, "nll": 1.5})
+    sound = run.metrics_path.read_bytes()
+    for place in range(len(sound)):
+        for bits in (1, 1 << place % 8, 0xFF):
+            run.metrics_path.write_bytes(sound[:place] + bytes([sound[place] ^ bits]) + sound[place + 1 :])
+            for read in (run.read_metrics, lambda: run.truncate_metrics(9)):
+                with pytest.raises(InputError, match=r"metrics\.jsonl is damaged"):
+                    read()
+
+
+def test_any_flipped_byte_of_what_is_written_whole_is_seen(tmp_path, config):
+    run = Workdir(tmp_path)
+    run.claim(config)
+    run.write_results({"test": {"perplexity": 123.4}})
+    for path, read in ((run.config_path, run.read_config), (run.results_path, run.read_results)):
+        sound = path.read_bytes()
+        for place in range(0, len(sound), 7):
+            path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+            with pytest.raises(InputError, match=f"{path.name} is damaged"):
+                read()
+        path.write_bytes(sound)
+        read()
+
+
+def test_metrics_of_an_earlier_version_are_gone_on_with(tmp_path):
+    run = Workdir(tmp_path)
+    run.metrics_path.write_text('{"step": 1}\n')
+    assert run.read_metrics() == [{"step": 1}]
+    run.append_metrics({"step": 2})
+    assert [entry["step"] for entry in run.read_metrics()] == [1, 2]
+    run.metrics_path.write_text('{"step": 7}\n{"step": 2}\n')
+    with pytest.raises(InputError, match="is damaged"):
+        run.read_metrics()
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "results.json", "checksums.txt"])
+def test_a_pipe_in_a_files_place(tmp_path, config, name):
+    run = Workdir(tmp_path)
+    run.claim(config)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: it is a named pipe, not a file"):
+        run.read_config()
+        run.read_metrics()
+        run.read_results()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.EIO])
+def test_a_folder_that_may_not_be_looked_at(tmp_path, config, monkeypatch, number):
+    def denied(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    run = Workdir(tmp_path)
+    monkeypatch.setattr(os, "stat", denied)
+    uses = (Workdir, lambda path: Workdir(path, create=False), lambda _: run.claim(config))
+    for use in (*uses, lambda _: run.read_metrics(), lambda _: run.read_results()):
+        with pytest.raises(InputError, match=os.strerror(number)):
+            use(tmp_path)
+
+
+def test_paths_of_workdirs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workdir("~/a").path == tmp_path / "a"
+    assert (tmp_path / "a").is_dir()
+    for path in ("", "gs://bucket/a", "a\0"):
+        with pytest.raises(InputError, match=r"^workdir=.* is not accepted"):
+            Workdir(path)

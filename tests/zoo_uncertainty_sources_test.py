@@ -1,6 +1,7 @@
 """The uncertainty benchmark of models of others: functions, SavedModels, files."""
 
 import math
+import os
 
 import export_models
 import numpy as np
@@ -266,8 +267,26 @@ def test_files_that_cannot_be_used(known, tmp_path):
             FileScorer(str(tmp_path / name), "theirs", SIZE)
     with pytest.raises(InputError, match=r"cannot read .*missing\.csv: No such file"):
         FileScorer(str(tmp_path / "missing.csv"), "theirs", SIZE)
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(InputError, match=r"cannot read .*pipe\.npz: it is a named pipe"):
+        FileScorer(str(tmp_path / "pipe.npz"), "theirs", SIZE)
     np.savez(tmp_path / "no_test.npz", test_entropy=good)
     scorer = FileScorer(str(tmp_path / "no_test.npz"), "theirs", SIZE)
     scorer._values = {}
     with pytest.raises(InputError, match="theirs says nothing of the test text"):
         measure(scorer, known[2], SIZE)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_any_flipped_byte_of_an_archive_is_seen_or_harmless(tmp_path, save):
+    path, values = tmp_path / "values.npz", np.linspace(0.5, 1.0, 40)
+    save(path, test_entropy=values)
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        try:
+            found = FileScorer(str(path), "theirs", SIZE)._values
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            np.testing.assert_array_equal(found["test"]["entropy"], values)

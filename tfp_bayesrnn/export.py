@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfp_bayesrnn import folders, pruning
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import is_pattern, local_path
 from tfp_bayesrnn.posterior import WEIGHTS, Draw, Posterior, standard_normals
 from tfp_bayesrnn.storage import FORMATS, StoredArray
 
@@ -185,8 +186,9 @@ def write_saved_model(
       finish: called with the directory before that takes its place, to add files.
 
     Raises:
-      InputError: there is something else at the path, or it cannot be written.
+      InputError: there is something else at the path, it cannot be written, or TensorFlow would not find it.
     """
+    path = local_path(path)
     check_replaceable(path)
     try:
         with folders.replacing(path) as new:
@@ -203,14 +205,20 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     """Sees that an export may be written at a path: there is nothing, an empty directory or a SavedModel.
 
     Raises:
-      InputError: there is something else.
+      InputError: there is something else, or TensorFlow would not find an export there.
     """
-    path = Path(path)
-    if (
-        path.exists()
-        and not (path / "saved_model.pb").is_file()
-        and (not path.is_dir() or any(path.iterdir()))
-    ):
+    path = local_path(path)
+    if is_pattern(path):
+        raise InputError(
+            f"{path} is not accepted for an export: TensorFlow takes [ and \\ in a path for those of a "
+            "pattern, and would not find it; give another path"
+        )
+    try:
+        is_replaced = (path / "saved_model.pb").is_file() or not path.exists()
+        is_free = is_replaced or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise InputError(f"cannot write the export {path}: {error.strerror}") from error
+    if not is_free:
         raise InputError(f"{path} is not replaced by an export: it is no SavedModel; give another path")
 
 

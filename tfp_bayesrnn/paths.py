@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -84,6 +85,8 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(mode):
             raise OSError(f"it is {_kind(mode)}, not a file")
 
@@ -97,7 +100,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
+    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
     return next((kind for is_one, kind in kinds.items() if is_one(mode)), "a device")
 
 

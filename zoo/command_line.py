@@ -73,6 +73,8 @@ def _problem(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ValueError):
         return str(error) if isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError) else None
+    if isinstance(error, OSError) and error.filename:  # Of a path that nothing else has explained.
+        return f"cannot use {error.filename}: {error.strerror}"
     tensorflow = sys.modules.get("tensorflow")
     exhausted = (MemoryError, *([tensorflow.errors.ResourceExhaustedError] if tensorflow else []))
     if isinstance(error, exhausted):
@@ -95,7 +97,7 @@ def _run(argv: list[str], about: str) -> None:
     _accept_only("mode", known["mode"].value, MODES)
     _accept_only("strategy", known["strategy"].value, STRATEGIES)
     machine = Machine(known["strategy"].value, known["cpu_devices"].value, known["deterministic"].value)
-    mode, preset, workdir = known["mode"].value, known["preset"].value, known["workdir"].value
+    mode, preset = known["mode"].value, known["preset"].value
     given = mode_flags.given(known, mode)
     _use_plain_logging()
     if mode == "list":
@@ -104,8 +106,11 @@ def _run(argv: list[str], about: str) -> None:
         return
 
     configs = import_quietly("zoo.config")
-    if workdir is None:
+    if known["workdir"].value is None:
         raise flags.Error(f"--mode={mode} needs --workdir=DIR, the directory of the run")
+    given |= {name: known[name].value for name in ("workdir", "data_dir")}
+    given = mode_flags.make_paths(given, import_quietly("tfp_bayesrnn.paths").local_path)
+    workdir, data_dir = given.pop("workdir"), given.pop("data_dir")
     if mode in OF_A_RUN:
         if machine.strategy not in ("auto", "default") or machine.cpu_devices > 1:
             asked = f"--strategy={machine.strategy} with --cpu_devices={machine.cpu_devices}"
@@ -137,7 +142,7 @@ def _run(argv: list[str], about: str) -> None:
         configs.validate(config)
     given = {name: value for name, value in given.items() if value is not None}
     commands = import_quietly("zoo.commands")
-    commands.run(mode, config, workdir, known["data_dir"].value, machine, **given)
+    commands.run(mode, config, workdir, data_dir, machine, **given)
 
 
 def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError, unknown_name
 from tfp_bayesrnn.export import WEIGHTS_KINDS, ExportedPosterior, check_replaceable, write_saved_model
+from tfp_bayesrnn.paths import local_path
 from tfp_bayesrnn.storage import FORMATS
 from zoo import methods
 from zoo.captioning.captioner import check_beam
@@ -67,7 +68,7 @@ def export_command(
             "distribution; accepted: mean"
         )
     directory = Workdir(workdir, create=False)
-    path = Path(output) if output else directory.export_dir
+    path = local_path(output, "--output") if output is not None else directory.export_dir
     check_replaceable(path)
     check_writable(path)
     model, vocabulary, step = restored(config, directory)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tfp_bayesrnn.errors import InputError, quoted
+from tfp_bayesrnn.paths import local_path
 from zoo import limits, methods
 from zoo.captioning import presets as captioning
 from zoo.language_model import presets as language_model
@@ -46,6 +47,13 @@ def _is_scale_range(value: Any) -> bool:
     return 0 < value[0] <= value[1]
 
 
+def _is_path(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and (not value or bool(local_path(value)))
+    except InputError:
+        return False
+
+
 def _choice(*accepted: str) -> Check:
     return Check(lambda value: value in accepted, f"one of {', '.join(accepted)}")
 
@@ -63,6 +71,7 @@ def _not_negative(most: float) -> Check:
 
 
 _TEXT = Check(lambda value: isinstance(value, str), "a text")
+_PATH = Check(_is_path, "the path of a file or folder of this machine, in UTF-8, or '' for none")
 _NUMBER = Check(_is_number, f"a finite number, its size at most {_LARGEST:g}")
 _FLAG = Check(lambda value: isinstance(value, bool), "true or false")
 _UNITS = _whole(1, limits.UNITS)
@@ -165,9 +174,9 @@ CHECKS: dict[str, dict[str, Check]] = {
         "encoder.name": _TEXT,
         "encoder.image_size": _whole(32, limits.IMAGE_SIZE),
         "encoder.width": _whole(1, limits.ENCODER_WIDTH),
-        "encoder.weights": _TEXT,
+        "encoder.weights": _PATH,
         "encoder.trainable": _FLAG,
-        "encoder.cache_dir": _TEXT,
+        "encoder.cache_dir": _PATH,
         **_MODEL,
         "model.unit_forget_bias": _FLAG,
         "model.feature_dropout": _RATE,
@@ -175,7 +184,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         **_DISTRIBUTIONS,
         **_TRAIN,
         "train.optimizer": _choice(*OPTIMIZERS),
-        "train.start_from": _TEXT,
+        "train.start_from": _PATH,
         "evaluate.batch": _ROWS,
         "evaluate.beam": _whole(1, limits.BEAMS),
         "evaluate.length_penalty": _NOT_NEGATIVE,

@@ -44,14 +44,26 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
 
 
-def is_there(path: Path) -> bool:
+def is_there(path: str | os.PathLike[str]) -> bool:
     """Whether there is anything at a path.
 
     Raises:
       InputError: it cannot be looked at, for want of a permission, say.
     """
     with explained(path, "look at"):
-        return path.exists()
+        return Path(path).exists()
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file at a path; see `is_there`."""
+    with explained(path, "look at"):
+        return Path(path).is_file()
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder at a path; see `is_there`."""
+    with explained(path, "look at"):
+        return Path(path).is_dir()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -85,9 +97,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
             raise
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a file of indented JSON, in place of the one before; see `to_jsonable` and `write_whole`."""
-    write_whole(path, json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n")
+def json_text(value: Mapping[str, Any]) -> str:
+    """Indented JSON of a value that `to_jsonable` takes."""
+    return json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n"
 
 
 def to_jsonable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -26,6 +26,9 @@ _STRING, _STRINGS = flags.DEFINE_string, flags.DEFINE_multi_string
 _NUMBER, _WHOLE, _BOOL = flags.DEFINE_float, flags.DEFINE_integer, flags.DEFINE_bool
 
 
+_STANDARD = "-"  # Standard output, as --output of a mode that has it.
+
+
 class ModeFlag(NamedTuple):
     """A flag, and the modes it is for. What is not given is left to the mode.
 
@@ -36,6 +39,8 @@ class ModeFlag(NamedTuple):
       text: of --help.
       least: the smallest number that is accepted, where it is one and there is such a limit.
       most: the largest one.
+      is_path: whether its value, or each of its values, is a path. Those of --images and --compare can hold
+        more than one, or more than a path: who reads them makes the paths.
     """
 
     name: str
@@ -44,6 +49,7 @@ class ModeFlag(NamedTuple):
     text: str
     least: int | None = None
     most: int | None = None
+    is_path: bool = False
 
 
 MODE_FLAGS = (
@@ -59,6 +65,7 @@ MODE_FLAGS = (
         ("caption", "generate", "export", "report"),
         "where the result goes: contact sheet (WORKDIR/captions.png), JSON lines of the texts (- for "
         "stdout), SavedModel (WORKDIR/export), page (WORKDIR/report.html)",
+        is_path=True,
     ),
     ModeFlag(
         "prompt",
@@ -103,7 +110,13 @@ MODE_FLAGS = (
         "what else to score: workdirs, Keras files, SavedModels, files of probabilities; may be repeated",
     ),
     ModeFlag("data", _STRING, ("uncertainty",), "the data set to score on (that of the first workdir)"),
-    ModeFlag("texts", _STRINGS, ("uncertainty",), "files of other text, out of distribution; repeated"),
+    ModeFlag(
+        "texts",
+        _STRINGS,
+        ("uncertainty",),
+        "files of other text, out of distribution; repeated",
+        is_path=True,
+    ),
     ModeFlag(
         "rows", _WHOLE, ("uncertainty",), "rows a text is cut into; 1 reads it as one (1)", 1, limits.ROWS
     ),
@@ -127,6 +140,25 @@ def define(defined: flags.FlagValues) -> None:
     for flag in MODE_FLAGS:
         limited = {} if flag.most is None else {"lower_bound": flag.least, "upper_bound": flag.most}
         flag.define(flag.name, None, flag.text, flag_values=defined, **limited)
+
+
+def make_paths(given: Mapping[str, Any], path_of: Callable[[str, str], Any]) -> dict[str, Any]:
+    """The values of `given`, those that are paths made such.
+
+    Args:
+      given: flag -> value.
+      path_of: from a value and what to call it, such as --output, to the path.
+    """
+    are_paths = {"workdir", "data_dir", *(flag.name for flag in MODE_FLAGS if flag.is_path)}
+    made = dict(given)
+    for name, value in given.items():
+        if name not in are_paths or value in (None, _STANDARD):
+            continue
+        if isinstance(value, list):
+            made[name] = [str(path_of(one, f"--{name}")) for one in value]
+        else:
+            made[name] = str(path_of(value, f"--{name}"))
+    return made
 
 
 def given(parsed: flags.FlagValues, mode: str) -> dict[str, Any]:

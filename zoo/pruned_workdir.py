@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.evaluation import StreamScore
 from tfp_bayesrnn.loop import Loop
-from zoo.files import explained, write_json
+from zoo.files import explained, is_there
 from zoo.workdir import Workdir
 
 _KL_SEED = -3  # Of the draw that the pruned model's KL is estimated by; others are of training or evaluation.
@@ -27,7 +26,7 @@ def check_replaceable(path: Path) -> None:
     Raises:
       InputError: there is something that `write_pruned` has not written, or that has been trained since.
     """
-    if not path.exists():
+    if not is_there(path):
         return
     earlier = Workdir(path, create=False)
     if earlier.is_in_use:
@@ -85,16 +84,16 @@ def write_pruned(
     ):
         pruned = Workdir(new)
         pruned.claim(directory.read_config())
-        shutil.copyfile(directory.vocabulary_path, pruned.vocabulary_path)
-        if directory.data_path.exists():
-            shutil.copyfile(directory.data_path, pruned.data_path)
+        for name in (directory.vocabulary_path.name, directory.data_path.name):
+            if is_there(directory.path / name):
+                pruned.write(pruned.path / name, directory.read(directory.path / name))
         trackables = {**model.training_state(), "progress": loop.progress}
         checkpoints = Checkpoints(pruned.checkpoints_dir, trackables, best=["model"])
         checkpoints.save(step)
         checkpoints.save_best(step)
         for entry in _entries(model, entries, step, score, fraction):
             pruned.append_metrics(entry)
-        write_json(pruned.pruning_path, {**made, "workdir": "."})
+        pruned.write_json(pruned.pruning_path, {**made, "workdir": "."})
     logging.info("%s holds the pruned model: evaluate it, or train it for more epochs", directory.pruned_dir)
     return made
 
@@ -102,7 +101,7 @@ def write_pruned(
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Keeps the pruned workdir at a path, if there is one, from being trained while it is replaced."""
-    if not path.exists():
+    if not is_there(path):
         yield
         return
     earlier = Workdir(path, create=False)

@@ -24,7 +24,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.pruning import Masks
 from zoo import terminal
 from zoo.data.windows import evaluation_windows
-from zoo.files import write_json, write_whole
+from zoo.files import write_whole
 from zoo.line_plot import Panel, Series, line_plot
 from zoo.pruned_workdir import check_replaceable, write_pruned
 from zoo.tasks import experiment_module
@@ -90,12 +90,12 @@ def prune_command(
         **_measure(experiment, by, fractions, alone),
     }
     with printed_after(lambda: table(results)):
-        write_json(directory.pruning_path, results)
+        directory.write_json(directory.pruning_path, results)
         write_whole(directory.pruning_plot_path, plot(results))
         if fraction is not None:
             valid = _Scores(experiment).dataset("valid")
             results["pruned"] = write_pruned(experiment, directory, step, by, fraction, valid)
-            write_json(directory.pruning_path, results)
+            directory.write_json(directory.pruning_path, results)
     return results
 
 

@@ -13,6 +13,7 @@ from zoo import config as configs
 from zoo.captioning import model as captioning
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model import model as language_model
+from zoo.run_data import read_vocabulary
 from zoo.tasks import MODELS
 from zoo.training_run import restore_best_of
 from zoo.workdir import Workdir
@@ -42,7 +43,7 @@ def restored(config: ConfigDict, workdir: Workdir, task: str | None = None) -> R
             f"workdir {workdir.path} is of {config.preset!r}, a {MODELS[config.task]}: a {MODELS[task]} is "
             "needed"
         )
-    vocabulary = Vocabulary.load(workdir.vocabulary_path)
+    vocabulary = read_vocabulary(workdir)
     model = _UNTRAINED[config.task](config, len(vocabulary))
     step = restore_best_of(Checkpoints(workdir.checkpoints_dir, {"model": model}, writes=False), workdir)
     return Restored(model, vocabulary, step)

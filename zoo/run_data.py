@@ -11,7 +11,7 @@ from typing import Protocol
 from tfp_bayesrnn.errors import InputError
 from zoo import config as configs
 from zoo.data.vocabulary import Vocabulary
-from zoo.files import read_file, write_json
+from zoo.files import is_there
 from zoo.workdir import Workdir
 
 
@@ -22,6 +22,16 @@ class Data(Protocol):
 
     def fingerprints(self) -> dict[str, str]:
         """The SHA-256 of each split's text, by its name."""
+
+
+def read_vocabulary(workdir: Workdir) -> Vocabulary:
+    """The vocabulary that the run in a workdir was trained with.
+
+    Raises:
+      InputError: it cannot be read, or is damaged.
+    """
+    path = workdir.vocabulary_path
+    return Vocabulary.of_content(workdir.read(path), f"vocabulary file {path}")
 
 
 def check_data(workdir: Workdir, data: Data) -> None:
@@ -35,16 +45,16 @@ def check_data(workdir: Workdir, data: Data) -> None:
     if not workdir.has_trained:
         return
     path = workdir.vocabulary_path
-    if path.exists():
-        saved = Vocabulary.load(path)
+    if is_there(path):
+        saved = read_vocabulary(workdir)
         if saved != data.vocabulary:
             raise InputError(
                 f"the data's vocabulary ({len(data.vocabulary)} words) is not the one of {path} "
                 f"({len(saved)} words): give the data that the run was trained on"
             )
     path = workdir.data_path
-    if path.exists():
-        kept = configs.parse_object(read_file(path).decode("utf-8", "replace"), str(path))
+    if is_there(path):
+        kept = configs.parse_object(workdir.read(path).decode("utf-8", "replace"), str(path))
         differing = [name for name, digest in data.fingerprints().items() if kept.get(name) != digest]
         if differing:
             raise InputError(
@@ -61,7 +71,7 @@ def keep_data(workdir: Workdir, data: Data) -> None:
       InputError: it cannot be written.
     """
     is_new = not workdir.has_trained
-    if is_new or not workdir.vocabulary_path.exists():
-        data.vocabulary.save(workdir.vocabulary_path)
-    if is_new or not workdir.data_path.exists():
-        write_json(workdir.data_path, data.fingerprints())
+    if is_new or not is_there(workdir.vocabulary_path):
+        workdir.write(workdir.vocabulary_path, data.vocabulary.content())
+    if is_new or not is_there(workdir.data_path):
+        workdir.write_json(workdir.data_path, data.fingerprints())

@@ -15,9 +15,11 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import folders
 from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo import config as configs
 from zoo import ownership
-from zoo.files import explained, to_jsonable, write_json, write_whole
+from zoo.checksums import Checksums, damaged
+from zoo.files import explained, is_folder, is_there, json_text, read_file, to_jsonable
 
 
 class Workdir:
@@ -25,7 +27,8 @@ class Workdir:
 
     Files that are written whole (`config.json`, `results.json`) appear whole or not at all: they are written
     beside their place, flushed to disk and renamed. `metrics.jsonl` grows by a line at a time. All of it is
-    valid JSON: numbers that are not finite are written as null.
+    valid JSON: numbers that are not finite are written as null. Damage to a file is seen when it is read
+    (`zoo.checksums`).
 
     Args:
       path: The directory; it is created, with its parents, unless `create` is false.
@@ -36,17 +39,17 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str], create: bool = True):
-        self.path = Path(path)
+        self.path = local_path(path, "workdir")
         self._is_owned = False
-        if not self.path.exists():
+        if not is_there(self.path):
             with suppress(OSError):
                 folders.recover(self.path)  # One that was being replaced, as `--mode=prune` does.
-        if self.path.exists() and not self.path.is_dir():
+        if is_there(self.path) and not is_folder(self.path):
             raise InputError(f"workdir {path} is a file; a directory is needed")
         if create:
             with explained(self.path, "create"):
                 self.path.mkdir(parents=True, exist_ok=True)
-        elif not self.path.is_dir():
+        elif not is_folder(self.path):
             raise InputError(
                 f"workdir {path} does not exist; accepted: the workdir of a finished --mode=train"
             )
@@ -155,7 +158,7 @@ class Workdir:
           InputError: another configuration's workdir, with each differing field and both values.
         """
         has_trained = self.has_trained
-        if self.config_path.exists():
+        if is_there(self.config_path):
             saved = self.read_config()
             if not has_trained and configs.is_valid(saved):
                 return False
@@ -166,7 +169,7 @@ class Workdir:
                     f"workdir {self.path} belongs to another configuration: {differing}; "
                     "give another --workdir or the same configuration"
                 )
-        elif self.checkpoints_dir.exists():
+        elif is_there(self.checkpoints_dir):
             raise InputError(
                 f"workdir {self.path} holds checkpoints but no config.json: give another --workdir"
             )
@@ -184,13 +187,13 @@ class Workdir:
         Raises:
           InputError: it cannot be written.
         """
-        write_whole(self.config_path, configs.to_json(config))
+        self.write(self.config_path, configs.to_json(config))
 
     @property
     def is_just_pruned(self) -> bool:
         """Whether it is that of a pruned model, from `--mode=prune`, which has not been trained since."""
         try:
-            made = json.loads(self.pruning_path.read_text(encoding="utf-8"))
+            made = json.loads(self.read(self.pruning_path))
             step, _ = made["step"], made["fraction"]  # What was measured of a run has no fraction.
         except (OSError, ValueError, LookupError, TypeError):
             return False
@@ -202,62 +205,110 @@ class Workdir:
         Raises:
           InputError: there is none, or it cannot be read.
         """
-        if not self.config_path.exists():
+        if not is_there(self.config_path):
             raise InputError(
                 f"workdir {self.path} holds no config.json; accepted: the workdir of --mode=train"
             )
-        with explained(self.config_path, "read"):
-            text = self.config_path.read_text(encoding="utf-8", errors="replace")
+        text = self.read(self.config_path).decode("utf-8", "replace")
         return configs.from_json(text, str(self.config_path))
+
+    def write(self, path: Path, content: str | bytes) -> None:
+        """Writes one of the directory's files whole, and its checksum.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        Checksums(self.path).write(path, content)
+
+    def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        """`write` of indented JSON; see `zoo.files.to_jsonable`."""
+        self.write(path, json_text(value))
+
+    def read(self, path: Path) -> bytes:
+        """The content of one of the directory's files.
+
+        Raises:
+          InputError: it cannot be read, or is damaged.
+        """
+        return Checksums(self.path).read(path)
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Adds one line to `metrics.jsonl`."""
-        line = json.dumps(to_jsonable(metrics), allow_nan=False) + "\n"
-        with explained(self.metrics_path, "write"), open(self.metrics_path, "a", encoding="utf-8") as file:
+        line = (json.dumps(to_jsonable(metrics), allow_nan=False) + "\n").encode()
+        before = read_file(self.metrics_path) if is_there(self.metrics_path) else b""
+        Checksums(self.path).add(self.metrics_path, before + line)
+        with explained(self.metrics_path, "write"), open(self.metrics_path, "ab") as file:
             file.write(line)
 
+    def read_metrics_lines(self) -> list[str]:
+        """The lines of `metrics.jsonl`, without one that a crash tore or that is just being written.
+
+        Raises:
+          InputError: the file cannot be read, or is damaged.
+        """
+        return self._metrics_lines()[0]
+
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`, oldest first. What a crash tore is left out, with a warning."""
-        if not self.metrics_path.exists():
-            return []
-        with explained(self.metrics_path, "read"):
-            lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        """The entries of `metrics.jsonl`, oldest first. What a crash tore is left out, with a warning.
+
+        Raises:
+          InputError: the file cannot be read, or is damaged.
+        """
+        lines, torn = self._metrics_lines()
         metrics = []
-        for number, line in enumerate(lines, start=1):
-            entry = _parse_object(line)
+        for number, line in enumerate([*lines, *torn], start=1):
+            entry = _parse_object(line) if number <= len(lines) else None
             if entry is None:
                 logging.warning("%s: line %d is not a JSON object; left out", self.metrics_path, number)
             else:
                 metrics.append(entry)
         return metrics
 
+    def _metrics_lines(self) -> tuple[list[str], list[str]]:
+        """The whole lines, and the torn one, if there is any."""
+        path, sums = self.metrics_path, Checksums(self.path)
+        if not is_there(path):
+            return [], []
+        content = read_file(path)
+        whole, end, torn = content.rpartition(b"\n")
+        if content and sums.knows(path, content) is False:
+            # A flipped line's end is no torn line.
+            is_torn = torn and sums.knows(path, content[:-1] + b"\n") is False
+            if not is_torn or (whole and sums.knows(path, whole + end) is False):
+                raise damaged(path)
+        lines = [line.decode("utf-8", "replace") for line in [*(whole + end).split(b"\n")[:-1], torn]]
+        return lines[:-1], lines[-1:] if torn else []
+
     def truncate_metrics(self, step: int) -> None:
         """Drops torn lines of `metrics.jsonl`, and those after `step`, which a resumed run writes again."""
-        if not self.metrics_path.exists():
+        if not is_there(self.metrics_path):
             return
         kept = [entry for entry in self.read_metrics() if entry.get("step", 0) <= step]
         text = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in map(to_jsonable, kept))
-        write_whole(self.metrics_path, text)
+        self.write(self.metrics_path, text)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json`, in place of the one before."""
-        write_json(self.results_path, results)
+        self.write_json(self.results_path, results)
 
     def write_divergence(self, evidence: Mapping[str, Any]) -> None:
         """Writes `diverged.json`, in place of the one before."""
-        write_json(self.divergence_path, evidence)
+        self.write_json(self.divergence_path, evidence)
 
     def read_results(self) -> dict[str, Any] | None:
-        """What `results.json` holds; None where there is none or it is damaged."""
-        if not self.results_path.exists():
+        """What `results.json` holds; None where there is none or it is no JSON object.
+
+        Raises:
+          InputError: it cannot be read, or is damaged.
+        """
+        if not is_there(self.results_path):
             return None
-        with explained(self.results_path, "read"):
-            return _parse_object(self.results_path.read_text(encoding="utf-8", errors="replace"))
+        return _parse_object(self.read(self.results_path).decode("utf-8", "replace"))
 
 
 def _parse_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

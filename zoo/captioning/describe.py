@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo import methods, terminal
 from zoo.captioning import sheet
 from zoo.captioning.batches import fit
@@ -22,7 +23,7 @@ from zoo.captioning.captioner import Captioner
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
-from zoo.files import check_output, explained
+from zoo.files import check_output, explained, read_file
 from zoo.restored import restored
 from zoo.workdir import Workdir
 from zoo.writable import check_writable
@@ -55,7 +56,8 @@ def describe(
     """
     directory = Workdir(workdir, create=False)
     paths = photo_paths(images)
-    output = _free(Path(output) if output else directory.path / "captions.png", paths)
+    output = directory.path / "captions.png" if output is None else local_path(output, "--output")
+    output = _free(output, paths)
     photos = _readable(paths)
     first = next(photos, None)
     if first is None:
@@ -108,9 +110,7 @@ def _readable(paths: Iterable[str]) -> Iterator[Photo]:
     """The photos that can be read; says on stderr which cannot."""
     for path in paths:
         try:
-            with explained(Path(path), "read"):
-                content = Path(path).read_bytes()
-            pixels = decode(content, path)
+            pixels = decode(read_file(path), path)
         except InputError as error:
             print(f"left out: {' '.join(str(error).split())}", file=sys.stderr)
         else:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError, unknown_name
+from tfp_bayesrnn.paths import check_regular, local_path
+from zoo.files import explained
 
 COMPACT = "compact"
 IMAGENET = "imagenet"
@@ -94,6 +97,10 @@ def build_encoder(
     known = {COMPACT: "", **applications()}
     if name not in known:
         raise unknown_name("encoder", name, known)
+    if weights not in (None, "", IMAGENET):
+        weights = os.fspath(local_path(weights, "encoder.weights"))
+        with explained(weights, "read"):
+            check_regular(weights)
     with _dtype_policy(dtype):
         if name == COMPACT:
             encoder = _compact(image_size, width)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import re
-import zipfile
 from pathlib import Path
 
 import keras
@@ -16,10 +15,11 @@ import tensorflow as tf
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import check_regular, local_path
 from zoo import progress
 from zoo.captioning.batches import Images
 from zoo.data.photos import Photos
-from zoo.files import explained, write_whole
+from zoo.files import explained, is_there, write_whole
 
 _BATCH = 32
 
@@ -41,26 +41,40 @@ def features_of(
     """
     if not cache_dir:
         return _computed(encoder, photos, image_size)
-    path = Path(cache_dir) / f"features-{encoder.name}-{_fingerprint(encoder, photos, image_size)}.npy"
-    if path.exists():
+    folder = local_path(cache_dir, "encoder.cache_dir")
+    path = folder / f"features-{encoder.name}-{_fingerprint(encoder, photos, image_size)}.npy"
+    if is_there(path):
         with explained(path, "read"):
+            check_regular(path)
             try:
-                return _checked(np.load(path), (len(photos), encoder.output_shape[-1]))
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                logging.warning("%s is damaged (%s): computed again", path, error)
+                return _read(path, (len(photos), encoder.output_shape[-1]))
+            except OSError:
+                raise
+            except Exception as error:  # NumPy's reader raises of many types, by what is damaged.
+                reason = " ".join(str(error).split()) or type(error).__name__
+                logging.warning("%s is damaged (%s): computed again", path, reason)
     features = _computed(encoder, photos, image_size)
     with explained(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, features)
-    write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue() + _checksum(features))
     return features
 
 
-def _checked(features: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    if not isinstance(features, np.ndarray) or features.shape != shape or features.dtype != np.float32:
+def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The array in a file; those of earlier versions have no checksum behind it."""
+    with open(path, "rb") as file:
+        features, checksum = np.lib.format.read_array(file, allow_pickle=False), file.read()
+    if features.shape != shape or features.dtype != np.float32:
         raise ValueError(f"no float32 {list(shape)}")
+    if checksum and checksum != _checksum(features):
+        raise ValueError("its checksum is another")
     return features
+
+
+def _checksum(features: np.ndarray) -> bytes:
+    return b"sha256 " + hashlib.sha256(np.ascontiguousarray(features)).digest()
 
 
 def _computed(encoder: keras.Model, photos: Photos, image_size: int) -> np.ndarray:
@@ -82,7 +96,7 @@ def _fingerprint(encoder: keras.Model, photos: Photos, image_size: int) -> str:
     for variable in encoder.variables:
         digest.update(np.ascontiguousarray(variable.numpy()))
     for index in range(len(photos)):
-        digest.update(photos.name(index).encode())
+        digest.update(os.fsencode(photos.name(index)))
         with contextlib.suppress(InputError):  # Of a photo that cannot be read.
             digest.update(hashlib.sha256(photos.read(index)).digest())
     return digest.hexdigest()[:24]

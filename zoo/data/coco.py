@@ -31,9 +31,11 @@ from absl import logging
 from tfp_bayesrnn.errors import InputError
 from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import CaptionSplit
+from zoo.data.folder import data_folder, files_in
 from zoo.data.grammar import SplitMix64
 from zoo.data.photo_search import Place, find_photos
 from zoo.data.prepared import prepare, prepared_images
+from zoo.files import is_file, is_folder, read_file
 
 KARPATHY = "dataset_coco.json"
 LAYOUT = (
@@ -97,10 +99,7 @@ def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]]:
       InputError: where the directory or its caption files are missing, a file is malformed, an image is in
         two files, or no photo is found.
     """
-    folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
-        problem = "is not a directory" if folder.exists() else "does not exist"
-        raise InputError(f"data directory {str(data_dir)!r} {problem}: it should hold {LAYOUT}")
+    folder = data_folder(data_dir, LAYOUT)
     splits = _read_splits(folder)
     places = find_photos(folder)
     by_id: dict[int, Place] = {}
@@ -138,15 +137,15 @@ def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]]:
 
 def _read_splits(folder: Path) -> dict[str, list[_Image]]:
     """The images of every split, with photo or without."""
-    folders = [place for place in (folder, folder / "annotations") if place.is_dir()]
+    folders = [place for place in (folder, folder / "annotations") if is_folder(place)]
     for place in folders:
-        if (place / KARPATHY).is_file():
+        if is_file(place / KARPATHY):
             return _read_karpathy(place / KARPATHY)
     files: dict[str, list[Path]] = {"train": [], "val": []}
     for place in folders:
-        for path in sorted(place.iterdir()):
+        for path in files_in(place):
             match = _CAPTION_FILE.fullmatch(path.name)
-            if match and path.is_file():
+            if match:
                 files[match["part"]].append(path)
     for part, paths in files.items():
         if len(paths) > 1:
@@ -212,9 +211,7 @@ def _read_karpathy(path: Path) -> dict[str, list[_Image]]:
 
 def _read_json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        content = json.loads(read_file(path))
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}, line {error.lineno}, is not JSON: {error.msg} (column {error.colno})"

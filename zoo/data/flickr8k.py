@@ -28,9 +28,12 @@ from etils import epath
 from tfp_bayesrnn.errors import InputError
 from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import CaptionSplit
+from zoo.data.folder import data_folder
 from zoo.data.lines import decoded
 from zoo.data.photo_search import find_photos
+from zoo.data.photos import ARCHIVE_ERRORS
 from zoo.data.prepared import prepare, prepared_images
+from zoo.files import is_file, is_there, read_file
 
 PHOTO_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
 TOKENS = "Flickr8k.token.txt"
@@ -133,10 +136,7 @@ def read_flickr8k(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]
       InputError: where the directory or one of its files is missing, a file is malformed, an image is in two
         splits, or more than half of the images are missing.
     """
-    folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
-        problem = "is not a directory" if folder.exists() else "does not exist"
-        raise InputError(f"data directory {str(data_dir)!r} {problem}: it should hold {LAYOUT}")
+    folder = data_folder(data_dir, LAYOUT)
     texts = _read_tokens(folder)
     names = {split: _read_names(folder, file) for split, file in SPLIT_FILES.items()}
     _check_disjoint(folder, names)
@@ -217,18 +217,15 @@ def _lines(folder: Path, file: str) -> Iterator[tuple[str, str]]:
 def _content(folder: Path, file: str) -> tuple[str, bytes]:
     """A text file's path and content, wherever it is."""
     for path in (folder / file, folder / _TEXT_FOLDER / file):
-        try:
-            if path.exists():
-                return str(path), path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        if is_there(path):
+            return str(path), read_file(path)
     archive = folder / f"{_TEXT_FOLDER}.zip"
-    if archive.is_file():
+    if is_file(archive):
         try:
             with zipfile.ZipFile(archive) as opened:
                 for name in opened.namelist():
                     if name.removeprefix(f"{_TEXT_FOLDER}/") == file:
                         return f"{archive}:{name}", opened.read(name)
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise InputError(f"{archive} is not a readable .zip archive ({error})") from None
     raise InputError(f"data directory {str(folder)!r} lacks {file}: it should hold {LAYOUT}")

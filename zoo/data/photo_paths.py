@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo.data.photos import SUFFIXES, is_photo_name
 
 
@@ -24,11 +25,12 @@ def photo_paths(arguments: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for argument in arguments:
-        named = [argument] if os.path.lexists(argument) else [path for path in argument.split(",") if path]
+        whole = os.path.lexists(os.path.expanduser(argument))
+        named = [argument] if whole else [path for path in argument.split(",") if path]
         if not named:
             raise InputError(f"--images={argument} names no photo; accepted: a file, a directory, a pattern")
         for path in named:
-            found.update(dict.fromkeys(_photos_of(path)))
+            found.update(dict.fromkeys(_photos_of(os.fspath(local_path(path, "--images")))))
     return list(found)
 
 

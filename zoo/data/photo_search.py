@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from zoo.data.photos import PhotoFiles, Photos, PhotoTar, PhotoZip, is_photo_name
+from zoo.files import explained
 
 Place = tuple[Photos, int]
 """A collection of photos and a number in it."""
@@ -34,7 +35,7 @@ def find_photos(data_dir: str | os.PathLike[str], first: Sequence[str] = ()) -> 
     folders.sort(key=lambda folder: (folder.name not in first, folder))
     found: dict[str, Place] = {}
     for folder in folders:
-        with os.scandir(folder) as entries:
+        with explained(folder, "look into"), os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if is_photo_name(entry.name) and entry.is_file())
         photos = PhotoFiles([folder / name for name in names])
         for index, name in enumerate(names):
@@ -49,7 +50,7 @@ def find_photos(data_dir: str | os.PathLike[str], first: Sequence[str] = ()) -> 
 def _walk(folder: Path, depth: int) -> tuple[list[Path], list[Path]]:
     """The folder and those inside it, and the archives in all of them; hidden ones are left out."""
     folders, archives = [folder], []
-    with os.scandir(folder) as entries:
+    with explained(folder, "look into"), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith((".", "__")):
                 continue

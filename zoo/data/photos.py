@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import threading
 import weakref
@@ -15,16 +17,32 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
+from zoo.files import read_file
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it starts to warn: 256 MiB as RGB
+
+# What a damaged zip archive and its members raise. RuntimeError: encrypted; NotImplementedError, which is a
+# RuntimeError: a method of compression that Python lacks.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    LookupError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _MAX_UNPACKED_BYTES = 64 << 20
@@ -70,10 +88,7 @@ class PhotoFiles(Photos):
 
     def read(self, index: int) -> bytes:
         """The file's content."""
-        try:
-            return Path(self._paths[index]).read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read photo {self._paths[index]}: {error.strerror}") from None
+        return read_file(self._paths[index])
 
 
 class PhotoBytes(Photos):
@@ -150,7 +165,7 @@ class PhotoTar(Photos):
         try:
             with tarfile.open(self._path, "r:") as tar:
                 found = {member.name: member for member in tar}
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, *ARCHIVE_ERRORS) as error:
             raise InputError(f"{self._path} is not a readable, uncompressed .tar archive ({error})") from None
         self._members = _photo_members(found) if members is None else tuple(members)
         self._spans = []
@@ -199,7 +214,7 @@ class PhotoZip(Photos):
         self._path = os.fspath(path)
         try:
             self._archive = zipfile.ZipFile(self._path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except ARCHIVE_ERRORS as error:
             raise InputError(f"{self._path} is not a readable .zip archive ({error})") from None
         weakref.finalize(self, self._archive.close)
         found = {member.filename: member for member in self._archive.infolist()}
@@ -228,8 +243,7 @@ class PhotoZip(Photos):
         try:
             with self._lock:
                 return self._archive.read(self._members[index])
-        # RuntimeError: encrypted; NotImplementedError: a method of compression that Python lacks.
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except ARCHIVE_ERRORS as error:
             raise InputError(f"cannot read photo {self.name(index)}: {error}") from None
 
 

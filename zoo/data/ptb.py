@@ -20,7 +20,6 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -28,9 +27,11 @@ from absl import logging
 from etils import epath
 
 from tfp_bayesrnn.errors import InputError
+from zoo.data.folder import data_folder
 from zoo.data.known import KNOWN_SIZES
-from zoo.data.text import SPLITS, Lines, encode_splits, read_directory, split_files
+from zoo.data.text import NAMINGS, SPLITS, Lines, encode_splits, read_directory, split_files
 from zoo.data.vocabulary import Vocabulary
+from zoo.files import is_file, read_file
 
 ARCHIVE = "simple-examples.tgz"
 URL = f"http://www.fit.vutbr.cz/~imikolov/rnnlm/{ARCHIVE}"
@@ -98,12 +99,12 @@ def load_ptb(data_dir: str | os.PathLike[str] | None = None) -> tuple[Vocabulary
     """
     if data_dir is None:
         return load_prepared(PennTreebankWords())
-    folder = Path(data_dir).expanduser()
+    folder = data_folder(data_dir, f"{NAMINGS}, or {ARCHIVE}")
     for inside in ("simple-examples/data", "data"):
-        if (folder / inside / "ptb.train.txt").is_file():
+        if is_file(folder / inside / "ptb.train.txt"):
             folder = folder / inside
             break
-    if (folder / ARCHIVE).is_file() and not list(folder.glob("*train.txt")):
+    if is_file(folder / ARCHIVE) and not list(folder.glob("*train.txt")):
         members = fetch((folder / ARCHIVE).absolute().as_uri(), SHA256)
         return encode_splits({split: (f"ptb.{split}.txt", _lines(members[split])) for split in SPLITS})
     vocabulary, splits = read_directory(folder, prefix="ptb.")
@@ -113,7 +114,7 @@ def load_ptb(data_dir: str | os.PathLike[str] | None = None) -> tuple[Vocabulary
             "dataset 'text' takes any files"
         )
     for split, path in split_files(folder, prefix="ptb.").items():
-        if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[split]:
+        if hashlib.sha256(read_file(path)).hexdigest() != SHA256[split]:
             logging.warning("%s is not Mikolov's file: perplexities compare with no published one", path)
     return vocabulary, splits
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError
+from zoo.data.folder import data_folder, files_in
 from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, Vocabulary
 
@@ -44,14 +45,11 @@ def split_files(data_dir: str | os.PathLike[str], prefix: str | None = None) -> 
     Raises:
       InputError: where there is no such directory, a split has no file, or several corpora are there.
     """
-    folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
-        problem = "is not a directory" if folder.exists() else "does not exist"
-        raise InputError(f"data directory {str(data_dir)!r} {problem}: it should hold {NAMINGS}")
+    folder = data_folder(data_dir, NAMINGS)
     namings: dict[tuple[str, str], dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in files_in(folder):
         match = _SPLIT_FILE.fullmatch(path.name)
-        if match and path.is_file():
+        if match:
             namings.setdefault((match["prefix"], match["suffix"]), {})[match["split"]] = path
     wanted = {naming: files for naming, files in namings.items() if naming[0] == prefix}
     namings = wanted or namings

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo import config as configs
 from zoo import decoding, limits, methods, terminal
 from zoo.data.lines import decoded
@@ -155,7 +156,8 @@ def generate(
         configs.validate(config)
     to_standard_output = output == STANDARD
     if output is not None and not to_standard_output:
-        check_output(Path(output))
+        output = local_path(output, "--output")
+        check_output(output)
         check_openable(output)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     directory = Workdir(workdir, create=False)

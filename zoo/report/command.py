@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo.files import check_output, write_whole
 from zoo.methods import LABELS
 from zoo.report.captions import captions
@@ -51,7 +52,7 @@ def run(
       InputError: the workdir does not exist, a file in it is damaged, or the page cannot be written.
     """
     contents = Contents.read(config, workdir, data_dir)
-    path = _checked(Path(output) if output else contents.directory.path / FILE)
+    path = _checked(local_path(output, "--output") if output is not None else contents.directory.path / FILE)
     # The figures first, which are soon shown, lest a damaged file be found after minutes only.
     sections = [make(contents) for make in (configuration, learning, results, uncertainty, pruning)]
     sections.insert(3, {"captioning": captions, "language_model": passage}[config.task](contents))

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn.errors import InputError
 from zoo import methods
 from zoo.config import parse_object
-from zoo.files import explained
+from zoo.files import is_there
 from zoo.uncertainty.command import RESULTS as UNCERTAINTY
 from zoo.workdir import Workdir
 
@@ -53,11 +53,11 @@ class Contents(NamedTuple):
             config,
             directory,
             data_dir,
-            _lines(directory.metrics_path),
-            _object(directory.results_path),
-            _object(directory.path / UNCERTAINTY),
-            _object(directory.pruning_path),
-            _object(directory.divergence_path),
+            _metrics(directory),
+            _object(directory, directory.results_path),
+            _object(directory, directory.path / UNCERTAINTY),
+            _object(directory, directory.pruning_path),
+            _object(directory, directory.divergence_path),
         )
 
     @property
@@ -103,20 +103,13 @@ def understood(path: Path, mode: str) -> Iterator[None]:
         ) from error
 
 
-def _object(path: Path) -> dict[str, Any] | None:
+def _object(directory: Workdir, path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where there is no file."""
-    text = _text(path)
-    return None if text is None else parse_object(text, str(path))
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file's lines, without a last line that is just being written."""
-    *lines, _ = (_text(path) or "").split("\n")
-    return [parse_object(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def _text(path: Path) -> str | None:
-    if not path.exists():
+    if not is_there(path):
         return None
-    with explained(path, "read"):
-        return path.read_text(encoding="utf-8", errors="replace")
+    return parse_object(directory.read(path).decode("utf-8", "replace"), str(path))
+
+
+def _metrics(directory: Workdir) -> list[dict[str, Any]]:
+    lines = enumerate(directory.read_metrics_lines(), start=1)
+    return [parse_object(line, f"{directory.metrics_path}: line {number}") for number, line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import numpy as np
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo import limits, progress
 from zoo.data.corpus import load_corpus
-from zoo.files import explained, to_jsonable, write_json, write_whole
+from zoo.files import explained, is_file, to_jsonable, write_whole
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
-from zoo.uncertainty.sources import Settings, open_source, opener_of
+from zoo.uncertainty.sources import Settings, open_source, opener_of, path_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
 from zoo.workdir import Workdir
@@ -68,7 +70,9 @@ def run(
     """
     if not 1 <= window <= limits.COUNT:
         raise InputError(f"windows of {window} words: accepted 1 or more, at most {limits.COUNT}")
-    directories = [path for path in (workdir, *compare) if (Path(path) / "config.json").is_file()]
+    workdir = os.fspath(local_path(workdir, "--workdir"))
+    named = [workdir, *(path_of(source) for source in compare)]
+    directories = [path for path in named if is_file(Path(path, "config.json"))]
     config = Workdir(directories[0], create=False).read_config() if directories else None
     data = data or (config.data.name if config is not None and "data" in config else None)
     if data is None:
@@ -131,7 +135,7 @@ def run(
 
 def write(directory: Workdir, results: dict[str, Any]) -> None:
     """Writes `uncertainty.json` and the diagrams."""
-    write_json(directory.path / RESULTS, results)
+    directory.write_json(directory.path / RESULTS, results)
     results = to_jsonable(results)
     files, methods = directory.path / FILES, results["methods"]
     write_whole(files / "reliability.svg", reliability_svg(methods))

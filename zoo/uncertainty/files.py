@@ -19,7 +19,6 @@ The forms of it:
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError, unknown_name
+from tfp_bayesrnn.paths import check_regular, local_path
 from zoo.files import explained
 from zoo.uncertainty.records import Records, in_order, make_records
 from zoo.uncertainty.scorers import Progress
@@ -34,7 +34,6 @@ from zoo.uncertainty.streams import Stream
 
 _PROBABILITIES = "probabilities"
 _POSITIONS = 256  # Of which probabilities are looked at together.
-_DAMAGE = (ValueError, EOFError, KeyError, zipfile.BadZipFile, csv.Error)
 
 
 class FileScorer:
@@ -52,7 +51,7 @@ class FileScorer:
           InputError: it cannot be read, or holds something else.
         """
         self.name, self.method, self.weights, self.layout = name, "from a file", "", "as in the file"
-        self._path, self._vocabulary_size = Path(path), vocabulary_size
+        self._path, self._vocabulary_size = local_path(path, "path"), vocabulary_size
         self._values = _read(self._path)
 
     def score(self, name: str, stream: Stream, progress: Progress = iter) -> Records | None:
@@ -128,20 +127,24 @@ def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
             elif path.suffix == ".npy":
                 found = {"test": {_PROBABILITIES: _map(path)}}
             elif path.suffix == ".npz":
-                with np.load(path) as arrays:
+                check_regular(path)
+                with open(path, "rb") as file, np.load(file) as arrays:
                     found = _by_stream(path, {name: arrays[name] for name in arrays.files})
             else:
                 found = _read_csv(path)
         except InputError:
             raise
-        except _DAMAGE as error:
-            raise InputError(f"cannot read {path}: {error}") from None
+        except OSError:
+            raise
+        except Exception as error:  # NumPy's, zipfile's and csv's readers raise of many types.
+            raise InputError(f"cannot read {path}: {error or type(error).__name__}") from None
     if "test" not in found:
         raise InputError(f"{path} holds nothing for test, the text that others are compared with")
     return found
 
 
 def _map(path: Path) -> np.ndarray:
+    check_regular(path)
     return np.load(path, mmap_mode="r")
 
 
@@ -157,6 +160,7 @@ def _by_stream(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[s
 
 
 def _read_csv(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    check_regular(path)
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file)
         columns = lines.fieldnames or []

@@ -26,8 +26,10 @@ import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, Dropout, Posterior, likelihoods
 from tfp_bayesrnn.errors import InputError, quoted
+from tfp_bayesrnn.paths import check_regular, local_path, plain
 from zoo import limits
 from zoo.data.vocabulary import Vocabulary
+from zoo.files import explained, is_file, is_there
 from zoo.language_model.network import LanguageModelNetwork
 from zoo.restored import restored
 from zoo.uncertainty.exported import ExportScorer, check_vocabulary
@@ -89,7 +91,7 @@ def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list
     """
     name, path = _split(source)
     if not name:
-        name = (Path(path).resolve() if (Path(path) / "config.json").is_file() else Path(path)).name
+        name = (Path(path).resolve() if is_file(Path(path, "config.json")) else Path(path)).name
     return opener_of(source)(name, path, vocabulary, settings)
 
 
@@ -100,17 +102,16 @@ def opener_of(source: str) -> Callable[[str, str, Vocabulary, Settings], list[Sc
       InputError: there is no such thing.
     """
     _, path = _split(source)
-    is_directory = Path(path).is_dir()
-    if is_directory and (Path(path) / "config.json").is_file():
-        return _of_workdir
-    if is_directory and (Path(path) / "saved_model.pb").is_file():
-        return _of_saved_model
-    if is_directory and (Path(path) / "test.npy").is_file():
-        return _of_files
+    openers = {"config.json": _of_workdir, "saved_model.pb": _of_saved_model, "test.npy": _of_files}
+    for file, opener in openers.items():
+        if is_file(Path(path, file)):
+            return opener
     opener = _BY_SUFFIX.get(Path(path).suffix)
     if opener is not None:
-        if not Path(path).exists():
+        if not is_there(path):
             raise InputError(f"{path} does not exist")
+        with explained(path, "read"):
+            check_regular(path)
         return opener
     if _FUNCTION.fullmatch(path):
         return _of_function
@@ -228,7 +229,8 @@ def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings
 
 def _of_saved_model(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
     try:
-        model = tf.saved_model.load(path)
+        with plain(path) as folder:
+            model = tf.saved_model.load(os.fspath(folder))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(f"cannot load the SavedModel {path}: {error}") from None
     if "score" in model.signatures:
@@ -262,9 +264,18 @@ def _import(path: str) -> Any:
     return function
 
 
+def path_of(source: str) -> str:
+    """The path in a source, or its MODULE:NAME, without the name before it.
+
+    Raises:
+      InputError: it cannot be a path.
+    """
+    return _split(source)[1]
+
+
 def _split(source: str) -> tuple[str | None, str]:
-    """The name and the path of NAME=SOURCE; a path that exists may have "=" in it."""
-    if "=" in source and not os.path.exists(source):
-        name, _, path = source.partition("=")
-        return name, path
-    return None, source
+    """The name and the path of NAME=SOURCE; a path may have "=" in it that exists, or behind a slash."""
+    name, separator, path = source.partition("=")
+    if not separator or "/" in name or os.path.exists(os.path.expanduser(source)):
+        name, path = None, source
+    return name, os.fspath(local_path(path, "--compare"))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.paths import local_path
 from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.files import read_file
@@ -66,7 +67,8 @@ def make_streams(
         RANDOM: Stream(random, f"words drawn uniformly from the vocabulary, seed {seed}"),
     }
     for path in texts:
-        name = Path(path).stem
+        path = local_path(path, "--texts")
+        name = path.stem
         if name in streams:
             raise InputError(
                 f"text {os.fspath(path)}: there is another text with the name {name!r}; rename it"
