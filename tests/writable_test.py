@@ -57,7 +57,7 @@ def test_nothing_is_left_where_all_is_well(tmp_path, check):
 def test_a_folder_in_a_files_place(tmp_path):
     (tmp_path / "results.json").mkdir()
     check_writable(tmp_path / "results.json")
-    with pytest.raises(InputError, match=r"results.json: it is a folder, not a file"):
+    with pytest.raises(InputError, match=r"results.json: Is a directory"):
         check_file_writable(tmp_path / "results.json")
 
 
