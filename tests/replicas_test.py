@@ -159,22 +159,6 @@ class TestFit:
         for name, by_epoch in history.items():
             assert by_epoch == [report.logs[name] for report in reports], name
 
-    def test_minibatches_of_unequal_rows(self, mirrored):
-        """5 rows are 3 and 2, 1 row is 1 and none: the denominators are those of the whole minibatch."""
-        inputs, targets = regression_data(rows=6)
-        moved = {}
-        for count in (1, 2):
-            with mirrored(count).scope():
-                # No noise, so that the number of replicas does not matter.
-                layers = [keras.layers.Dense(1, kernel_initializer="ones")]
-                model = regression(layers, training_rows=None, run_eagerly=False)
-                before = values(model.trainable_variables)
-                history = model.fit(inputs, targets, batch_size=5, epochs=1, shuffle=False, verbose=0).history
-            after = values(model.trainable_variables)
-            moved[count] = [history["loss"][0], *(b - a for a, b in zip(before, after, strict=True))]
-        for one, two in zip(moved[1], moved[2], strict=True):
-            np.testing.assert_allclose(two, one, rtol=1e-5)
-
     def test_evaluates_and_predicts_like_one_replica(self, mirrored):
         results = []
         for count in (1, 2):
@@ -187,6 +171,89 @@ class TestFit:
         for name in one:
             assert two[name] == pytest.approx(one[name], rel=1e-5)
         np.testing.assert_allclose(outputs_of_two, outputs_of_one, atol=1e-5)
+
+
+def without_noise(**arguments):
+    """So that the number of replicas does not matter."""
+    layers = [keras.layers.Dense(1, kernel_initializer="ones")]
+    return regression(layers, training_rows=None, **arguments)
+
+
+def not_a_number_without_rows(**arguments):
+    """A replica that has no rows finds no mean over them."""
+    centred = keras.layers.Lambda(lambda x: x - keras.ops.stop_gradient(keras.ops.mean(x, axis=0)) / 1e3)
+    regularised = keras.layers.Dense(
+        1, kernel_initializer="ones", activity_regularizer=keras.regularizers.L2()
+    )
+    return regression([centred, regularised], training_rows=None, **arguments)
+
+
+class TestUnequalRows:
+    """The denominators are those of the whole minibatch, whatever is known of its parts beforehand."""
+
+    def assert_as_one_replica(self, strategy, run, make=without_noise):
+        """`run(model, inputs, targets)` moves variables and gives a loss as on one replica."""
+        found = []
+        for scope in (tf.distribute.get_strategy().scope(), strategy.scope()):
+            with scope:
+                model = make(run_eagerly=False)
+            before = values(model.trainable_variables)
+            loss = run(model)
+            moved = [b - a for a, b in zip(values(model.trainable_variables), before, strict=True)]
+            found.append([loss, *moved])
+        for one, several in zip(*found, strict=True):
+            assert np.all(one != 0.0)
+            np.testing.assert_allclose(several, one, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("count", "rows", "batch_size", "run_eagerly"),
+        [(2, 6, 5, False), (2, 5, 4, True), (2, 7, 4, True), (4, 5, 4, True)],
+        ids=["3 + 2, 1 + 0", "2 + 2, 1 + 0", "2 + 2, 2 + 1", "4 x 1, 1 + 0 + 0 + 0"],
+    )
+    def test_in_fit(self, mirrored, count, rows, batch_size, run_eagerly):
+        inputs, targets = regression_data(rows=rows)
+
+        def run(model):
+            model.compile(keras.optimizers.SGD(0.1), run_eagerly=run_eagerly)
+            return model.fit(inputs, targets, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
+
+        self.assert_as_one_replica(mirrored(count), run)
+
+    @pytest.mark.parametrize("parts", [(2, 1), (1, 0), (0, 3)], ids=str)
+    @pytest.mark.parametrize("compiled", [True, False], ids=["traced", "eager"])
+    def test_in_a_loop_of_ones_own(self, mirrored, parts, compiled):
+        """Every replica knows its own number of rows before the step, and no other's."""
+        inputs, targets = regression_data(rows=sum(parts))
+
+        def rows_of(context):
+            first = sum(parts[: context.replica_id_in_sync_group])
+            last = first + parts[context.replica_id_in_sync_group]
+            return tf.constant(inputs[first:last]), tf.constant(targets[first:last])
+
+        def run(model):
+            strategy = model.distribute_strategy
+            if strategy.num_replicas_in_sync == 1:
+                return model.update((inputs, targets))["loss"]
+            data = strategy.experimental_distribute_values_from_function(rows_of)
+
+            def step():
+                return strategy.run(model.update, args=(data,))
+
+            model.compile(keras.optimizers.SGD(0.1), jit_compile=False, run_eagerly=not compiled)
+            figures = (tf.function(step, autograph=False) if compiled else step)()
+            for value in strategy.experimental_local_results(figures["loss"]):
+                assert value == replicas.first(strategy, figures["loss"])
+            return replicas.first(strategy, figures["loss"])
+
+        self.assert_as_one_replica(mirrored(2), run)
+
+    def test_what_is_not_a_number_without_rows(self, mirrored):
+        inputs, targets = regression_data(rows=5)
+        with mirrored(2).scope():
+            model = not_a_number_without_rows(run_eagerly=True)
+        history = model.fit(inputs, targets, batch_size=4, shuffle=False, verbose=0).history
+        for value in [*values(model.weights), *history.values()]:
+            assert np.all(np.isfinite(value))
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -13,7 +13,7 @@ import tensorflow as tf
 STRATEGY = tf.distribute.MultiWorkerMirroredStrategy()  # Before TensorFlow does anything else.
 
 from small_models import ROWS, as_dataset, tokens, values, windows  # noqa: E402
-from workers_test import elements_of, make, train  # noqa: E402
+from workers_test import elements_of, make, train, update_with_unequal_rows  # noqa: E402
 
 from tfp_bayesrnn.workers import Workers  # noqa: E402
 
@@ -34,7 +34,8 @@ def main(directory: Path, rows: int):
     model, hooks = train(STRATEGY, directory / "checkpoints", elements_of(rows), index)
     state = [tensor.numpy() for tensor in model.training_state()["state"].read()]
     logs = [report.logs["loss"] for report in hooks.reports]
-    np.savez(directory / f"{index}.npz", *values(model.variables), *state, np.array(logs))
+    ended = [*values(model.variables), *state, np.array(logs), *update_with_unequal_rows(STRATEGY, index)]
+    np.savez(directory / f"{index}.npz", *ended)
 
 
 if __name__ == "__main__":

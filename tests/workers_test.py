@@ -10,9 +10,20 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from small_models import RecordingHooks, as_dataset, assert_identical, language_model, tokens, values, windows
+import tensorflow as tf
+from small_models import (
+    RecordingHooks,
+    as_dataset,
+    assert_identical,
+    language_model,
+    regression,
+    regression_data,
+    tokens,
+    values,
+    windows,
+)
 
-from tfp_bayesrnn import Dropout, PosteriorSharpening
+from tfp_bayesrnn import Dropout, PosteriorSharpening, replicas
 from tfp_bayesrnn.loop import Loop
 from tfp_bayesrnn.workers import Workers
 
@@ -50,6 +61,20 @@ def train(strategy, directory, elements, worker=0):
     loop.run(loop.restore(), 2, hooks)
     assert loop.best_nll == 1.0  # The chief's.
     return model, hooks
+
+
+def update_with_unequal_rows(strategy, worker=None):
+    """What a step comes to in which the first worker has two rows, the second one and a third none."""
+    keras.utils.set_random_seed(1)
+    inputs, targets = regression_data(rows=3)
+    rows = slice(None) if worker is None else slice(*[(0, 2), (2, 3), (3, 3)][worker])
+    data = tf.constant(inputs[rows]), tf.constant(targets[rows])
+    with strategy.scope():
+        model = regression([keras.layers.Dense(1)], training_rows=None, compiled=False)
+        model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    step = tf.function(lambda: strategy.run(model.update, args=(data,)), autograph=False)
+    loss = replicas.first(strategy, step()["loss"])
+    return [*values(model.variables), loss.numpy()]
 
 
 def free_ports(count):
@@ -100,6 +125,7 @@ def test_processes_train_like_replicas_in_one_process(mirrored, tmp_path, count,
     model, hooks = train(mirrored(count), tmp_path / "mirrored", elements_of(rows))
     state = [tensor.numpy() for tensor in model.training_state()["state"].read()]
     wanted = [*values(model.variables), *state, [report.logs["loss"] for report in hooks.reports]]
+    wanted += update_with_unequal_rows(tf.distribute.get_strategy())
     for actual, expected in zip(ended[0], wanted, strict=True):
         # A sum in another order may be rounded to the next bfloat16, which is 2**-8 away.
         half = policy != "float32"

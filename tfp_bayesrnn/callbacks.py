@@ -7,6 +7,7 @@ import os
 import keras
 from absl import logging
 
+from tfp_bayesrnn import optimizers
 from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.paths import local_path
 
@@ -56,7 +57,7 @@ class ExactResume(keras.callbacks.Callback):
                 "into: call model.build(input_shape), or the model on a minibatch. "
                 f"Received: model={self.model.name!r}"
             )
-        self.model.optimizer.build(self.model.trainable_variables)
+        optimizers.build(self.model.optimizer, self.model.trainable_variables)
         epochs = self._checkpoints().restore_latest()
         if epochs:
             logging.info("%d epochs are done; going on from there", epochs)

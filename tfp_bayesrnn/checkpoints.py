@@ -33,6 +33,8 @@ _FILE = re.compile(rf"{_PREFIX}-(\d+)\.(?:index|data-\d+-of-\d+)")
 _REREADS = 100
 # Ends the names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+# Trackables that checkpoints of earlier versions lack: they stay as they are.
+_LATER = ("kl_weight",)
 # What reading a damaged checkpoint raises. The reader turns TensorFlow's errors into Python's by their kind:
 # data loss into RuntimeError, say, and a file that ends too early into IndexError.
 _DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError)
@@ -204,6 +206,9 @@ class Checkpoints:
         path = str(directory / f"{_PREFIX}-{step}")
         _add_saved_masks(saved, trackables)
         groups = _groups(trackables)
+        for group in _LATER:
+            if not any(name.startswith(f"{group}/") for name in saved):
+                groups.pop(group, None)
         _check_same_model(path, saved, groups)
         for group, held in groups.items():
             held.write([saved[f"{group}/{name}"] for name in held.names])

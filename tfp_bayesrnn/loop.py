@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfp_bayesrnn import replicas, schedules, training
+from tfp_bayesrnn import optimizers, replicas, training
 from tfp_bayesrnn.checkpoints import Checkpoints
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.model import BayesianModel
@@ -150,9 +149,7 @@ class Loop:
         self.workers = Workers(self.strategy)
         self._clock = _Clock(self.workers, checkpoint_seconds)
         self._trail: deque[tuple[int, Figures]] = deque(maxlen=_TRAIL)
-        rate = model.optimizer._learning_rate
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            model.optimizer.learning_rate = schedules.Scaled(rate, self.progress.rate_scale)
+        optimizers.scale_rates(model.optimizer, self.progress.rate_scale)
         self._prepare()
         self.checkpoints = Checkpoints(
             checkpoints_dir,
@@ -161,7 +158,9 @@ class Loop:
             writes=self.workers.is_chief,
         )
         self._update = tf.function(
-            lambda data: self.strategy.run(model.update, args=(data,)), autograph=False
+            # `replicas.stream` gives all of them as many rows.
+            lambda data: self.strategy.run(model.update, args=(data, True)),
+            autograph=False,
         )
 
     def _prepare(self):
@@ -196,6 +195,9 @@ class Loop:
     def run(self, first_step: int, epochs: int, hooks: Hooks) -> None:
         """Trains up to `epochs` epochs in all, fewer where `patience` says so.
 
+        With an optimizer that averages the variables, the model ends with the averages, as after `fit`;
+        checkpoints hold what training goes on from.
+
         Args:
           first_step: as `restore` gave it.
           epochs: counted from the very beginning.
@@ -215,9 +217,11 @@ class Loop:
             while not self._is_done(step, epochs):
                 try:
                     self._run_from(step, epochs, hooks)
-                    return
+                    break
                 except TrainingDiverged as error:
                     step = self._step_back(error, hooks)
+        # Where the optimizer averages the variables, as `fit` does at its end; checkpoints hold the others.
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def _is_done(self, step: int, epochs: int) -> bool:
         epoch, best = step // self.steps_per_epoch, int(self.progress.best_epoch)
@@ -273,8 +277,9 @@ class Loop:
             raise TrainingStopped(step)
 
     def _check(self, step: int, figures: Figures) -> None:
+        passed_over = ("gradient_norm",) if optimizers.passes_over_overflow(self.model.optimizer) else ()
         for name in ("loss", "gradient_norm"):
-            if not math.isfinite(figures[name]):
+            if not math.isfinite(figures[name]) and name not in passed_over:
                 raise self._diverged(f"{name} is not finite", step)
         if figures["nll"] > self.max_nll:
             raise self._diverged(
@@ -310,10 +315,7 @@ class Loop:
         step = self.checkpoints.restore_latest()
         # The checkpoint may be of before earlier steps back.
         step_backs, scale = step_backs + 1, scale * self.step_back_factor
-        if not isinstance(self.model.optimizer._learning_rate, schedules.Scaled):
-            self.model.optimizer.learning_rate = (
-                float(self.model.optimizer.learning_rate) * scale / float(self.progress.rate_scale)
-            )
+        optimizers.multiply_rates(self.model.optimizer, scale / float(self.progress.rate_scale))
         self.progress.step_backs.assign(step_backs)
         self.progress.rate_scale.assign(scale)
         logging.warning("%s", error)

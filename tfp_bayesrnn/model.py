@@ -7,15 +7,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import exported_network, likelihoods, noise, objective, recurrence, replicas, workers
+from tfp_bayesrnn import exported_network, likelihoods, noise, objective, optimizers, recurrence, replicas
 from tfp_bayesrnn import outputs as outputs_of
 from tfp_bayesrnn import training as steps
 from tfp_bayesrnn.export import ExportedPosterior
+from tfp_bayesrnn.kl_weights import KLWeighted
 from tfp_bayesrnn.metrics import Perplexity
 from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
-from tfp_bayesrnn.posterior import Posterior
-from tfp_bayesrnn.recurrence import CarriedState, State
+from tfp_bayesrnn.recurrence import State
 from tfp_bayesrnn.sharpening import PosteriorSharpening
+from tfp_bayesrnn.trainer import BayesianTrainer
 from tfp_bayesrnn.training import Minibatch
 
 # Logs of training that say nothing of an evaluation.
@@ -23,7 +24,7 @@ _TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
-class BayesianModel(keras.Model):
+class BayesianModel(KLWeighted, BayesianTrainer):
     """Trains a network of variational layers by the free energy (Fortunato et al., 2017, eqs. 4 and 5).
 
         loss = (NLL summed over time, averaged over the minibatch's rows) + kl_weight * KL / training_rows
@@ -51,7 +52,7 @@ class BayesianModel(keras.Model):
         network: keras.Model,
         training_rows: float | None = None,
         likelihood="categorical",
-        kl_weight: float = 1.0,
+        kl_weight: float | keras.Variable | tf.Variable = 1.0,
         kl_warmup_steps: int = 0,
         sharpening: PosteriorSharpening | None = None,
         seed: int = 0,
@@ -68,7 +69,8 @@ class BayesianModel(keras.Model):
             function (targets, outputs) -> negative log-likelihood in nats, one number for each target. For
             several outputs that of all of them, or a structure of them like that of the outputs (of a
             functional network also a dictionary by their names), with None for an output without targets.
-          kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so.
+          kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so. It is a variable,
+            which a callback can assign (`model.kl_weight = 0.3`), and a variable that is given is that one.
           kl_warmup_steps: over how many steps the KL's weight rises linearly from 0 to `kl_weight`.
           sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
           seed: of all draws in training; each is a function of it, the step and the replica.
@@ -80,10 +82,9 @@ class BayesianModel(keras.Model):
         super().__init__(**kwargs)
         if training_rows is not None and training_rows <= 0:
             raise ValueError(f"training_rows must be positive. Received: training_rows={training_rows}")
-        if kl_weight < 0.0 or kl_warmup_steps < 0:
+        if kl_warmup_steps < 0:
             raise ValueError(
-                "kl_weight and kl_warmup_steps must not be negative. "
-                f"Received: kl_weight={kl_weight}, kl_warmup_steps={kl_warmup_steps}"
+                f"kl_warmup_steps must not be negative. Received: kl_warmup_steps={kl_warmup_steps}"
             )
         if sharpening is not None and (not isinstance(sharpening, PosteriorSharpening) or sharpening.built):
             raise ValueError(
@@ -97,12 +98,6 @@ class BayesianModel(keras.Model):
         self.kl_warmup_steps = kl_warmup_steps
         self.sharpening = sharpening
         self.seed = seed
-        self.clip_norm = None
-        self.jit_compile_request = "auto"
-        self.compiled_step = None
-        self._carried_train: CarriedState | None = None
-        self._carried_test: CarriedState | None = None
-        self._masked_in: dict[str, frozenset[int]] = {}
         self.nll_tracker = keras.metrics.Mean(name="nll")
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
@@ -111,12 +106,12 @@ class BayesianModel(keras.Model):
         is_categorical = all(one is likelihoods.categorical for one in kinds)
         self.perplexity_tracker = Perplexity() if is_categorical else None
 
-    # The network and its posterior.
+    def _set_kl_weight(self, value) -> None:
+        if value is None:
+            raise ValueError("kl_weight must be a number or a variable. Received: kl_weight=None")
+        super()._set_kl_weight(value)
 
-    @property
-    def posterior(self) -> Posterior:
-        """q(w) over all weights of the network."""
-        return Posterior.of(self.network)
+    # The network and its posterior.
 
     @property
     def trained_variables(self) -> list[keras.Variable]:
@@ -180,163 +175,6 @@ class BayesianModel(keras.Model):
 
     # Training.
 
-    def compile(
-        self,
-        optimizer="sgd",
-        clip_norm: float | None = None,
-        jit_compile: bool | str = "auto",
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-        loss=None,
-        **kwargs,
-    ):
-        """Configures training.
-
-        Args:
-          optimizer: as in `keras.Model.compile`. Leave its own clipping off.
-          clip_norm: gradients of all variables are clipped to this global norm.
-          jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
-            support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
-          metrics: as in `keras.Model.compile`; they see the outputs under the draw in training (with
-            sharpening, under one that has seen the targets), under the mean in evaluation. `loss`, `nll`
-            (nats per prediction), `kl` (nats) and, for a categorical likelihood, `perplexity` are always
-            reported. With sharpening so is `kl_sharpening` (nats per prediction), and `perplexity` is the
-            bound exp(nll + kl_sharpening) in training.
-          weighted_metrics: as in `keras.Model.compile`.
-          run_eagerly: as in `keras.Model.compile`.
-          steps_per_execution: as in `keras.Model.compile`.
-          loss: not accepted: see `likelihood` of the constructor.
-          **kwargs: of `keras.Model.compile`.
-
-        Raises:
-          ValueError: if `loss` is given.
-        """
-        if loss is not None:
-            raise ValueError(
-                "BayesianModel owns its loss, the free energy, and its reduction: leave `loss` out and "
-                f"choose the likelihood with BayesianModel(..., likelihood=...). Received: loss={loss!r}"
-            )
-        super().compile(
-            optimizer=optimizer,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=False,  # Of the whole step; what is worth compiling is compiled below.
-            # Keras's wrapper would divide by a scale that nothing has multiplied by. Losses summed over time
-            # have gradients that half precision can hold.
-            auto_scale_loss=False,
-            **kwargs,
-        )
-        # What reaches it has been summed over replicas and clipped.
-        replicas.take_summed_gradients(self.optimizer)
-        self._metrics_config = (metrics, weighted_metrics)
-        self.clip_norm = clip_norm
-        self.jit_compile_request = jit_compile
-        self.compiled_step = None
-        self._carried_train = self._carried_test = None
-
-    def fit(self, x=None, *args, **kwargs):
-        """As in `keras.Model.fit`.
-
-        Under a strategy of several replicas the batch size is that of all of them together, and each draws
-        weights of its own for its rows.
-
-        Raises:
-          ValueError: under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
-        """
-        if workers.are_several(self.distribute_strategy):
-            raise ValueError(
-                "Keras's fit does not run under MultiWorkerMirroredStrategy; tfp_bayesrnn.loop.Loop does. "
-                f"Received: strategy={type(self.distribute_strategy).__name__}"
-            )
-        if isinstance(x, tf.data.Dataset):
-            self._carry_state_of(x)
-        return super().fit(x, *args, **kwargs)
-
-    def make_train_function(self, force=False):
-        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
-        if self._masks_have_changed("train"):
-            force, self.compiled_step = True, None
-        return super().make_train_function(force)
-
-    def make_test_function(self, force=False):
-        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
-        return super().make_test_function(self._masks_have_changed("test") or force)
-
-    def make_predict_function(self, force=False):
-        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
-        return super().make_predict_function(self._masks_have_changed("predict") or force)
-
-    def _masks_have_changed(self, function: str) -> bool:
-        """Whether other weights have masks than when the function was made; a mask is part of its graph."""
-        masked = frozenset(id(weight) for weight in self.posterior.weights if weight.is_pruned)
-        before = self._masked_in.get(function, frozenset())
-        self._masked_in[function] = masked
-        return masked != before
-
-    def _carry_state_of(self, dataset: tf.data.Dataset):
-        """Makes the state carried in training before the first step, so that callbacks can restore it."""
-        is_first = steps.unpack(dataset.element_spec).is_first
-        if is_first is not None and is_first.shape[0] is not None and self._carried_train is None:
-            strategy = self.distribute_strategy
-            rows = replicas.rows_of_replica(is_first.shape[0], strategy.num_replicas_in_sync)
-            with strategy.scope():
-                self._carried_train = CarriedState(self.network, rows)
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras takes the mean of the replicas' first minibatches, and there is none of booleans such as
-        # `is_first`. Only shapes and types matter: those of one replica will do.
-        if iterator is not None and replicas.is_distributed(self.distribute_strategy):
-            _, _, distributed = next(iter(iterator))
-            data_batch = replicas.first(self.distribute_strategy, next(distributed))
-            iterator = None
-        super()._maybe_symbolic_build(iterator, data_batch)
-
-    def use_jit(self) -> bool:
-        """Whether XLA compiles the free energy and its gradients."""
-        request, layers = self.jit_compile_request, self.network._flatten_layers()
-        unable = [layer for layer in layers if not layer.supports_jit]
-        if request == "auto":
-            return not self.run_eagerly and not unable and not self._is_faster_without_xla()
-        if request and (self.run_eagerly or unable):
-            why = (
-                f"layer {unable[0].name!r} does not support it" if unable else "run_eagerly=True excludes it"
-            )
-            raise ValueError(f"jit_compile={request}, but {why}. Accepted then: jit_compile='auto' or False")
-        return bool(request)
-
-    def _is_faster_without_xla(self) -> bool:
-        """Whether it is all bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
-        if self.posterior.is_variational or tf.config.list_physical_devices("GPU"):
-            return False
-        return any(layer.compute_dtype == "bfloat16" for layer in self.network._flatten_layers())
-
-    def carried(self, slot: str, batch: Minibatch) -> CarriedState | None:
-        """The state carried for "train" or "test", made at its first use; None where rows are independent.
-
-        Raises:
-          ValueError: if the batch size is unknown or changes.
-        """
-        if batch.is_first is None:
-            return None
-        rows, name = batch.is_first.shape[0], f"_carried_{slot}"
-        if getattr(self, name) is None and rows is not None:
-            with tf.init_scope():
-                setattr(self, name, CarriedState(self.network, rows))
-        carried = getattr(self, name)
-        # Keras's functions drop the static batch size when a second one comes.
-        if rows is None or carried.batch_size != rows:
-            raise ValueError(
-                "Carrying RNN state needs one batch size, known beforehand: batch the data with "
-                "drop_remainder=True, and compile the model again before going to another batch size "
-                "(StreamEvaluator takes any). "
-                f"Received: is_first.shape={batch.is_first.shape}"
-            )
-        return carried
-
     def training_state(self) -> dict[str, Any]:
         """All that training changes, by name, as `Checkpoints` takes it; of a model that is built for it.
 
@@ -347,6 +185,7 @@ class BayesianModel(keras.Model):
         state = {
             "model": self,
             "optimizer": self.optimizer,
+            "kl_weight": self.kl_weight,
             "metrics": replicas.ReplicaVariables(strategy, metrics, rows=False),
         }
         if self._carried_train is not None:
@@ -358,21 +197,23 @@ class BayesianModel(keras.Model):
 
     def step_seed(self) -> tf.Tensor:
         """The seed of this step's draw, int32 [2]: a function of (run seed, step, replica)."""
-        return noise.derive(noise.make_seed(self.seed), self.optimizer.iterations.value, replicas.index())
+        return noise.derive(
+            noise.make_seed(self.seed), optimizers.steps_taken(self.optimizer), replicas.index()
+        )
 
     def step_kl_weight(self) -> tf.Tensor:
         """The KL's weight at this step."""
         if not self.kl_warmup_steps:
-            return tf.constant(self.kl_weight, tf.float32)
-        step = tf.cast(self.optimizer.iterations.value, tf.float32)
-        return self.kl_weight * tf.minimum(1.0, step / self.kl_warmup_steps)
+            return self._kl_weight.read()
+        step = tf.cast(optimizers.steps_taken(self.optimizer), tf.float32)
+        return self._kl_weight.read() * tf.minimum(1.0, step / self.kl_warmup_steps)
 
     def _check_owns_objective(self):
         for layer in self.network._flatten_layers():
             if getattr(layer, "kl_weight", None) is not None:
                 raise ValueError(
                     "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of "
-                    f"its layers. Received: layer {layer.name!r} with kl_weight={layer.kl_weight}"
+                    f"its layers. Received: layer {layer.name!r} with kl_weight={float(layer.kl_weight):g}"
                 )
         if self.training_rows is None and self.posterior.is_variational:
             raise ValueError(
@@ -380,19 +221,20 @@ class BayesianModel(keras.Model):
                 "stream, else the number of training examples. Received: training_rows=None"
             )
 
-    def _free_energy_gradients(self, batch, state, seed, kl_weight, share):
-        with_outputs = bool(self._metrics_config[0] or self._metrics_config[1])
-        return steps.free_energy_gradients(self, batch, state, seed, kl_weight, share, with_outputs)
+    def _free_energy_gradients(self, batch, state, seed, kl_weight, share, loss_scale):
+        with_outputs = self._compile_metrics is not None
+        return steps.free_energy_gradients(
+            self, batch, state, seed, kl_weight, share, with_outputs, loss_scale
+        )
 
-    def train_step(self, data):
-        """One step of training; the metrics so far. `fit` calls it."""
-        self.update(data)
-        return self.get_metrics_result()
-
-    def update(self, data) -> dict[str, tf.Tensor]:
+    def update(self, data, equal_rows: bool = False) -> dict[str, tf.Tensor]:
         """Draws, differentiates, sums over replicas, clips, updates: the one step of `fit` and of `Loop`.
 
         Called in each replica, with its own rows.
+
+        Args:
+          data: the replica's rows, as for `train_step`.
+          equal_rows: whether all replicas have as many, so that they need not be counted.
 
         Returns:
           What the whole minibatch gave, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
@@ -408,14 +250,16 @@ class BayesianModel(keras.Model):
                 if self.use_jit()
                 else self._free_energy_gradients
             )
+        optimizers.build(self.optimizer, self.trainable_variables)
         carried = self.carried("train", batch)
         state = carried.read() if carried else None
-        share = replicas.share(tf.nest.flatten(batch.inputs)[0])
-        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight(), share)
+        share = replicas.share(tf.nest.flatten(batch.inputs)[0], equal_rows)
+        loss_scale = self.optimizer.scale_loss(1.0)
+        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
         if carried:
             carried.write(step.state)
         step = steps.over_replicas(step, share)
-        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+        rate = optimizers.learning_rate(self.optimizer)
         norm = steps.apply_gradients(self, step)
         self.kl_tracker.update_state(step.energy.kl)
         self.norm_tracker.update_state(norm)
@@ -524,7 +368,7 @@ class BayesianModel(keras.Model):
             "network": keras.saving.serialize_keras_object(self.network),
             "training_rows": self.training_rows,
             "likelihood": likelihoods.serialize(self.likelihood),
-            "kl_weight": self.kl_weight,
+            "kl_weight": self._kl_weight.number(),
             "kl_warmup_steps": self.kl_warmup_steps,
             "sharpening": keras.saving.serialize_keras_object(self.sharpening),
             "seed": self.seed,
@@ -537,25 +381,3 @@ class BayesianModel(keras.Model):
         for name in ("network", "sharpening"):
             config[name] = keras.saving.deserialize_keras_object(config.get(name))
         return cls(**config)
-
-    def get_compile_config(self):
-        """The arguments of `compile`; None for a model that has not been compiled."""
-        if not self.compiled:
-            return None
-        serialize = keras.saving.serialize_keras_object
-        metrics, weighted_metrics = self._metrics_config
-        return {
-            "optimizer": serialize(self.optimizer),
-            "clip_norm": self.clip_norm,
-            "jit_compile": self.jit_compile_request,
-            "metrics": serialize(metrics),
-            "weighted_metrics": serialize(weighted_metrics),
-            "run_eagerly": self.run_eagerly,
-            "steps_per_execution": self.steps_per_execution,
-        }
-
-    def compile_from_config(self, config):
-        """Compiles as the saved model was."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)

@@ -33,19 +33,20 @@ def index() -> int | tf.Tensor:
     return 0 if context is None else context.replica_id_in_sync_group
 
 
-def share(rows: tf.Tensor) -> float | tf.Tensor:
-    """B_r / B, in a replica.
+def share(rows: tf.Tensor, are_equal: bool = False) -> float | tf.Tensor:
+    """B_r / B, in a replica; called in every replica.
 
     Args:
-      rows: any tensor of the replica's minibatch, [B_r, ...]. A size that is known beforehand is the same for
-        all replicas; others are summed over the replicas.
+      rows: any tensor of the replica's minibatch, [B_r, ...].
+      are_equal: whether all replicas have as many rows, so that they need not be counted. That one replica's
+        number is known beforehand does not say so.
     """
     if count() == 1:
         return 1.0
-    if rows.shape[0] is not None:
+    if are_equal:
         return 1.0 / count()
     own = tf.cast(tf.shape(rows)[0], tf.float32)
-    return own / total([own])[0]
+    return tf.math.divide_no_nan(own, total([own])[0])
 
 
 def total(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:

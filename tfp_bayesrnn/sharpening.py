@@ -20,8 +20,8 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import optimizers
 from tfp_bayesrnn import posterior as posteriors
-from tfp_bayesrnn import replicas
 from tfp_bayesrnn.distributions.posteriors import inverse_softplus
 from tfp_bayesrnn.posterior import Draw, Posterior
 from tfp_bayesrnn.weights import VariationalWeight
@@ -87,7 +87,7 @@ class PosteriorSharpening(keras.layers.Layer):
         """Makes u for every weight of `posterior` that has a distribution, and the optimizer's variables.
 
         Raises:
-          ValueError: if no weight has one.
+          ValueError: if no weight has one, or the optimizer is not one for several replicas.
         """
         if not posterior.is_variational:
             raise ValueError(
@@ -104,8 +104,8 @@ class PosteriorSharpening(keras.layers.Layer):
                     autocast=False,
                 )
             )
-        replicas.take_summed_gradients(self.optimizer)
-        self.optimizer.build(self.u)
+        optimizers.check(self.optimizer, tf.distribute.get_strategy())
+        optimizers.build(self.optimizer, self.u)
         self.built = True
 
     def etas(self) -> list[tf.Tensor]:
@@ -138,7 +138,7 @@ class PosteriorSharpening(keras.layers.Layer):
 
     def apply_gradients(self, gradients: list[tf.Tensor]) -> None:
         """Updates u by gradients with respect to it, in the order of `u`."""
-        self.optimizer.apply(gradients, self.u)
+        optimizers.apply(self.optimizer, gradients, self.u)
 
     def get_config(self):
         """The constructor's arguments."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import objective, replicas
+from tfp_bayesrnn import objective, optimizers, replicas
 from tfp_bayesrnn.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.outputs import masks as masks_of
 from tfp_bayesrnn.posterior import Draw
@@ -98,6 +98,7 @@ def free_energy_gradients(
     kl_weight: tf.Tensor,
     share: float | tf.Tensor = 1.0,
     with_outputs: bool = False,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> Step:
     """One draw of all weights, the free energy of the minibatch under it, and the gradients of its share.
 
@@ -109,10 +110,12 @@ def free_energy_gradients(
       kl_weight: float32 scalar.
       share: this replica's, of the rows of the whole minibatch.
       with_outputs: whether to return the network's outputs too.
+      loss_scale: what the loss is multiplied by, and the gradients are divided by, so that half precision
+        can hold what is in between.
     """
     variables = [variable.value for variable in model.trainable_variables]
     u = [variable.value for variable in model.sharpening.u] if model.sharpening else []
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(u)
         phi = model.posterior.sample(seed)
         theta, kl_sharpening = phi, None
@@ -121,22 +124,49 @@ def free_energy_gradients(
                 g, _ = likelihood_gradient(phi, model, batch, state, training=True)
             theta, kl_sharpening = model.sharpening.sharpen(phi, g, seed)
         forward = run_under(theta, model, batch, state, training=True)
-        energy = objective.free_energy(
-            forward.nll, model.posterior.kl(phi), model.training_rows or 1.0, kl_weight, kl_sharpening
-        )
-        loss = tf.add_n([energy.loss, *model.losses])  # Regularisers of the network's own, if any.
-        loss_share = share * loss
+        kl, rows = model.posterior.kl(phi), model.training_rows or 1.0
+        without_kl = objective.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
+        penalties = [*model.losses]  # Regularisers of the network's own, if any.
+        scaled_share = loss_scale * (share * tf.add_n([without_kl, *penalties]))
     with _second_order_explained(model):
-        gradients, of_u = tape.gradient(loss_share, (variables, u), unconnected_gradients=_ZERO)
+        gradients, of_u = tape.gradient(scaled_share, (variables, u), unconnected_gradients=_ZERO)
+    gradients, of_u = (
+        [_unscaled(tf.convert_to_tensor(gradient), loss_scale) for gradient in each]
+        for each in (gradients, of_u)
+    )
+    if model.posterior.is_variational:
+        of_kl = tape.gradient(kl, variables, unconnected_gradients=_ZERO)
+        gradients = _with_share_of_kl(gradients, of_kl, share * (kl_weight / rows))
+    energy = objective.free_energy(forward.nll, kl, rows, kl_weight, kl_sharpening)
+    loss = tf.add_n([energy.loss, *penalties])
     return Step(
         energy=energy._replace(loss=loss),
-        gradients=[tf.convert_to_tensor(gradient) for gradient in gradients],
-        sharpening_gradients=[tf.convert_to_tensor(gradient) for gradient in of_u],
+        gradients=gradients,
+        sharpening_gradients=of_u,
         # Truncated backpropagation through time: the state goes on, its gradient does not.
         state=None if forward.state is None else tf.nest.map_structure(tf.stop_gradient, forward.state),
         outputs=forward.outputs if with_outputs else None,
         masks=forward.masks if with_outputs else None,
     )
+
+
+def _with_share_of_kl(gradients, of_kl, weight) -> list[tf.Tensor]:
+    """The gradients, and `weight` times those of the KL.
+
+    They are taken by themselves: a weight that is no constant would be drawn out of sums by TensorFlow's
+    optimizer of graphs, in an order that depends on the names of layers, and two runs would differ in their
+    last bits.
+    """
+    return [
+        gradient + tf.cast(weight, gradient.dtype) * one
+        for gradient, one in zip(gradients, of_kl, strict=True)
+    ]
+
+
+def _unscaled(gradient: tf.Tensor, loss_scale: float | tf.Tensor) -> tf.Tensor:
+    if isinstance(loss_scale, float) and loss_scale == 1.0:
+        return gradient
+    return gradient / tf.cast(loss_scale, gradient.dtype)
 
 
 @contextlib.contextmanager
@@ -167,16 +197,24 @@ def _second_order_explained(model):
 def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     """The step of the whole minibatch, the same in every replica: what clipping and updates go by.
 
-    Called in each replica; `nats` and `weights`, `state`, `outputs` and `masks` stay its own.
+    Called in each replica; `nats` and `weights`, `state`, `outputs` and `masks` stay its own. What a replica
+    without rows has come to, which may not be a number, does not count.
     """
     if replicas.count() == 1:
         return step
     energy, nll = step.energy, step.energy.nll
     means, sums = [energy.loss, energy.kl], [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
-    figures = tf.stack([*(share * mean for mean in means), *sums])
-    summed, *gradients = replicas.total([figures, *step.gradients, *step.sharpening_gradients])
+    own = [
+        tf.stack([*(share * mean for mean in means), *sums]),
+        *step.gradients,
+        *step.sharpening_gradients,
+    ]
+    if isinstance(share, tf.Tensor):
+        own = [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
+    summed, *gradients = replicas.total(own)
     loss, kl, kl_sharpening, nll_total, predictions, rows = tf.unstack(summed)
-    nll = nll._replace(total=nll_total, per_row=nll_total / rows, predictions=predictions, rows=rows)
+    per_row = tf.math.divide_no_nan(nll_total, rows)
+    nll = nll._replace(total=nll_total, per_row=per_row, predictions=predictions, rows=rows)
     return step._replace(
         energy=FreeEnergy(loss, nll, kl, kl_sharpening),
         gradients=gradients[: len(step.gradients)],
@@ -189,36 +227,11 @@ def apply_gradients(model, step: Step) -> tf.Tensor:
 
     Those of the sharpening go to an optimizer of their own, as they are.
     """
-    norm, scale = tf.linalg.global_norm(step.gradients), 1.0
+    norm, scale = tf.linalg.global_norm([tf.cast(one, tf.float32) for one in step.gradients]), 1.0
     if model.clip_norm is not None:
         # A norm that is not finite makes everything not a number, as in `tf.clip_by_global_norm`.
         scale = model.clip_norm / tf.maximum(norm, model.clip_norm) + (norm - norm)
-    if _is_plain_descent(model.optimizer, model.trainable_variables) and replicas.count() == 1:
-        _descend(model.optimizer, model.trainable_variables, step.gradients, scale)
-    else:
-        gradients = step.gradients if model.clip_norm is None else [scale * one for one in step.gradients]
-        model.optimizer.apply(gradients, model.trainable_variables)
+    optimizers.apply(model.optimizer, step.gradients, model.trainable_variables, scale)
     if model.sharpening:
         model.sharpening.apply_gradients(step.sharpening_gradients)
     return norm
-
-
-def _is_plain_descent(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> bool:
-    """Whether a step is "variable -= learning rate * gradient" and nothing else."""
-    further = ("momentum", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema")
-    further += ("loss_scale_factor", "gradient_accumulation_steps")
-    return type(optimizer) is keras.optimizers.SGD and not (
-        any(getattr(optimizer, name) for name in further)
-        or any(variable.constraint is not None for variable in variables)
-    )
-
-
-def _descend(optimizer, variables, gradients, scale) -> None:
-    """`optimizer.apply` of the gradients times `scale`, in one pass over them where Keras takes three."""
-    if not optimizer.built:
-        optimizer.build(variables)
-    rate = scale * tf.cast(optimizer.learning_rate, tf.float32)
-    for variable, gradient in zip(variables, gradients, strict=True):
-        handle = variable.value.handle
-        tf.raw_ops.ResourceApplyGradientDescent(var=handle, alpha=rate, delta=gradient)
-    optimizer.iterations.assign_add(1)

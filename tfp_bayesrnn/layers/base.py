@@ -12,6 +12,7 @@ from tfp_bayesrnn import initial_values, noise
 from tfp_bayesrnn import posterior as posteriors
 from tfp_bayesrnn.distributions import PointMass, priors
 from tfp_bayesrnn.distributions import posteriors as families
+from tfp_bayesrnn.kl_weights import KLWeighted
 from tfp_bayesrnn.posterior import Draw, Posterior
 from tfp_bayesrnn.weights import VariationalWeight
 
@@ -21,7 +22,7 @@ def forward_pass():
     return global_state.get_global_attribute("current_call_ctx")
 
 
-class VariationalLayer:
+class VariationalLayer(KLWeighted):
     """Mixin for Keras layers whose weights are `VariationalWeight`s.
 
     A layer reads its weights from the draw in force. Where none is:
@@ -30,14 +31,13 @@ class VariationalLayer:
     * in training it needs a `kl_weight`. Then it draws for itself, once a forward pass (an outermost Keras
       call, however often that uses the layer), and adds `kl_weight` times its KL to the Keras losses. Without
       one it raises, since noisy weights without a KL are no objective at all. `kl_weight` is
-      1 / (number of training rows) if the loss is a mean over rows, whatever a row is.
+      1 / (number of training rows) if the loss is a mean over rows, whatever a row is. It is a variable,
+      which can be assigned while training.
     """
 
     def _init_variational(self, prior, posterior, kl_weight, seed):
         self.prior = priors.get(prior)
         self.posterior = families.get(posterior)
-        if kl_weight is not None and kl_weight < 0.0:
-            raise ValueError(f"kl_weight must not be negative. Received: kl_weight={kl_weight}")
         self.kl_weight = kl_weight
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -48,7 +48,7 @@ class VariationalLayer:
         return {
             "prior": serialize(self.prior),
             "posterior": serialize(self.posterior),
-            "kl_weight": self.kl_weight,
+            "kl_weight": self._kl_weight and self._kl_weight.number(),
             "seed": self.seed,
         }
 
@@ -92,7 +92,7 @@ class VariationalLayer:
         if self not in made:
             # Numbered: layers that were given the same seed do not get the same noise.
             made[self] = own.sample(noise.derive(tf.cast(self.seed_generator.next(), tf.int32), len(made)))
-            self.add_loss(self.kl_weight * own.kl(made[self]))
+            self.add_loss(self._kl_weight.read() * own.kl(made[self]))
         return made[self]
 
 

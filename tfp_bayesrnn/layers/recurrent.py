@@ -13,6 +13,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from tfp_bayesrnn import posterior as posteriors
 from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.kl_weights import KLWeighted
 from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, forward_pass, mask_seed
 
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
@@ -190,7 +191,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
         }
 
 
-class VariationalRNN(keras.layers.RNN):
+class VariationalRNN(KLWeighted, keras.layers.RNN):
     """Base of the variational recurrent layers: `keras.layers.RNN` around a cell's whole-sequence kernel.
 
     Everything about states, masks and return values is Keras's; only the loop over time is ours.
@@ -216,9 +217,12 @@ class VariationalRNN(keras.layers.RNN):
         return self.cell.units
 
     @property
-    def kl_weight(self) -> float | None:
+    def kl_weight(self):
         """The cell's `kl_weight`."""
         return self.cell.kl_weight
+
+    def _set_kl_weight(self, value) -> None:
+        self.cell.kl_weight = value
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """The loop over time, with the weights that the cell holds for this sequence."""
