@@ -7,6 +7,7 @@ from pathlib import Path
 import captioning_experiment_test as captioning
 import numpy as np
 import pytest
+import workdir_use_test
 
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning import encoder as encoders
@@ -22,6 +23,7 @@ FROZEN = (
 )
 
 data = captioning.data  # The small data set, for every test here.
+quick = workdir_use_test.quick
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,7 @@ def weights_files(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, quick):
     """A run with a frozen encoder whose weights came from a file that is gone since."""
     directory = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:

@@ -71,7 +71,7 @@ def train(workdir, text, *arguments):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, text):
+def trained(tmp_path_factory, text, quick):
     workdir = tmp_path_factory.mktemp("trained") / "run"
     assert train(workdir, text) == 0
     return workdir
