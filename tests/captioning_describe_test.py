@@ -277,7 +277,7 @@ def test_workdirs_that_hold_no_such_model(refused, trained, photos, tmp_path):
     shutil.rmtree(copy / "checkpoints")
     assert f"workdir {copy} holds no best checkpoint" in refused(good, workdir=copy)
     os.remove(copy / "vocabulary.txt")
-    assert "cannot read vocabulary file" in refused(good, workdir=copy)
+    assert "vocabulary.txt: No such file" in refused(good, workdir=copy)
     assert "does not exist" in refused(good, workdir=tmp_path / "nowhere")
 
 
