@@ -279,6 +279,6 @@ def test_the_real_files(warnings):
     train = splits["train"]
     place = train.names.index("1000268201_693b08cb0e.jpg")
     assert train.references[place][1] == ("a", "girl", "going", "into", "a", "wooden", "building")
-    assert decode(train.images.read(place), "x").shape == (112, 112, 3)
+    assert decode(train.images.read(place), "x").shape == (224, 224, 3)
     for index in range(0, 6_000, 60):
-        assert decode(train.images.read(index), train.images.name(index)).shape == (112, 112, 3)
+        assert decode(train.images.read(index), train.images.name(index)).shape == (224, 224, 3)

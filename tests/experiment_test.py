@@ -139,7 +139,7 @@ def test_evaluate_with_samples(copy, capsys):
 
 def test_a_sharpened_run_and_every_way_to_evaluate_it(tmp_path, capsys):
     workdir = tmp_path / "run"
-    short = ("--config.train.epochs=1", "--seed=1", "--config.sharpening.sigma0=0.05")
+    short = ("--config.train.epochs=1", "--seed=2", "--config.sharpening.sigma0=0.05")
     assert run("train", workdir, *short, preset="demo_bbb_sharpened") == 0
     assert metrics(workdir)[0]["train_kl_sharpening"] > 0.0
     before = json.loads((workdir / "results.json").read_text())

@@ -62,7 +62,7 @@ class TestUpdate:
         norms = [np.linalg.norm(flat(part)) for part in (step.gradients, step.sharpening_gradients)]
         logs = model.train_on_batch(X, Y, return_dict=True)
         np.testing.assert_allclose(logs["gradient_norm"], norms[0], rtol=1e-5)
-        assert math.hypot(*norms) > norms[0] * (1 + 1e-3)
+        assert math.hypot(*norms) > norms[0] * (1 + 1e-4)  # Ten times what was allowed above.
 
     def test_the_models_learning_rate_is_not_us(self):
         rates = [self.after(learning_rate=rate) for rate in (0.0, 0.1, 10.0)]
@@ -118,7 +118,7 @@ class TestFit:
         model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
         u = flat(model.sharpening.u)
         dataset = as_dataset([(X[:3], Y[:3]), (X[3:], Y[3:])] * 20)
-        history = model.fit(dataset, epochs=4, verbose=0).history
+        history = model.fit(dataset, epochs=8, verbose=0).history
         assert set(history) == {"loss", "nll", "kl", "kl_sharpening", "gradient_norm"}
         assert history["loss"][-1] < 0.8 * history["loss"][0]
         assert min(history["kl_sharpening"]) > 0.0 and np.all(flat(model.sharpening.u) != u)
