@@ -126,7 +126,7 @@ def free_energy_gradients(
         forward = run_under(theta, model, batch, state, training=True)
         kl, rows = model.posterior.kl(phi), model.training_rows or 1.0
         without_kl = objective.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
-        penalties = [*model.losses]  # Regularisers of the network's own, if any.
+        penalties = [tf.cast(loss, tf.float32) for loss in model.losses]  # Regularisers, if any.
         scaled_share = loss_scale * (share * tf.add_n([without_kl, *penalties]))
     with _second_order_explained(model):
         gradients, of_u = tape.gradient(scaled_share, (variables, u), unconnected_gradients=_ZERO)

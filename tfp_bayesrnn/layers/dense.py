@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import ops
 from tfp_bayesrnn.distributions import MeanFieldNormal
 from tfp_bayesrnn.layers.base import VariationalLayer
 
@@ -14,7 +15,7 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
     """activation(inputs @ kernel + bias) with a variational posterior over the kernel.
 
     The bias is deterministic unless `variational_bias=True`, as the softmax's is in the released code.
-    Call arguments: inputs [..., D]; the result has shape [..., units].
+    Call arguments: inputs [..., D], of any numeric or boolean dtype; the result has shape [..., units].
     """
 
     def __init__(
@@ -71,14 +72,9 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
 
     def call(self, inputs, training=False):
         """The layer's output, in its compute dtype."""
-        draw = self._draw_for_call(training)
-        kernel = tf.cast(draw[self.kernel], self.compute_dtype)
-        # One matrix product over all leading axes: [B, T, D] is faster as [B * T, D].
-        outputs = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
-        if self.bias is not None:
-            outputs += tf.cast(draw[self.bias], self.compute_dtype)
-        outputs = self.activation(outputs)
-        return tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [self.units]], axis=0))
+        draw, dtype = self._draw_for_call(training), self.compute_dtype
+        bias = None if self.bias is None else tf.cast(draw[self.bias], dtype)
+        return self.activation(ops.project(tf.cast(inputs, dtype), tf.cast(draw[self.kernel], dtype), bias))
 
     def compute_output_shape(self, input_shape):
         """[..., units]."""

@@ -28,13 +28,12 @@ class VariationalGRUCell(VariationalRNNCell):
         return (2, width) if self.reset_after else (width,)
 
     def call(self, inputs, states, training=False):
-        """inputs [B, D], states [h] of [B, U]: the new h, and [h]."""
-        weights = self._step_weights(training)
-        if weights.input_mask is not None:
-            inputs = inputs * weights.input_mask
+        """inputs [B, D], states [h] of [B, U], or h: the new h, and [h], or h."""
+        is_list = keras.tree.is_nested(states)
+        weights, inputs, (state,) = self._enter_step(inputs, states if is_list else [states], training)
         output, state = ops.gru_step(
             inputs,
-            states[0] if isinstance(states, list | tuple) else states,
+            state,
             weights.kernel,
             weights.recurrent_kernel,
             weights.bias,
@@ -42,7 +41,7 @@ class VariationalGRUCell(VariationalRNNCell):
             recurrent_dropout_mask=weights.recurrent_mask,
             **self._tf_activations(),
         )
-        return output, [state]
+        return output, [state] if is_list else state
 
     def sequence(self, inputs, initial_state, mask, go_backwards):
         """inputs [B, T, D]: outputs [B, T, U] and the final [h]."""

@@ -32,9 +32,7 @@ class VariationalLSTMCell(VariationalRNNCell):
 
     def call(self, inputs, states, training=False):
         """inputs [B, D], states [h, c] of [B, U] each: the new h, and [h, c]."""
-        weights = self._step_weights(training)
-        if weights.input_mask is not None:
-            inputs = inputs * weights.input_mask
+        weights, inputs, states = self._enter_step(inputs, states, training)
         output, state = ops.lstm_step(
             inputs,
             ops.LSTMState(*states),

@@ -144,6 +144,12 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
         context, weights = self._held
         return weights if context is forward_pass() else None  # What a failed call has left does not count.
 
+    def _enter_step(self, inputs, states, training):
+        """The weights of a step; and its inputs, under their mask, and its states, in the compute dtype."""
+        weights = self._step_weights(training)
+        inputs, *states = (tf.cast(each, self.compute_dtype) for each in (inputs, *states))
+        return weights, inputs if weights.input_mask is None else inputs * weights.input_mask, states
+
     def _step_weights(self, training) -> SequenceWeights:
         if self.held is not None:
             return self.held
@@ -224,10 +230,19 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
     def _set_kl_weight(self, value) -> None:
         self.cell.kl_weight = value
 
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        """As in `keras.layers.RNN`.
+
+        Inputs [B, T, D] and mask [B, T] or [B, T, 1] may be of any numeric or boolean dtype.
+        """
+        sequences = tf.cast(sequences, self.cell.compute_dtype)
+        mask = mask[0] if isinstance(mask, list | tuple) else mask
+        if mask is not None:
+            mask = tf.cast(mask if len(mask.shape) == 2 else mask[..., 0], tf.bool)
+        return super().call(sequences, initial_state, mask, training)
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """The loop over time, with the weights that the cell holds for this sequence."""
-        if isinstance(mask, list | tuple):
-            mask = mask[0]
         if self.cell.held.input_mask is not None:
             sequences = sequences * self.cell.held.input_mask[:, tf.newaxis]
         outputs, states = self.cell.sequence(sequences, initial_state, mask, self.go_backwards)

@@ -171,7 +171,8 @@ def _update_before(
     entering = dropped(hidden, dropout_mask)
     units = hidden.shape[-1]
     x_gates, x_g = tf.split(x, [2 * units, units], axis=-1)
-    z, r = tf.split(recurrent_activation(x_gates + tf.matmul(entering, gates_kernel)), 2, axis=-1)
+    gates = tf.split(x_gates + tf.matmul(entering, gates_kernel), 2, axis=-1)
+    z, r = map(recurrent_activation, gates)  # One by one: an activation may look at all units of a gate.
     g = activation(x_g + tf.matmul(r * entering, candidate_kernel))
     return z, r, g, z * hidden + (1 - z) * g
 

@@ -51,7 +51,7 @@ def time_major(inputs: tf.Tensor, go_backwards: bool) -> tf.Tensor:
 
 
 def time_major_mask(mask: tf.Tensor | None, go_backwards: bool) -> tf.Tensor | None:
-    """[B, T] to a boolean [T, B, 1], which broadcasts over units."""
+    """[B, T] of any dtype to a boolean [T, B, 1], which broadcasts over units."""
     if mask is None:
         return None
     mask = tf.cast(mask, tf.bool)
@@ -71,9 +71,17 @@ def batch_major_outputs(hiddens: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor
 
 
 def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """`inputs @ kernel + bias` over all leading axes: one matrix product, and one each in its gradient."""
-    projected = tf.tensordot(inputs, kernel, axes=1)
-    return projected if bias is None else tf.nn.bias_add(projected, bias)
+    """`inputs @ kernel + bias` over all leading axes: one matrix product, and one each in its gradient.
+
+    Not by `tf.tensordot`: where a size is unknown, XLA cannot compile its gradient inside a loop.
+    """
+    rows = inputs if inputs.shape.rank == 2 else tf.reshape(inputs, [-1, kernel.shape[0]])
+    projected = tf.matmul(rows, kernel)
+    if bias is not None:
+        projected = tf.nn.bias_add(projected, bias)
+    if inputs.shape.rank == 2:
+        return projected
+    return tf.reshape(projected, tf.concat([tf.shape(inputs)[:-1], [kernel.shape[1]]], axis=0))
 
 
 def dropped(hidden: tf.Tensor, dropout_mask: tf.Tensor | None) -> tf.Tensor:
