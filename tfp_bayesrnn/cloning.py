@@ -56,6 +56,7 @@ def copy_network(network: keras.Model, replace: Replace, fill: Fill) -> keras.Mo
     copier = _Copier(replace)
     copy = copier.copy(network)
     for source, target in copier.replaced:
+        target.trainable = source.trainable
         fill(source, target)
         _copy_recurrent_state(source, target)
     for source, target in copier.kept:
@@ -139,11 +140,13 @@ class _Copier:
             raise InputError(f"model {network.name!r} cannot be rebuilt from its layers")
         # Without the optimizer and the metrics of the original, which Keras's copy would have too.
         plain = keras.Model(network.input, network.output, name=network.name)
-        return keras.models.clone_model(
+        copy = keras.models.clone_model(
             plain,
             input_tensors=keras.tree.map_structure(_input, plain.input),
             clone_function=self.copy,
         )
+        copy.trainable = network.trainable  # Of its layers too, which are then set one by one.
+        return copy
 
 
 def _input(tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -160,7 +163,8 @@ def config_of(layer: Layer) -> dict[str, Any]:
     config = layer.get_config()
     holder = getattr(layer, "cell", layer)
     live = {name: getattr(holder, name) for name in _OBJECTS if name in config and hasattr(holder, name)}
-    return {**config, **live}
+    # But not a layer, whose weights two layers would share.
+    return {**config, **{name: value for name, value in live.items() if not isinstance(value, Layer)}}
 
 
 def _rebuilt(operation: keras.Operation) -> keras.Operation:
@@ -205,6 +209,9 @@ def _copy_layer_state(source: Layer, target: Layer) -> None:
                 with tempfile.TemporaryDirectory() as directory:
                     old.save_assets(directory)
                     new.load_assets(directory)
+        for old, new in zip(source.variables, target.variables, strict=True):
+            if new.trainable != old.trainable:  # Of a variable by itself.
+                new.trainable = old.trainable
     except Exception as error:
         raise InputError(
             f"layer {source.name!r} cannot be copied: a {type(source).__name__} that its get_config() has "

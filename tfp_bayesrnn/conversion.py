@@ -166,6 +166,9 @@ def _check_weights(layer: Layer) -> None:
     for option in ("quantization_mode", "lora_rank"):
         if getattr(layer, option, None):
             raise InputError(_refusal(layer, option, getattr(layer, option)))
+    for option in ("activation", "recurrent_activation"):
+        if getattr(getattr(layer, option, None), "weights", None):
+            raise InputError(_refusal(layer, f"{option} with weights", getattr(layer, option)))
     if len({variable.trainable for variable in _weights(layer).values()}) == 2:
         raise InputError(
             f"layer {layer.name!r} cannot be converted: some of its weights are trainable and some are not. "
@@ -226,6 +229,8 @@ def _fill_plain(source: Layer, target: Layer) -> None:
     variables = _weights(target)
     for name, weight in _weights(source).items():
         variables[name].assign(keras.ops.cast(weight.mean(), variables[name].dtype))
+        if not weight.mu.trainable:
+            variables[name].trainable = False
 
 
 def _options(kind: type[Layer]) -> set[str]:

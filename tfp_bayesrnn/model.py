@@ -33,6 +33,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     `compile` takes no `loss`. Every minibatch is run under one draw of all weights. `predict`, `evaluate` and
     a plain call use the posterior mean.
 
+    What is frozen (`trainable=False`, as in Keras) does not move. It is drawn all the same, and its KL
+    counts. That needs no second `compile`, but an optimizer does not know what was frozen when it was built.
+
     RNN state is carried from minibatch to minibatch where the data say so: if `x` is a dictionary with a key
     "is_first", bool [B], rows go on from the state they ended with unless their `is_first` is true. Training
     and evaluation carry states of their own.
@@ -92,6 +95,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
                 f"model. Received: sharpening={sharpening!r}"
             )
         self.network = network
+        if not network.trainable:  # A Sequential does not pass on what its constructor was told.
+            for layer in network.layers:
+                layer.trainable = False
         self.training_rows = training_rows
         self.likelihood = likelihoods.get(likelihood)
         self.kl_weight = kl_weight

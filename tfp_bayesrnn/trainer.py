@@ -34,6 +34,7 @@ class BayesianTrainer(keras.Model):
         self.class_weights: ClassWeights | None = None  # Of the call of `fit` in progress.
         self._class_weights_in: ClassWeights | None = None  # The train function.
         self._masked_in: dict[str, frozenset[int]] = {}
+        self._trained_in: frozenset[int] = frozenset()
         self._carried_train: CarriedState | None = None
         self._carried_test: CarriedState | None = None
 
@@ -126,8 +127,10 @@ class BayesianTrainer(keras.Model):
             return super().train_on_batch(x, y, return_dict=return_dict, **kwargs)
 
     def make_train_function(self, force=False):
-        """As in `keras.Model`; made anew for other class weights, and other weights that are pruned."""
-        if self._masks_have_changed("train"):
+        """As in `keras.Model`; made anew for other class weights, and others that are pruned or frozen."""
+        trained = frozenset(id(variable) for variable in self.trainable_variables)
+        changed, self._trained_in = trained != self._trained_in, trained
+        if self._masks_have_changed("train") or changed or force:
             force, self.compiled_step = True, None
         if self.class_weights != self._class_weights_in:
             force, self._class_weights_in = True, self.class_weights

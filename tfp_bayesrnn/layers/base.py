@@ -33,6 +33,10 @@ class VariationalLayer(KLWeighted):
       one it raises, since noisy weights without a KL are no objective at all. `kl_weight` is
       1 / (number of training rows) if the loss is a mean over rows, whatever a row is. It is a variable,
       which can be assigned while training.
+
+    `trainable=False` means what it does for Keras's own layers, whenever it is set: mu, rho and what the
+    prior learns do not move. The posterior is still drawn from in training, and its KL still counts in the
+    loss, where it is a constant (or, where no closed form is known, an estimate of one).
     """
 
     def _init_variational(self, prior, posterior, kl_weight, seed):
@@ -63,6 +67,7 @@ class VariationalLayer(KLWeighted):
         )
         self._initializers.append(initializer)
         weight = VariationalWeight(shape, initializer, self.prior, family, name=name, amend=amend)
+        weight.trainable = self.trainable
         weight.build()
         return weight
 
@@ -92,7 +97,8 @@ class VariationalLayer(KLWeighted):
         if self not in made:
             # Numbered: layers that were given the same seed do not get the same noise.
             made[self] = own.sample(noise.derive(tf.cast(self.seed_generator.next(), tf.int32), len(made)))
-            self.add_loss(self._kl_weight.read() * own.kl(made[self]))
+            kl = self._kl_weight.read() * own.kl(made[self])
+            self.add_loss(tf.cast(kl, keras.config.floatx()))  # Keras adds it to a loss of that dtype.
         return made[self]
 
 
