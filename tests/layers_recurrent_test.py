@@ -190,7 +190,7 @@ class TestOneDrawForAllSteps:
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(loaded(INPUTS), model(INPUTS))
-        assert {cell.kl_weight for cell in cells_of(loaded)} == {1.0}
+        assert {float(cell.kl_weight) for cell in cells_of(loaded)} == {1.0}
 
 
 class TestCellAlone:

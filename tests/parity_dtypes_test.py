@@ -111,8 +111,9 @@ def test_a_bayesian_model_under_floatx(floatx):
     np.testing.assert_allclose(under_float64, fitted(), rtol=1e-5)
 
 
-def test_regularizers_beside_them_may_have_another_dtype():
-    layer = keras.layers.Dense(2, activity_regularizer="l2", dtype="mixed_bfloat16")
+@pytest.mark.parametrize("dtype", ["float64", "mixed_bfloat16"])
+def test_regularizers_beside_them_may_have_another_dtype(dtype):
+    layer = keras.layers.Dense(2, kernel_regularizer="l2", activity_regularizer="l2", dtype=dtype)
     model = BayesianModel(keras.Sequential([layer, VariationalLSTM(2), VariationalDense(3)]), training_rows=3)
     model.compile("sgd", run_eagerly=True)
     history = model.fit(SEQUENCES, np.array([0, 1, 2]), verbose=0).history
