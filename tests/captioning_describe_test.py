@@ -263,9 +263,10 @@ def test_file_that_cannot_be_opened(photos, monkeypatch, capsys):
     def refuse(_):
         raise PermissionError(13, "Permission denied")
 
+    path = str(photos / "0.png")
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
-    assert list(describe._readable(["a.png"])) == []
-    assert capsys.readouterr().err == "left out: cannot read a.png: Permission denied\n"
+    assert list(describe._readable([path])) == []
+    assert capsys.readouterr().err == f"left out: cannot read {path}: Permission denied\n"
 
 
 def test_workdirs_that_hold_no_such_model(refused, trained, photos, tmp_path):
