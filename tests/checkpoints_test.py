@@ -264,7 +264,7 @@ def test_max_to_keep_is_checked(tmp_path):
         Checkpoints(tmp_path, {}, max_to_keep=0)
 
 
-@pytest.mark.parametrize("fails_in", ["_move_into_place", "_flush_to_disk"])
+@pytest.mark.parametrize("fails_in", ["_move_into_place", "flush_to_disk"])
 def test_full_disk_keeps_earlier_checkpoints(saved, run, monkeypatch, fails_in):
     held, at = saved
 

@@ -22,6 +22,7 @@ from absl import logging
 
 from tfp_bayesrnn import pruning
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.folders import flush_to_disk
 from tfp_bayesrnn.paths import check_regular, local_path, plain
 from tfp_bayesrnn.replicas import ReplicaVariables
 
@@ -387,11 +388,11 @@ def _files(prefix: Path) -> list[Path]:
 def _move_into_place(partial: Path, target: Path) -> None:
     """Commits a checkpoint: from the first rename on it is there, if with the help of `finish_write`."""
     for path in _files(partial / target.name):
-        _flush_to_disk(path)
+        flush_to_disk(path)
     ready = target.parent / f"{_READY}{target.name}"
     shutil.rmtree(ready, ignore_errors=True)
     os.replace(partial, ready)
-    _flush_to_disk(target.parent)
+    flush_to_disk(target.parent)
     _move_out(ready)
 
 
@@ -407,16 +408,8 @@ def _finish(directory: Path) -> None:
 def _move_out(ready: Path) -> None:
     for path in _files(ready / ready.name.removeprefix(_READY)):
         os.replace(path, ready.parent / path.name)
-    _flush_to_disk(ready.parent)
+    flush_to_disk(ready.parent)
     ready.rmdir()
-
-
-def _flush_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _delete_partial(directory: Path) -> None:

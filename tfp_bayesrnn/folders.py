@@ -52,7 +52,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield new
         _flush(new)
         _put(new, path, temporary)
-        _flush_one(path.parent)
+        flush_to_disk(path.parent)
 
 
 def recover(path: str | os.PathLike[str]) -> None:
@@ -154,11 +154,12 @@ def _renameat2():
 def _flush(folder: Path) -> None:
     for directory, _, files in os.walk(folder):
         for name in files:
-            _flush_one(Path(directory) / name)
-        _flush_one(Path(directory))
+            flush_to_disk(Path(directory) / name)
+        flush_to_disk(Path(directory))
 
 
-def _flush_one(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Sees that a file, or the list of what is in a folder, survives a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
