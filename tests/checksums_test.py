@@ -101,6 +101,29 @@ def test_a_file_written_while_it_is_read_is_good(sums, tmp_path, monkeypatch):
     assert sums.read(tmp_path / "a.json") == b'{"x": 2}\n'
 
 
+def test_all_files_of_a_directory(tmp_path):
+    for name in ("model", "a/model", "a/b/model"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"this is {name}")
+    sums = Checksums(tmp_path)
+    sums.add_all()
+    sums.check_all()
+    (tmp_path / "a" / "later").write_text("of somebody else")
+    sums.check_all()
+    for path in sorted(tmp_path.rglob("model")):
+        sound = path.read_bytes()
+        for place in range(len(sound)):
+            path.write_bytes(flipped(sound, place))
+            with pytest.raises(InputError, match=f"^{path} is damaged"):
+                sums.check_all()
+        path.write_bytes(sound)
+    (tmp_path / "a" / "model").write_bytes((tmp_path / "model").read_bytes())  # Whole, but another file.
+    with pytest.raises(InputError, match="a/model is damaged"):
+        sums.check_all()
+    (tmp_path / FILE).unlink()
+    sums.check_all()
+
+
 def test_a_list_that_is_no_file(sums, tmp_path):
     (tmp_path / FILE).unlink()
     os.mkfifo(tmp_path / FILE)

@@ -12,6 +12,7 @@ from uncertainty_models import SIZE, WORDS, chain, known_records, reads, scorer_
 
 from tfp_bayesrnn import InputError
 from tfp_bayesrnn.export import write_saved_model
+from zoo.checksums import Checksums
 from zoo.data.vocabulary import Vocabulary
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.files import FileScorer
@@ -169,6 +170,23 @@ def test_an_export_of_this_project_says_what_its_model_says(tmp_path):
             assert found.epistemic is None
         else:
             np.testing.assert_allclose(found.epistemic, expected.epistemic[1:], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "assets/vocabulary.txt", "variables/variables.index"])
+def test_a_flipped_byte_of_an_export_is_seen(tmp_path, file):
+    """A graph is whole to TensorFlow whatever its constants are, and it looks at no sum of it."""
+    (tmp_path / "vocabulary.txt").write_text("<eos>\na\nb\n")
+    module = tf.Module()
+    module.words, module.value = tf.saved_model.Asset(str(tmp_path / "vocabulary.txt")), tf.Variable(1.0)
+    module.read = tf.function(lambda ids: module.value * tf.cast(ids, tf.float32))
+    read = module.read.get_concrete_function(tf.TensorSpec([None, None], tf.int32, "ids"))
+    path = tmp_path / "export"
+    write_saved_model(path, module, {"next_word": read}, lambda new: Checksums(new).add_all())
+    content = bytearray((path / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (path / file).write_bytes(content)
+    with pytest.raises(InputError, match=f"{file} is damaged or was changed by hand"):
+        open_source(str(path), WORDS, Settings())
 
 
 # Files.

@@ -1,9 +1,9 @@
 """Checksums of the files of a directory, by which damage to one is seen when it is read.
 
-They are in `checksums.txt`, a line for everything that was ever written under a name, each with a checksum of
-its own. A file is whole if its sum is any of those. So a new sum can be added before the file is written:
-whenever a process is killed, the file that is there, old or new, is one of them. Nothing but adding is ever
-done to the list, so that several processes may.
+They are in `checksums.txt`, a line for everything that was ever written under a name, the path from the
+directory on; each line has a checksum of its own. A file is whole if its sum is any of those. So a new sum
+can be added before the file is written: whenever a process is killed, the file that is there, old or new, is
+one of them. Nothing but adding is ever done to the list, so that several processes may.
 
 Files of earlier versions, for which the list has no line, are taken as they are.
 """
@@ -13,14 +13,14 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.paths import check_regular
-from zoo.files import explained, is_there, read_file, write_whole
+from zoo.files import explained, is_file, is_there, read_file, write_whole
 
 FILE = "checksums.txt"
 _TORN = b" torn"  # Ends a line that was not written to its end.
@@ -49,7 +49,37 @@ class Checksums:
         Raises:
           InputError: it cannot be written.
         """
-        line = f"{hashlib.sha256(content).hexdigest()} {path.name}".encode()
+        self._add(path, hashlib.sha256(content).hexdigest())
+
+    def add_all(self) -> None:
+        """Adds the sums of all files that are in the directory and below it.
+
+        Raises:
+          InputError: one cannot be read, or the list cannot be written.
+        """
+        for path in self._files():
+            self._add(path, _sum_of_file(path))
+
+    def check_all(self) -> None:
+        """Sees that all files of the directory for which the list has a line are what was written.
+
+        Raises:
+          InputError: one cannot be read, or is not what was written.
+        """
+        for path in self._files():
+            if self._knows(path, lambda path=path: _sum_of_file(path)) is False:
+                raise damaged(path)
+
+    def _files(self) -> list[Path]:
+        with explained(self.path.parent, "look at"):
+            paths = sorted(self.path.parent.rglob("*"))
+        return [path for path in paths if path != self.path and is_file(path)]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.path.parent).as_posix()
+
+    def _add(self, path: Path, of_file: str) -> None:
+        line = f"{of_file} {self._name(path)}".encode()
         with explained(self.path, "write"):
             check_regular(self.path)
             # What a killed process or a full disk has left of a line is of a file that was not written.
@@ -75,9 +105,12 @@ class Checksums:
         Raises:
           InputError: the list cannot be read.
         """
+        return self._knows(path, lambda: hashlib.sha256(content).hexdigest())
+
+    def _knows(self, path: Path, make_sum: Callable[[], str]) -> bool | None:
         lines = list(self._lines())
-        sums = {of_file for of_file, name in lines if name == path.name}
-        if not sums or hashlib.sha256(content).hexdigest() in sums:
+        sums = {of_file for of_file, name in lines if name == self._name(path)}
+        if not sums or make_sum() in sums:
             return True if sums else None
         if (None, None) in lines:
             logging.warning("%s is damaged: %s cannot be checked", self.path, path)
@@ -108,6 +141,11 @@ def _parsed(line: bytes) -> tuple[str, str] | None:
         return None
     of_file, _, name = said.decode("utf-8", "replace").partition(" ")
     return of_file, name
+
+
+def _sum_of_file(path: Path) -> str:
+    with explained(path, "read"), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damaged(path: Path) -> InputError:

@@ -18,6 +18,7 @@ from tfp_bayesrnn.paths import local_path
 from tfp_bayesrnn.storage import FORMATS
 from zoo import methods
 from zoo.captioning.captioner import check_beam
+from zoo.checksums import Checksums
 from zoo.export.captioning import CaptionExport
 from zoo.export.language_model import LanguageModelExport
 from zoo.export.sampling import MAX_WORDS
@@ -36,8 +37,9 @@ def export_command(
 ) -> dict[str, Any]:
     """Exports the best checkpoint of a run, and prints what has been exported and how to use it.
 
-    The directory also holds `signatures.json`, what it returns, and a `README.md` that says the same in
-    words. An export that is there is replaced when the new one is complete.
+    The directory also holds `signatures.json`, what it returns, a `README.md` that says the same in words,
+    and checksums of the SavedModel's files (`zoo.checksums`). An export that is there is replaced when the
+    new one is complete.
 
     Args:
       config: the run's, resolved.
@@ -92,6 +94,7 @@ def export_command(
 
         def finish(directory: Path) -> None:
             about["bytes"]["all"] = _size(directory)
+            Checksums(directory).add_all()
             (directory / "signatures.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
             (directory / "README.md").write_text(_readme(about), encoding="utf-8")
 

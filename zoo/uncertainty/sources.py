@@ -28,6 +28,7 @@ from tfp_bayesrnn import BayesianModel, Dropout, Posterior, likelihoods
 from tfp_bayesrnn.errors import InputError, quoted
 from tfp_bayesrnn.paths import check_regular, local_path, plain
 from zoo import limits
+from zoo.checksums import Checksums
 from zoo.data.vocabulary import Vocabulary
 from zoo.files import explained, is_file, is_there
 from zoo.language_model.network import LanguageModelNetwork
@@ -228,11 +229,12 @@ def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings
 
 
 def _of_saved_model(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    Checksums(Path(path)).check_all()  # TensorFlow has none of the graph and of the vocabulary.
     try:
         with plain(path) as folder:
             model = tf.saved_model.load(os.fspath(folder))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise InputError(f"cannot load the SavedModel {path}: {error}") from None
+    except Exception as error:  # Of many types, by what is damaged.
+        raise InputError(f"cannot load the SavedModel {path}: {error or type(error).__name__}") from None
     if "score" in model.signatures:
         check_vocabulary(model, vocabulary, path)
         samples = [0, settings.samples] if settings.samples and "score_mc" in model.signatures else [0]
