@@ -27,13 +27,13 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status."""
-    from zoo import command_line  # Here, since it takes a moment, in which a signal may come.
+    from zoo.command_line import command_line  # Here, since it takes a moment, in which a signal may come.
 
     return command_line.main(argv, __doc__)
 
 
 def _end(number: int, _frame) -> None:
-    """What a signal does before `zoo.interruption` handles it, and after."""
+    """What a signal does before `zoo.machine.interruption` handles it, and after."""
     os.write(2, f"interrupted by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)
 

@@ -20,15 +20,15 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import uncertainty
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning.batches import fit
 from zoo.captioning.captioner import Captioner, Captions
 from zoo.captioning.experiment import Experiment
 from zoo.captioning.results import caption_split
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
-from zoo.workdir import Workdir
+from zoo.runs.workdir import Workdir
 
 SIGNALS = ("entropy", "mutual_information")
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, PointMass, Posterior, PosteriorSharpening, VariationalLSTM, noise
-from tfp_bayesrnn.evaluation import StreamEvaluator
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.language_model.network import build_network
 from zoo.presets import get_preset
 

@@ -34,8 +34,8 @@ from tfp_bayesrnn import (
     PointMass,
     PosteriorSharpening,
     VariationalDense,
-    uncertainty,
 )
+from tfp_bayesrnn.prediction import uncertainty
 
 UNITS, CLASSES, BATCH = 100, 10, 50
 VALIDATION_ROWS, VALIDATION_SEED = 397, 12345

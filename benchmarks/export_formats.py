@@ -18,11 +18,11 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn.export import WEIGHTS_KINDS
-from tfp_bayesrnn.storage import FORMATS
-from zoo import exporting
+from tfp_bayesrnn.export.saved_model import WEIGHTS_KINDS
+from tfp_bayesrnn.export.storage import FORMATS
 from zoo.data.corpus import load_corpus
-from zoo.workdir import Workdir
+from zoo.modes import exporting
+from zoo.runs.workdir import Workdir
 
 
 def perplexity(path: pathlib.Path, ids: np.ndarray) -> float:

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 import zoo
 from benchmarks.timing import measure, spread, stopwatch
-from tfp_bayesrnn.export import ExportedPosterior, write_saved_model
+from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.export.language_model import LanguageModelExport
 

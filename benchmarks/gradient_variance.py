@@ -24,7 +24,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 import zoo
-from tfp_bayesrnn import BayesianModel, PosteriorSharpening, noise, recurrence, training
+from tfp_bayesrnn import BayesianModel, PosteriorSharpening, noise
+from tfp_bayesrnn.model import recurrence, training
 from zoo.data.corpus import load_corpus
 from zoo.data.windows import Windows, train_windows
 

@@ -24,10 +24,10 @@ from unittest import mock
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import replicas
-from tfp_bayesrnn.loop import EpochReport, Figures, Hooks, TrainingStopped
+from tfp_bayesrnn.loop.loop import EpochReport, Figures, Hooks, TrainingStopped
 from zoo.language_model.experiment import Experiment
 from zoo.presets import get_preset
-from zoo.workdir import Workdir
+from zoo.runs.workdir import Workdir
 
 
 class Stopwatch(Hooks):

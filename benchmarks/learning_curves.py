@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from zoo.workdir import Workdir
+from zoo.runs.workdir import Workdir
 
 
 def main():

@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-from zoo import quiet
+from zoo.command_line import quiet
 
 STEPS, WINDOWS = 8, 2
 

@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
-from tfp_bayesrnn import noise, recurrence, training
-from tfp_bayesrnn.checkpoints import Checkpoints
-from zoo.workdir import Workdir
+from tfp_bayesrnn import noise
+from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from tfp_bayesrnn.model import recurrence, training
+from zoo.runs.workdir import Workdir
 
 BATCH, UNROLL = 20, 35
 

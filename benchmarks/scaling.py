@@ -39,12 +39,13 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import replicas, training
-from tfp_bayesrnn.evaluation import StreamEvaluator
-from tfp_bayesrnn.model import BayesianModel
+from tfp_bayesrnn import replicas
+from tfp_bayesrnn.model import training
+from tfp_bayesrnn.model.bayesian_model import BayesianModel
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.windows import evaluation_windows
 from zoo.language_model.model import build_model
-from zoo.machine import Machine
+from zoo.machine.machine import Machine
 from zoo.presets import get_preset
 
 WINDOWS_PER_PASS = 5  # Of the average over samples.

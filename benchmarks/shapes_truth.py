@@ -15,15 +15,15 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from zoo import config as configs
 from zoo.captioning.captioner import Captioner
 from zoo.captioning.experiment import Experiment
 from zoo.captioning.results import caption_split
+from zoo.configuration import config as configs
 from zoo.data.captions import Caption
 from zoo.data.shape_captions import is_true
 from zoo.data.shape_scenes import Scene
 from zoo.data.shapes import builtin_shapes, held_out, scenes
-from zoo.workdir import Workdir
+from zoo.runs.workdir import Workdir
 
 KINDS = {"seen in training": None, "new colour of a shape": "colour", "new relation": "relation"}
 

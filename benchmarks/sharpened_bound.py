@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
 from tfp_bayesrnn.distributions.posteriors import inverse_softplus
-from tfp_bayesrnn.evaluation import StreamEvaluator
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.windows import evaluation_windows
 from zoo.language_model.experiment import Experiment
-from zoo.workdir import Workdir
+from zoo.runs.workdir import Workdir
 
 SIGMA0 = (0.01, 0.02, 0.04, 0.07, 0.1)
 ETA = (0.0, 0.5, 1.0, 2.0)

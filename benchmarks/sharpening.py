@@ -21,7 +21,7 @@ import sys
 import numpy as np
 
 from zoo.language_model.summary import summary
-from zoo.workdir import Workdir
+from zoo.runs.workdir import Workdir
 
 PLAIN = "bbb"
 _PRESETS = {"demo": "demo", "small": "ptb_small", "medium": "ptb_medium"}

@@ -25,7 +25,7 @@ from importlib import metadata
 from benchmarks import memory, timing
 from benchmarks.peers import PEERS
 from benchmarks.timing import Figures, stopwatch
-from zoo import quiet
+from zoo.command_line import quiet
 
 GROUPS = {
     "layer": "LSTM layer, 650 units",

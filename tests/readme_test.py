@@ -24,21 +24,6 @@ def test_presets_named_in_it_exist():
     assert named <= set(zoo.preset_names())
 
 
-def test_files_named_in_its_architecture_exist():
-    section = README.split("## Architecture")[1].split("## Reference")[0]
-    tables = re.split(r"\| `(tfp_bayesrnn|zoo)/` \| \|", section)
-    for folder, table in zip(tables[1::2], tables[2::2], strict=True):
-        rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-        named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-        # Every room of the house is in the table, and nothing else is.
-        found = {
-            path.name + ("/" if path.is_dir() else "")
-            for path in (ROOT / folder).iterdir()
-            if path.name not in ("__init__.py", "__pycache__", "errors.py", "py.typed")
-        }
-        assert named == found
-
-
 def test_no_document_has_a_place_left_to_fill_in():
     for path in (ROOT / "README.md", ROOT / "BUILD.md", *(ROOT / "docs").glob("*.md")):
         assert not re.findall(r"@[A-Z0-9]+@|TODO|TBD", path.read_text(encoding="utf-8")), path

@@ -11,8 +11,8 @@ if _keras.backend.backend() != "tensorflow":
         f"Received: backend={_keras.backend.backend()!r}"
     )
 
-from tfp_bayesrnn.callbacks import ExactResume
-from tfp_bayesrnn.conversion import to_bayesian, to_deterministic
+from tfp_bayesrnn import noise, replicas
+from tfp_bayesrnn.conversion.conversion import to_bayesian, to_deterministic
 from tfp_bayesrnn.distributions import (
     CentredNormalPrior,
     DistributionPrior,
@@ -33,12 +33,15 @@ from tfp_bayesrnn.layers import (
     VariationalLSTM,
     VariationalLSTMCell,
 )
-from tfp_bayesrnn.likelihoods import JointLikelihood, NormalLikelihood
-from tfp_bayesrnn.model import BayesianModel
-from tfp_bayesrnn.posterior import Draw, Posterior, draw_in_force
-from tfp_bayesrnn.schedules import HoldThenDecay
-from tfp_bayesrnn.sharpening import PosteriorSharpening
-from tfp_bayesrnn.weights import VariationalWeight
+from tfp_bayesrnn.loop.callbacks import ExactResume
+from tfp_bayesrnn.model.bayesian_model import BayesianModel
+from tfp_bayesrnn.objective.likelihoods import JointLikelihood, NormalLikelihood
+from tfp_bayesrnn.optimization.schedules import HoldThenDecay
+from tfp_bayesrnn.posterior import pruning
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior, draw_in_force
+from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
+from tfp_bayesrnn.posterior.weights import VariationalWeight
+from tfp_bayesrnn.prediction import uncertainty
 
 __version__ = "0.1.0"
 
@@ -69,6 +72,10 @@ __all__ = [
     "VariationalLSTMCell",
     "VariationalWeight",
     "draw_in_force",
+    "noise",
+    "pruning",
+    "replicas",
     "to_bayesian",
     "to_deterministic",
+    "uncertainty",
 ]

@@ -38,7 +38,7 @@ def from_preset(
     Raises:
       InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
     """
-    from zoo import config as configs
+    from zoo.configuration import config as configs
 
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)

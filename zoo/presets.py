@@ -22,8 +22,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from zoo.captioning import presets as captioning
+from zoo.configuration.methods import BAYESIAN_METHODS, METHODS, SHARPENING, WATCH
 from zoo.language_model import presets as language_model
-from zoo.methods import BAYESIAN_METHODS, METHODS, SHARPENING, WATCH
 
 __all__ = [
     "BAYESIAN_METHODS",

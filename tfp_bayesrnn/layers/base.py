@@ -8,13 +8,14 @@ import tensorflow as tf
 # Keras offers no public way to tell one outermost call from the next.
 from keras.src.backend.common import global_state
 
-from tfp_bayesrnn import initial_values, noise
-from tfp_bayesrnn import posterior as posteriors
+from tfp_bayesrnn import noise
 from tfp_bayesrnn.distributions import PointMass, priors
 from tfp_bayesrnn.distributions import posteriors as families
-from tfp_bayesrnn.kl_weights import KLWeighted
-from tfp_bayesrnn.posterior import Draw, Posterior
-from tfp_bayesrnn.weights import VariationalWeight
+from tfp_bayesrnn.posterior import initial_values
+from tfp_bayesrnn.posterior import posterior as posteriors
+from tfp_bayesrnn.posterior.kl_weights import KLWeighted
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 
 def forward_pass():

@@ -11,10 +11,10 @@ import tensorflow as tf
 # of this class, once a sequence and outside the loop, which is where a draw has to be made.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
-from tfp_bayesrnn import posterior as posteriors
 from tfp_bayesrnn.distributions import MeanFieldNormal
-from tfp_bayesrnn.kl_weights import KLWeighted
 from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, forward_pass, mask_seed
+from tfp_bayesrnn.posterior import posterior as posteriors
+from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
 

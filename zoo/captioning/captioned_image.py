@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo import terminal
 from zoo.captioning.sheet import GREY, Card, Colour, Line, uncertainty_shade
 from zoo.data.captions import Caption
+from zoo.terminal import terminal
 
 HIGHEST_ENTROPY = 3.0
 """Nats, from which a word's shade is the darkest: as unsure as between 20 words of equal probability."""

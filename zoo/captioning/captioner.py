@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, InputError, noise, uncertainty
-from tfp_bayesrnn.posterior import Draw
-from tfp_bayesrnn.uncertainty import TargetScores
-from zoo import decoding
-from zoo.beam_search import beam_search, sequences
+from tfp_bayesrnn import BayesianModel, InputError, noise
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, UNK, Caption
 from zoo.data.vocabulary import Vocabulary
+from zoo.decoding import decoding
+from zoo.decoding.beam_search import beam_search, sequences
 
 FORBIDDEN = (PAD, START, UNK)
 """What no caption has; that unknown words are never said is a choice of ours."""
@@ -95,7 +96,7 @@ class Captioner:
           seed: of the draws, and of sampling.
           beam: beams; 1 is the most probable word each time.
           length_penalty: as in `beam_search`.
-          sampling: if given, words are sampled and not searched for: arguments of `zoo.decoding.sample`.
+          sampling: if given, words are sampled and not searched for: arguments of `decoding.sample`.
 
         Raises:
           ValueError: for a number of beams or samples that makes no sense.
@@ -163,7 +164,7 @@ def _ended(ids: np.ndarray) -> np.ndarray:
 
 
 def next_word(network, features: tf.Tensor, draws: Sequence[Draw]) -> tuple[decoding.Step, decoding.State]:
-    """The model of the next word as `zoo.decoding` wants it, averaged over draws: (step, state).
+    """The model of the next word as `zoo.decoding.decoding` wants it, averaged over draws: (step, state).
 
     Every draw has an LSTM state of its own, so each of them stands for one network that reads the words.
     """

@@ -14,19 +14,20 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
-from zoo import methods, terminal
+from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.captioning import sheet
 from zoo.captioning.batches import fit
 from zoo.captioning.captioned_image import HIGHEST_ENTROPY, CaptionedImage
 from zoo.captioning.captioner import Captioner
+from zoo.configuration import methods
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
-from zoo.files import check_output, explained, read_file
-from zoo.restored import restored
-from zoo.workdir import Workdir
-from zoo.writable import check_writable
+from zoo.filesystem.files import check_output, explained, read_file
+from zoo.filesystem.writable import check_writable
+from zoo.runs.restored import restored
+from zoo.runs.workdir import Workdir
+from zoo.terminal import terminal
 
 ON_SHEET = 200
 """Photos that a contact sheet shows at most."""

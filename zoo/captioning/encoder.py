@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError, unknown_name
-from tfp_bayesrnn.paths import check_regular, local_path
-from zoo.files import explained
+from tfp_bayesrnn.filesystem.paths import check_regular, local_path
+from zoo.filesystem.files import explained
 
 COMPACT = "compact"
 IMAGENET = "imagenet"

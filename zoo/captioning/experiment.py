@@ -10,21 +10,21 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import InputError, replicas
-from tfp_bayesrnn.checkpoints import Checkpoints
-from tfp_bayesrnn.evaluation import StreamEvaluator
-from tfp_bayesrnn.loop import EpochReport
-from zoo import config as configs
-from zoo.board import Board
+from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from tfp_bayesrnn.loop.loop import EpochReport
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.captioning.batches import CaptionBatches, minibatches
 from zoo.captioning.captioner import check_beam
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model
 from zoo.captioning.results import final_results, summary
+from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData, load_captions
 from zoo.data.captions import CaptionSplit
-from zoo.run_data import check_data
-from zoo.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
-from zoo.workdir import Workdir
+from zoo.runs.board import Board
+from zoo.runs.run_data import check_data
+from zoo.runs.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
+from zoo.runs.workdir import Workdir
 
 
 class Experiment:

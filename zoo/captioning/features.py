@@ -15,11 +15,11 @@ import tensorflow as tf
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import check_regular, local_path
-from zoo import progress
+from tfp_bayesrnn.filesystem.paths import check_regular, local_path
 from zoo.captioning.batches import Images
 from zoo.data.photos import Photos
-from zoo.files import explained, is_there, write_whole
+from zoo.filesystem.files import explained, is_there, write_whole
+from zoo.terminal import progress
 
 _BATCH = 32
 

@@ -6,12 +6,12 @@ from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
-from zoo.assembly import assemble
 from zoo.captioning.batches import minibatches
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.caption_sets import CaptionData, load_captions
 from zoo.language_model.network import build_network, dtype_policy
+from zoo.runs.assembly import assemble
 
 
 def build_model(

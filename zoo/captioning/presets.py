@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo import methods
+from zoo.configuration import methods
 
 METHODS = ("deterministic", "dropout", "bbb", "bbb_sharpened")
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from tfp_bayesrnn import uncertainty
 from tfp_bayesrnn.errors import InputError
-from zoo import progress
+from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning import metrics
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.captioner import Captioner, Captions
+from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
-from zoo.methods import BAYESIAN_METHODS
+from zoo.terminal import progress
 
 if TYPE_CHECKING:
     from zoo.captioning.experiment import Experiment

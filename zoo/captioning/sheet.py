@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from zoo.files import write_whole
+from zoo.filesystem.files import write_whole
 
 Colour = tuple[int, int, int]
 

@@ -35,7 +35,7 @@ from zoo.data.folder import data_folder, files_in
 from zoo.data.grammar import SplitMix64
 from zoo.data.photo_search import Place, find_photos
 from zoo.data.prepared import prepare, prepared_images
-from zoo.files import is_file, is_folder, read_file
+from zoo.filesystem.files import is_file, is_folder, read_file
 
 KARPATHY = "dataset_coco.json"
 LAYOUT = (

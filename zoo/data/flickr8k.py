@@ -33,7 +33,7 @@ from zoo.data.lines import decoded
 from zoo.data.photo_search import find_photos
 from zoo.data.photos import ARCHIVE_ERRORS
 from zoo.data.prepared import prepare, prepared_images
-from zoo.files import is_file, is_there, read_file
+from zoo.filesystem.files import is_file, is_there, read_file
 
 PHOTO_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset")
 TOKENS = "Flickr8k.token.txt"

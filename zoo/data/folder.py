@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
-from zoo.files import explained
+from tfp_bayesrnn.filesystem.paths import local_path
+from zoo.filesystem.files import explained
 
 
 def data_folder(data_dir: str | os.PathLike[str], layout: str) -> Path:

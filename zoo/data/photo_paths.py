@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
+from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.data.photos import SUFFIXES, is_photo_name
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from zoo.data.photos import PhotoFiles, Photos, PhotoTar, PhotoZip, is_photo_name
-from zoo.files import explained
+from zoo.filesystem.files import explained
 
 Place = tuple[Photos, int]
 """A collection of photos and a number in it."""

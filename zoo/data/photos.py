@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
-from zoo.files import read_file
+from zoo.filesystem.files import read_file
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"})

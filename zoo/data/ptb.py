@@ -31,7 +31,7 @@ from zoo.data.folder import data_folder
 from zoo.data.known import KNOWN_SIZES
 from zoo.data.text import NAMINGS, SPLITS, Lines, encode_splits, read_directory, split_files
 from zoo.data.vocabulary import Vocabulary
-from zoo.files import is_file, read_file
+from zoo.filesystem.files import is_file, read_file
 
 ARCHIVE = "simple-examples.tgz"
 URL = f"http://www.fit.vutbr.cz/~imikolov/rnnlm/{ARCHIVE}"

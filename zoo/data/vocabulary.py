@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError, quoted
-from zoo.files import read_file, write_whole
+from zoo.filesystem.files import read_file, write_whole
 
 EOS = "<eos>"
 UNK = "<unk>"

@@ -11,14 +11,14 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfp_bayesrnn import noise
-from tfp_bayesrnn.export import ExportedPosterior
-from tfp_bayesrnn.exported_draws import HeldDraws, MeanDraw, check_samples
-from zoo import decoding
-from zoo.beam_search import beam_search
+from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
+from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from zoo.captioning.captioner import FORBIDDEN
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
+from zoo.decoding import decoding
+from zoo.decoding.beam_search import beam_search
 from zoo.export.images import decode_images
 from zoo.export.words import Words
 
@@ -58,7 +58,7 @@ class CaptionExport:
           image_size: of the images that the encoder takes.
           max_words: of a caption.
           beam: beams; 1 is the most probable word each time.
-          length_penalty: as in `zoo.beam_search`.
+          length_penalty: as in `zoo.decoding.beam_search`.
         """
         self.words = Words(vocabulary, directory)
         self.module = tf.Module(name="captioning")

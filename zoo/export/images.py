@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_bayesrnn.export import require
+from tfp_bayesrnn.export.saved_model import require
 from zoo.captioning.batches import fit
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"

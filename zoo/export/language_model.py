@@ -13,13 +13,14 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import noise, recurrence
+from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.export import ExportedPosterior, require
-from tfp_bayesrnn.exported_draws import FreshDraws, HeldDraws, MeanDraw, check_samples
-from tfp_bayesrnn.uncertainty import TargetScores
-from zoo import decoding
+from tfp_bayesrnn.export.draws import FreshDraws, HeldDraws, MeanDraw, check_samples
+from tfp_bayesrnn.export.saved_model import ExportedPosterior, require
+from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
+from zoo.decoding import decoding
 from zoo.export import sampling
 from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
@@ -64,7 +65,7 @@ class LanguageModelExport:
         """Builds the tables.
 
         Args:
-          network: ids [N, T] -> logits [N, T, V], with a state as `tfp_bayesrnn.recurrence` takes it.
+          network: ids [N, T] -> logits [N, T, V], with a state as `tfp_bayesrnn.model.recurrence` takes it.
           exported: its weights.
           vocabulary: of its words.
           directory: as for `Words`.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfp_bayesrnn.export import require
+from tfp_bayesrnn.export.saved_model import require
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 
 # What `str.split` takes for white space, as RE2 says it.

@@ -8,17 +8,17 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import replicas
-from tfp_bayesrnn.evaluation import StreamEvaluator
-from tfp_bayesrnn.loop import EpochReport
-from zoo.board import Board
+from tfp_bayesrnn.loop.loop import EpochReport
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.corpus import load_corpus
 from zoo.data.windows import evaluation_windows, train_windows
 from zoo.language_model.model import build_model
 from zoo.language_model.results import final_results
 from zoo.language_model.summary import summary
-from zoo.run_data import check_data
-from zoo.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
-from zoo.workdir import Workdir
+from zoo.runs.board import Board
+from zoo.runs.run_data import check_data
+from zoo.runs.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
+from zoo.runs.workdir import Workdir
 
 
 class Experiment:

@@ -15,17 +15,19 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
-from zoo import config as configs
-from zoo import decoding, limits, methods, terminal
+from tfp_bayesrnn.filesystem.paths import local_path
+from zoo.configuration import config as configs
+from zoo.configuration import limits, methods
 from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
-from zoo.files import check_output, explained, to_jsonable
+from zoo.decoding import decoding
+from zoo.filesystem.files import check_output, explained, to_jsonable
+from zoo.filesystem.writable import check_openable
 from zoo.language_model.generator import Generator
 from zoo.language_model.printed import Shade, as_record, as_text_block, heading
-from zoo.restored import restored
-from zoo.workdir import Workdir
-from zoo.writable import check_openable
+from zoo.runs.restored import restored
+from zoo.runs.workdir import Workdir
+from zoo.terminal import terminal
 
 DECODE_CHOICES = ("sample", "greedy", "beam")
 DEFAULT_BEAM = 5
@@ -87,7 +89,7 @@ class Choice:
 
     @property
     def sampling(self) -> dict[str, Any] | None:
-        """Arguments of `zoo.decoding.sample`; None where words are not sampled."""
+        """Arguments of `zoo.decoding.decoding.sample`; None where words are not sampled."""
         if self.decode != "sample":
             return None
         given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
@@ -141,7 +143,7 @@ def generate(
       allow_unk: whether `<unk>` may be generated.
       end_at_eos: whether a continuation ends with its line.
       seed: of draws and of sampling; None for the run's.
-      color: "auto", "always" or "never", as `zoo.terminal.uses_colours` takes it: words are shaded by their
+      color: "auto", "always" or "never", as `terminal.uses_colours` takes it: words are shaded by their
         mutual information with the weights where there are several draws, else by their entropy.
       output: a file for JSON lines, one for each continuation; "-": standard output, in place of the text.
 

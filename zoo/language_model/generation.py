@@ -13,23 +13,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import recurrence, uncertainty
-from tfp_bayesrnn.posterior import Draw
-from tfp_bayesrnn.uncertainty import TargetScores
-from zoo import decoding
+from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.uncertainty import TargetScores
+from zoo.decoding import decoding
 
 
 def prime(
     network: keras.Model, prompt: tf.Tensor, lengths: tf.Tensor, draws: Sequence[Draw]
 ) -> tuple[decoding.Step, decoding.State, tf.Tensor]:
-    """A network that has read prompts, as `zoo.decoding` and `zoo.beam_search` take it.
+    """A network that has read prompts, as `zoo.decoding.decoding` and `zoo.decoding.beam_search` take it.
 
     It starts from a state of zeros. Every draw has a state of its own, so each stands for one network that
     reads the words; the probabilities of the next word are averaged over them. Dropout is off. All of it can
     be traced with N and T unknown.
 
     Args:
-      network: ids [N, T] -> logits [N, T, V], with a state as `tfp_bayesrnn.recurrence` takes it.
+      network: ids [N, T] -> logits [N, T, V], with a state as `tfp_bayesrnn.model.recurrence` takes it.
       prompt: int32 [N, T], padded at the end.
       lengths: int32 [N], words of each row that are not padding, at least 1.
       draws: of the network's weights.

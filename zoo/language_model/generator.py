@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, noise
-from tfp_bayesrnn.posterior import Draw
-from tfp_bayesrnn.uncertainty import TargetScores
-from zoo import decoding
-from zoo.beam_search import beam_search
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
+from zoo.decoding import decoding
+from zoo.decoding.beam_search import beam_search
 from zoo.language_model.generation import prime, score_words
 from zoo.language_model.prompts import Prompt, as_text, encode_prompt
 
@@ -95,7 +95,7 @@ class Generator:
           seed: of the draws, and of sampling.
           beam: beams; 1 is the most probable word each time.
           length_penalty: as in `beam_search`.
-          sampling: if given, words are sampled and not searched for: arguments of `zoo.decoding.sample`.
+          sampling: if given, words are sampled and not searched for: arguments of `decoding.sample`.
           end_at_eos: whether `<eos>` ends a continuation.
           forbidden: words that are never generated, such as `<unk>`.
 

@@ -6,11 +6,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, InputError
-from zoo.assembly import assemble
 from zoo.data.corpus import Corpus, load_corpus
 from zoo.data.known import KNOWN_SIZES
 from zoo.data.windows import train_windows
 from zoo.language_model.network import build_network
+from zoo.runs.assembly import assemble
 
 
 def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int) -> BayesianModel:

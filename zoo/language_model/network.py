@@ -12,10 +12,10 @@ from tfp_bayesrnn import (
     VariationalDense,
     VariationalEmbedding,
     VariationalLSTM,
-    recurrence,
 )
 from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
+from tfp_bayesrnn.model import recurrence
 from zoo import presets
 
 

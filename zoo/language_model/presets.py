@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.methods import BAYESIAN_METHODS, LABELS, METHODS, POSTERIOR, PRIOR, SHARPENING, WATCH
+from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, METHODS, POSTERIOR, PRIOR, SHARPENING, WATCH
 
 _SIZES = {
     "demo": {"units": 80, "layers": 2, "init_range": 0.1},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from zoo import terminal
 from zoo.data.vocabulary import EOS
 from zoo.language_model.generator import Continuation
+from zoo.terminal import terminal
 
 
 class Shade(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn.evaluation import SharpenedBound, StreamEvaluator, StreamScore
-from zoo import progress
+from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator, StreamScore
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
+from zoo.terminal import progress
 
 
 def final_results(

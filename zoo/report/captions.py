@@ -22,8 +22,8 @@ from zoo.report.contents import Contents
 from zoo.report.markup import Markup, missing, number, paragraph, tag
 from zoo.report.page import Section
 from zoo.report.shading import Measure, described, highest_for, legend, shaded
-from zoo.restored import restored
-from zoo.run_data import check_data
+from zoo.runs.restored import restored
+from zoo.runs.run_data import check_data
 
 PICTURES = 12
 """Pictures that are shown, at even distances through the test split."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
-from zoo.files import check_output, write_whole
-from zoo.methods import LABELS
+from tfp_bayesrnn.filesystem.paths import local_path
+from zoo.configuration.methods import LABELS
+from zoo.filesystem.files import check_output, write_whole
+from zoo.filesystem.writable import check_writable
 from zoo.report.captions import captions
 from zoo.report.contents import Contents, understood
 from zoo.report.markup import code, number, paragraph
@@ -20,7 +21,6 @@ from zoo.report.passage import passage
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
-from zoo.writable import check_writable
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
-from zoo import methods
-from zoo.config import parse_object
-from zoo.files import is_there
+from zoo.configuration import methods
+from zoo.configuration.config import parse_object
+from zoo.filesystem.files import is_there
+from zoo.runs.workdir import Workdir
 from zoo.uncertainty.command import RESULTS as UNCERTAINTY
-from zoo.workdir import Workdir
 
 DEFAULT_SAMPLES = 10
 """Draws of the weights that are averaged where the configuration does not say how many."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from zoo.methods import LABELS
+from zoo.configuration.methods import LABELS
 from zoo.report.charts import Line, line_chart
 from zoo.report.contents import Contents, understood
 from zoo.report.markup import Markup, code, details, missing, number, paragraph, significant, table, tag

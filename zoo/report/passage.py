@@ -19,8 +19,8 @@ from zoo.report.contents import Contents
 from zoo.report.markup import Markup, details, missing, number, paragraph, table, tag
 from zoo.report.page import Section
 from zoo.report.shading import Measure, described, highest_for, legend, shaded
-from zoo.restored import restored
-from zoo.run_data import check_data
+from zoo.runs.restored import restored
+from zoo.runs.run_data import check_data
 
 CONTEXT, WORDS = 100, 200
 """Words that are read before the passage at least, and of the passage; both then go on to a line's end."""

@@ -23,7 +23,7 @@ class Published(NamedTuple):
 
     Attributes:
       model: what was trained.
-      method: the method of `zoo.methods` that it is nearest to; empty where there is none.
+      method: the method of `zoo.configuration.methods` that it is nearest to; empty where there is none.
       figures: perplexities by the keys of results.json; those of sharpening are upper bounds.
     """
 

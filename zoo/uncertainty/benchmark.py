@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tfp_bayesrnn import uncertainty
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.prediction import uncertainty
 from zoo.uncertainty.records import Records
 from zoo.uncertainty.scorers import Progress, Scorer
 from zoo.uncertainty.streams import TEST, Stream

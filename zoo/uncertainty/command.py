@@ -13,17 +13,18 @@ import numpy as np
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
-from zoo import limits, progress
+from tfp_bayesrnn.filesystem.paths import local_path
+from zoo.configuration import limits
 from zoo.data.corpus import load_corpus
-from zoo.files import explained, is_file, to_jsonable, write_whole
+from zoo.filesystem.files import explained, is_file, to_jsonable, write_whole
+from zoo.filesystem.writable import check_file_writable, printed_after
+from zoo.runs.workdir import Workdir
+from zoo.terminal import progress
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.sources import Settings, open_source, opener_of, path_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
-from zoo.workdir import Workdir
-from zoo.writable import check_file_writable, printed_after
 
 RESULTS, FILES = "uncertainty.json", "uncertainty"
 """What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""

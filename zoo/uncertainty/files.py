@@ -26,8 +26,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError, unknown_name
-from tfp_bayesrnn.paths import check_regular, local_path
-from zoo.files import explained
+from tfp_bayesrnn.filesystem.paths import check_regular, local_path
+from zoo.filesystem.files import explained
 from zoo.uncertainty.records import Records, in_order, make_records
 from zoo.uncertainty.scorers import Progress
 from zoo.uncertainty.streams import Stream

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import Posterior, noise, recurrence
+from tfp_bayesrnn import Posterior, noise
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.posterior import Draw
+from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.posterior.posterior import Draw
 from zoo.uncertainty.scorers import Predictor
 
 OUTPUTS = ("logits", "probabilities")

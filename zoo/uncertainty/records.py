@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import uncertainty
+from tfp_bayesrnn.prediction import uncertainty
 
 
 class Records(NamedTuple):

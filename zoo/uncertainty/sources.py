@@ -24,15 +24,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, Dropout, Posterior, likelihoods
+from tfp_bayesrnn import BayesianModel, Dropout, Posterior
 from tfp_bayesrnn.errors import InputError, quoted
-from tfp_bayesrnn.paths import check_regular, local_path, plain
-from zoo import limits
-from zoo.checksums import Checksums
+from tfp_bayesrnn.filesystem.paths import check_regular, local_path, plain
+from tfp_bayesrnn.objective import likelihoods
+from zoo.configuration import limits
 from zoo.data.vocabulary import Vocabulary
-from zoo.files import explained, is_file, is_there
+from zoo.filesystem.checksums import Checksums
+from zoo.filesystem.files import explained, is_file, is_there
 from zoo.language_model.network import LanguageModelNetwork
-from zoo.restored import restored
+from zoo.runs.restored import restored
+from zoo.runs.workdir import Workdir
 from zoo.uncertainty.exported import ExportScorer, check_vocabulary
 from zoo.uncertainty.files import FileScorer
 from zoo.uncertainty.predictors import (
@@ -44,7 +46,6 @@ from zoo.uncertainty.predictors import (
     check_causal,
 )
 from zoo.uncertainty.scorers import ModelScorer, Predictor, Scorer
-from zoo.workdir import Workdir
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RANDOM_LAYERS = (keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.GaussianNoise, Dropout)

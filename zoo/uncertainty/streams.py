@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.paths import local_path
+from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.data.lines import decoded
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
-from zoo.files import read_file
+from zoo.filesystem.files import read_file
 
 TEST, REVERSED, SHUFFLED, RANDOM = "test", "reversed", "shuffled", "random"
 

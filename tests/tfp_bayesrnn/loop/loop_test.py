@@ -1,0 +1,321 @@
+"""The project's own loop: interrupted and resumed anywhere, diverged, damaged."""
+
+import math
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import assert_identical, language_model, tokens, values, windows
+
+from tfp_bayesrnn import Dropout, HoldThenDecay
+from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.loop.loop import Hooks, Loop, TrainingDiverged, TrainingStopped
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
+
+ELEMENTS = windows(tokens(length=4), unroll=2)
+VALIDATION = windows(tokens(length=2, seed=8), unroll=2)
+STEPS, EPOCHS = len(ELEMENTS), 2
+
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
+class Interrupted(Exception):
+    """The process ends here: nothing catches it."""
+
+
+class Run(Hooks):
+    """A process's worth of objects around a directory of checkpoints."""
+
+    stop_before = None
+
+    def __init__(self, directory, checkpoint_seconds=0.0, rate=None, validation=None, steps=STEPS, **watch):
+        self.reports, self.asked_for = [], []
+        self.model = language_model(layers=[Dropout(0.2, seed=0)], kl_warmup_steps=4)
+        rate = rate or HoldThenDecay(0.5, STEPS, hold_epochs=1, decay=0.5)
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+        self.model.compile(optimizer, clip_norm=5.0, jit_compile=False, metrics=["accuracy"])
+        self.loop = Loop(self.model, self.stream, steps, directory, checkpoint_seconds, **watch)
+        self.evaluator = StreamEvaluator(self.model)
+        self.validation = iter(validation) if validation is not None else None
+
+    def stream(self, step):
+        self.asked_for.append(step)
+        while True:
+            yield tf.nest.map_structure(tf.constant, ELEMENTS[step % STEPS])
+            step += 1
+
+    def on_epoch_end(self, report):
+        self.reports.append(report)
+        return next(self.validation) if self.validation else self.evaluator.mean(VALIDATION).nll
+
+    def train(self, epochs=EPOCHS, stop_before=None, at_stop=None):
+        """Goes on from the newest checkpoint; `at_stop` happens before step `stop_before`, from 1 on."""
+
+        self.stop_before, self.at_stop = stop_before, at_stop
+        self.first_step = self.loop.restore()
+        self.loop.run(self.first_step, epochs, self)
+        return self
+
+    def steps(self, steps, label):
+        for step in steps:
+            if step == self.stop_before:
+                self.at_stop()
+            yield step
+
+    def interrupted(self, stop_before):
+        def interrupt():
+            raise Interrupted
+
+        with pytest.raises(Interrupted):
+            self.train(stop_before=stop_before, at_stop=interrupt)
+        return self
+
+    def variables(self):
+        carried = self.model._carried_train.variables_flat
+        return values(
+            [*self.model.variables, *self.model.optimizer.variables, *carried, *self.loop.progress.variables]
+        )
+
+    def checkpoints(self):
+        return self.loop.checkpoints
+
+
+def files(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    tf.config.run_functions_eagerly(True)
+    return Run(tmp_path_factory.mktemp("uninterrupted")).train()
+
+
+def assert_as_uninterrupted(run, uninterrupted):
+    assert_identical(run.variables(), uninterrupted.variables())
+    assert run.checkpoints().best_step == uninterrupted.checkpoints().best_step
+    epochs = {report.epoch: report.logs for report in uninterrupted.reports}
+    assert run.reports
+    for report in run.reports:
+        assert report.logs == epochs[report.epoch]
+        assert report.step == report.epoch * STEPS
+
+
+class TestResume:
+    def test_the_uninterrupted_run_does_what_resuming_could_get_wrong(self, uninterrupted):
+        rates = uninterrupted.model.optimizer.learning_rate
+        assert [report.epoch for report in uninterrupted.reports] == [1, 2]
+        assert int(uninterrupted.model.optimizer.iterations) == STEPS * EPOCHS
+        assert float(rates) == 0.125  # Of the next step, the first of epoch 3.
+        assert {"loss", "nll", "kl", "gradient_norm", "perplexity", "accuracy"} == set(
+            uninterrupted.reports[0].logs
+        )
+
+    @pytest.mark.parametrize("stop_before", range(1, STEPS * EPOCHS + 1))
+    def test_at_any_step_goes_on_bit_for_bit(self, tmp_path, uninterrupted, stop_before):
+        Run(tmp_path).interrupted(stop_before)
+        resumed = Run(tmp_path).train()
+        assert resumed.first_step == stop_before - 1
+        assert resumed.asked_for[-1] == resumed.first_step
+        assert_as_uninterrupted(resumed, uninterrupted)
+
+    def test_from_the_epochs_end_where_no_later_checkpoint_was_due(self, tmp_path, uninterrupted):
+        Run(tmp_path, checkpoint_seconds=math.inf).interrupted(STEPS + 2)
+        resumed = Run(tmp_path, checkpoint_seconds=math.inf).train()
+        assert resumed.first_step == STEPS
+        assert_as_uninterrupted(resumed, uninterrupted)
+
+    def test_between_the_last_step_of_an_epoch_and_its_checkpoint(self, tmp_path, uninterrupted):
+        run = Run(tmp_path)
+
+        def interrupt(report):
+            raise Interrupted
+
+        run.on_epoch_end = interrupt
+        with pytest.raises(Interrupted):
+            run.train()
+        resumed = Run(tmp_path).train()
+        assert resumed.first_step == STEPS - 1
+        assert_as_uninterrupted(resumed, uninterrupted)
+
+    def test_past_a_truncated_newest_checkpoint(self, tmp_path, uninterrupted):
+        run = Run(tmp_path).interrupted(STEPS + 2)
+        newest = next(tmp_path.glob(f"ckpt-{run.checkpoints().latest_step}.data*"))
+        os.truncate(newest, newest.stat().st_size // 2)
+        resumed = Run(tmp_path).train()
+        assert resumed.first_step == STEPS
+        assert_as_uninterrupted(resumed, uninterrupted)
+
+    def test_epochs_that_are_done_are_not_done_again(self, uninterrupted):
+        directory = uninterrupted.checkpoints().directory
+        before = files(directory)
+        for epochs in (1, EPOCHS):
+            again = Run(directory).train(epochs)
+            assert again.first_step == STEPS * EPOCHS
+            assert_identical(again.variables(), uninterrupted.variables())
+            assert not again.reports and files(directory) == before
+
+    def test_more_epochs_can_be_added(self, tmp_path, uninterrupted):
+        Run(tmp_path).train(epochs=1)
+        added = Run(tmp_path).train(epochs=EPOCHS)
+        assert [report.epoch for report in added.reports] == [2]
+        assert_as_uninterrupted(added, uninterrupted)
+
+
+class TestBest:
+    @pytest.mark.parametrize(
+        ("nlls", "best_epoch"),
+        [([3.0, 1.0, 2.0], 2), ([2.0, 2.0], 1), ([math.nan, 5.0], 2)],
+    )
+    def test_is_of_the_lowest_validation_nll(self, tmp_path, nlls, best_epoch):
+        run = Run(tmp_path, validation=nlls, steps=1)
+        weights = {}
+        on_epoch_end = run.on_epoch_end
+
+        def keep(report):
+            weights[report.epoch] = values(run.model.weights)
+            return on_epoch_end(report)
+
+        run.on_epoch_end = keep
+        run.train(epochs=len(nlls))
+        fresh = Run(tmp_path)
+        assert fresh.checkpoints().restore_best() == best_epoch
+        assert_identical(values(fresh.model.weights), weights[best_epoch])
+        fresh.loop.restore()
+        assert fresh.loop.best_nll == nlls[best_epoch - 1]
+
+    def test_of_before_an_interruption_is_remembered(self, tmp_path):
+        Run(tmp_path, validation=[1.0]).interrupted(STEPS + 2)
+        run = Run(tmp_path, validation=[2.0]).train()
+        assert run.checkpoints().best_step == STEPS
+
+
+class TestDivergence:
+    def test_of_the_loss_names_step_and_last_good_checkpoint_which_is_intact(self, tmp_path):
+        run = Run(tmp_path, checkpoint_seconds=math.inf)
+        good = {}
+
+        def break_a_weight():
+            good.update(files(tmp_path))
+            run.model.trainable_variables[0].assign_add(
+                np.full(run.model.trainable_variables[0].shape, np.nan, np.float32)
+            )
+
+        with pytest.raises(TrainingDiverged) as caught:
+            run.train(stop_before=STEPS + 2, at_stop=break_a_weight)
+        assert isinstance(caught.value, InputError) and "\n" not in str(caught.value)
+        assert f"loss is not finite at step {STEPS + 2}:" in str(caught.value)
+        assert f"checkpoint {STEPS} is good and kept" in str(caught.value)
+        kept = files(tmp_path)
+        diverged = {path for path in kept if path.parent.name == "diverged"}
+        assert good and {path: kept[path] for path in kept.keys() - diverged} == good
+        assert f"the diverged one is {tmp_path / 'diverged' / f'ckpt-{STEPS + 2}'}" in str(caught.value)
+        evidence = tf.train.load_checkpoint(str(tmp_path / "diverged" / f"ckpt-{STEPS + 2}"))
+        broken = [name for name in evidence.get_variable_to_shape_map() if name.startswith("model/")]
+        assert any(np.isnan(evidence.get_tensor(name)).any() for name in broken)
+        assert [step for step, _ in caught.value.trail] == list(range(1, STEPS + 3))
+        assert math.isfinite(caught.value.trail[-2][1]["loss"]) and caught.value.step == STEPS + 2
+        restored = Run(tmp_path)
+        assert restored.loop.restore() == STEPS
+        assert all(np.all(np.isfinite(value)) for value in values(restored.model.weights))
+
+    @pytest.mark.parametrize("steps", [1, STEPS], ids=["end of an epoch", "amid an epoch"])
+    def test_of_a_weight_is_not_saved_though_the_loss_was_finite(self, tmp_path, steps):
+        """A rate at which the very first update overflows."""
+        run = Run(tmp_path, rate=1e39, steps=steps)
+        with pytest.raises(
+            TrainingDiverged, match=r"not finite at step 1: .*; no checkpoint was written yet"
+        ):
+            run.train()
+        assert not run.checkpoints().steps
+
+    def test_of_an_exploding_loss(self, tmp_path):
+        run = Run(tmp_path, max_nll=0.5)
+        with pytest.raises(
+            TrainingDiverged, match=r"the NLL is [\d.]+ nats per prediction, above 0.5, at step 1"
+        ):
+            run.train()
+
+    @pytest.mark.parametrize("rate", [None, 0.5], ids=["a schedule", "a plain rate"])
+    def test_steps_back_to_the_last_checkpoint_with_a_lower_rate(self, tmp_path, rate):
+        def breaking():
+            variable = run.model.trainable_variables[0]
+            variable.assign(np.full(variable.shape, np.nan, np.float32))
+
+        run = Run(tmp_path, math.inf, rate=rate, step_backs=3)
+        backs = []
+        run.on_step_back = backs.append
+        before = float(run.model.optimizer.learning_rate)
+        run.train(epochs=3, stop_before=STEPS + 2, at_stop=lambda: breaking() if len(backs) < 2 else None)
+        assert backs == [STEPS, STEPS]
+        assert int(run.loop.progress.step_backs) == 2
+        # Twice from the same checkpoint: a quarter, and it is remembered.
+        undecayed = 1.0 if rate else 0.125
+        assert float(run.model.optimizer.learning_rate) == before * undecayed * 0.25
+        assert [report.epoch for report in run.reports] == [1, 2, 3]
+        fresh = Run(tmp_path, rate=rate)
+        assert fresh.loop.restore() == 3 * STEPS
+        assert float(fresh.model.optimizer.learning_rate) == before * undecayed * 0.25
+
+    def test_after_the_last_step_back_training_ends(self, tmp_path):
+        run = Run(tmp_path, max_nll=0.5, step_backs=2)
+        backs = []
+        run.on_step_back = backs.append
+        with pytest.raises(TrainingDiverged, match="checkpoint 0 is good and kept"):
+            run.train()
+        assert backs == [0, 0]
+
+
+class TestStopping:
+    @pytest.mark.parametrize("stop_after", [1, STEPS - 1, STEPS, STEPS + 1])
+    def test_saves_and_goes_on_bit_for_bit(self, tmp_path, uninterrupted, stop_after):
+        run = Run(tmp_path, checkpoint_seconds=math.inf)
+        run.should_stop = lambda: int(run.model.optimizer.iterations) == stop_after
+        with pytest.raises(TrainingStopped, match=f"stopped at step {stop_after}; its checkpoint is saved"):
+            run.train()
+        assert run.checkpoints().latest_step == stop_after
+        resumed = Run(tmp_path).train()
+        assert resumed.first_step == stop_after
+        assert_as_uninterrupted(resumed, uninterrupted)
+
+    def test_after_so_many_epochs_without_a_better_validation(self, tmp_path):
+        nlls = [3.0, 1.0, 2.0, 1.5, 0.5]
+        run = Run(tmp_path, validation=nlls, steps=1, patience=2).train(epochs=5)
+        assert [report.epoch for report in run.reports] == [1, 2, 3, 4]
+        # Nor does it go on when started again, unless it is to be more patient.
+        assert not Run(tmp_path, validation=[0.5], steps=1, patience=2).train(epochs=5).reports
+        more = Run(tmp_path, validation=[0.5], steps=1, patience=3).train(epochs=5)
+        assert [report.epoch for report in more.reports] == [5]
+
+
+class TestHoldThenDecay:
+    def test_holds_for_so_many_epochs_then_decays_at_the_start_of_each(self):
+        rate = HoldThenDecay(1.0, steps_per_epoch=3, hold_epochs=2, decay=0.5)
+        rates = [float(rate(tf.constant(step))) for step in range(15)]
+        assert rates == [1.0] * 6 + [0.5] * 3 + [0.25] * 3 + [0.125] * 3
+
+    @pytest.mark.parametrize(
+        ("step", "expected"), [(0, 1.0), (20 * 1327 - 1, 1.0), (20 * 1327, 0.9), (70 * 1327 - 1, 0.9**50)]
+    )
+    def test_the_published_recipe(self, step, expected):
+        """20 epochs at 1.0, then 0.9 of it for each of the other 50."""
+        rate = HoldThenDecay(1.0, steps_per_epoch=1327, hold_epochs=20, decay=0.9)
+        np.testing.assert_allclose(rate(tf.constant(step, tf.int64)), expected, rtol=1e-5)
+
+    def test_in_an_optimizer_it_is_the_rate_of_the_step(self):
+        optimizer = keras.optimizers.SGD(HoldThenDecay(1.0, steps_per_epoch=1, hold_epochs=2, decay=0.5))
+        variable, steps = keras.Variable([0.0]), []
+        for _ in range(4):
+            before = float(variable[0])
+            optimizer.apply([tf.ones([1])], [variable])
+            steps.append(before - float(variable[0]))
+        assert steps == [1.0, 1.0, 0.5, 0.25]
+
+    def test_the_configuration_comes_back(self):
+        rate = HoldThenDecay(0.7, steps_per_epoch=5, hold_epochs=3, decay=0.9)
+        optimizer = keras.optimizers.SGD(rate)
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+        assert again._learning_rate.get_config() == rate.get_config()
+        assert float(again._learning_rate(30)) == float(rate(30))

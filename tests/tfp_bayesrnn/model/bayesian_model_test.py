@@ -1,0 +1,443 @@
+"""`BayesianModel` under `fit`: draws, objective, update, logs; against the same computed by hand."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import small_models
+import tensorflow as tf
+from small_models import PRIOR, assert_identical, regression_data, values
+
+from tfp_bayesrnn import BayesianModel, NormalLikelihood, NormalPrior, VariationalDense
+from tfp_bayesrnn.model import training
+
+X, Y = regression_data()
+
+# The same float32 sums in another order: some tens of roundings.
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def free_energy_of(model, x, y, draw):
+    """(loss, NLL per row, KL) of a normal-likelihood model under a draw, put together anew."""
+    with draw.in_force():
+        outputs = model.network(x, training=True).numpy()
+    nats = -scipy.stats.norm.logpdf(y.astype(np.float64), outputs, model.likelihood.scale)
+    per_row, kl = nats.sum() / len(y), float(model.posterior.kl(draw))
+    return per_row + kl / model.training_rows, per_row, kl
+
+
+def train(model, steps=1, x=X, y=Y, **arguments):
+    return [model.train_on_batch(x, y, return_dict=True, **arguments) for _ in range(steps)]
+
+
+class TestDraws:
+    def test_every_step_has_a_draw_of_its_own_that_seed_and_step_determine(self):
+        model = small_models.regression()
+        model.optimizer.learning_rate = 0.0  # Only the draw changes from step to step.
+        losses = []
+        for _ in range(3):
+            expected, _, _ = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
+            (logs,) = train(model)
+            np.testing.assert_allclose(logs["loss"], expected, **CLOSE)
+            losses.append(logs["loss"])
+        assert len(set(losses)) == 3
+        again = [logs["loss"] for logs in train(small_models.regression(), 3)]
+        assert again[0] == losses[0]
+        other_seed = small_models.regression(seed=4)
+        assert train(other_seed)[0]["loss"] != losses[0]
+
+    def test_a_step_has_one_draw_however_often_a_weight_is_used(self):
+        """A network that uses a weight twice: outputs that differ would be the two draws of one step."""
+
+        def disagreement(targets, outputs):
+            return tf.square(outputs[:, :1] - outputs[:, 1:]) + 0.0 * targets
+
+        layer, inputs = VariationalDense(1, prior=PRIOR), keras.Input((3,))
+        network = keras.Model(inputs, keras.layers.Concatenate()([layer(inputs), layer(inputs)]))
+        model = BayesianModel(network, training_rows=6, likelihood=disagreement)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        assert train(model)[0]["nll"] == 0.0
+        assert len(model.posterior.weights) == 2  # Kernel and bias, so their KL is counted once too.
+
+
+class TestLoss:
+    def test_is_the_free_energy_at_the_draw_of_the_step(self):
+        """Nothing of the library but the draw itself: the densities are SciPy's, in float64."""
+        model = small_models.regression([VariationalDense(1, use_bias=False, prior=PRIOR)])
+        (weight,) = model.posterior.weights
+        w = model.posterior.sample(model.step_seed())[weight].numpy().astype(np.float64)
+        nll = -scipy.stats.norm.logpdf(Y, X @ w, 0.5)
+        log_q = scipy.stats.norm.logpdf(w, weight.mean(), weight.scale()).sum()
+        # One choice of the component for each row of the kernel.
+        log_p = scipy.special.logsumexp(
+            [
+                np.log(probability) + scipy.stats.norm.logpdf(w, 0.0, np.exp(log_sigma)).sum(axis=-1)
+                for probability, log_sigma in ((PRIOR.pi, PRIOR.log_sigma1), (1 - PRIOR.pi, PRIOR.log_sigma2))
+            ],
+            axis=0,
+        ).sum()
+        (logs,) = train(model)
+        np.testing.assert_allclose(logs["kl"], log_q - log_p, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(logs["nll"], nll.mean(), **CLOSE)
+        np.testing.assert_allclose(logs["loss"], nll.sum() / 6 + (log_q - log_p) / 6, rtol=1e-5)
+
+    def test_of_sequences_is_a_sum_over_time(self):
+        model = small_models.language_model()
+        ids = small_models.tokens(rows=3)
+        draw = model.posterior.sample(model.step_seed())
+        with draw.in_force():
+            log_p = tf.nn.log_softmax(model.network(ids[:, :-1], training=True))
+        nats = -tf.gather(log_p, ids[:, 1:], batch_dims=2).numpy()
+        kl = float(model.posterior.kl(draw))
+        logs = model.train_on_batch(ids[:, :-1], ids[:, 1:], return_dict=True)
+        expected = {
+            "loss": nats.sum(axis=1).mean() + kl / 6,
+            "kl": kl,
+            "nll": nats.mean(),
+            "perplexity": np.exp(nats.mean()),
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(logs[name], value, **CLOSE, err_msg=name)
+
+    def test_sample_weight_leaves_rows_out(self):
+        model = small_models.regression()
+        draw = model.posterior.sample(model.step_seed())
+        with draw.in_force():
+            outputs = model.network(X, training=True).numpy()
+        nats = -scipy.stats.norm.logpdf(Y, outputs, 0.5)[:4]
+        kl = float(model.posterior.kl(draw))
+        (logs,) = train(model, sample_weight=np.array([1, 1, 1, 1, 0, 0], np.float32))
+        np.testing.assert_allclose(logs["nll"], nats.mean(), **CLOSE)
+        np.testing.assert_allclose(logs["loss"], nats.sum() / 6 + kl / 6, **CLOSE)
+
+    def test_the_networks_own_regularisers_are_added(self):
+        dense = keras.layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.7))
+        model = small_models.regression([dense, VariationalDense(1, prior=PRIOR)])
+        penalty = 0.7 * np.sum(np.square(dense.kernel.numpy()))
+        free_energy, _, _ = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
+        np.testing.assert_allclose(train(model)[0]["loss"], free_energy + penalty, **CLOSE)
+
+    @pytest.mark.parametrize("kl_weight", [1.0, 0.5])
+    def test_kl_warm_up_rises_from_zero_by_the_step(self, kl_weight):
+        model = small_models.regression(kl_weight=kl_weight, kl_warmup_steps=4)
+        for expected in (0.0, 0.25, 0.5, 0.75, 1.0, 1.0):
+            (logs,) = train(model)
+            # Of six rows with one prediction each, the mean over rows is `nll`.
+            weight = (logs["loss"] - logs["nll"]) * 6 / logs["kl"]
+            np.testing.assert_allclose(weight, kl_weight * expected, rtol=1e-4, atol=1e-6)
+
+
+class TestGradients:
+    STEP = 1e-2
+
+    def test_are_those_of_the_free_energy_under_frozen_noise(self):
+        """Central differences. Their own error at this step: float32 rounding of a loss of size 10 over the
+        step, 1e-6 / 1e-2 = 1e-4 at a few roundings, and a third derivative of size 10 times 1e-4 / 6.
+        """
+        layers = [
+            VariationalDense(2, activation="tanh", prior=PRIOR),
+            keras.layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.7)),
+            VariationalDense(1, prior=NormalPrior(0.5, learned=True)),
+        ]
+        model = small_models.regression(layers)
+        batch, seed, kl_weight = training.unpack((X, Y)), tf.constant([5, 6]), tf.constant(0.8)
+
+        def run():
+            return training.free_energy_gradients(model, batch, None, seed, kl_weight)
+
+        gradients = run().gradients
+        checked = set()
+        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+            value = variable.numpy()
+            for index in [tuple(0 for _ in value.shape), tuple(size - 1 for size in value.shape)]:
+                ends = []
+                for sign in (1, -1):
+                    moved = np.array(value)
+                    moved[index] += sign * self.STEP
+                    variable.assign(moved)
+                    ends.append(float(run().energy.loss))
+                variable.assign(value)
+                difference = (ends[0] - ends[1]) / (2 * self.STEP)
+                np.testing.assert_allclose(
+                    gradient.numpy()[index], difference, rtol=5e-3, atol=1e-2, err_msg=variable.path
+                )
+            checked.add(variable.name)
+        assert checked == {"mu", "rho", "prior_log_scale", "kernel", "bias"}
+
+    @pytest.mark.parametrize("clip_norm", [None, 0.5, 1e3])
+    def test_are_clipped_to_one_norm_over_all_variables(self, clip_norm):
+        model = small_models.regression(compiled=False)
+        model.compile(keras.optimizers.SGD(1.0), clip_norm=clip_norm, run_eagerly=True)
+        before = values(model.trainable_variables)
+        step = training.free_energy_gradients(
+            model, training.unpack((X, Y)), None, model.step_seed(), model.step_kl_weight()
+        )
+        norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in step.gradients))
+        assert 0.5 < norm < 1e3
+        (logs,) = train(model)
+        np.testing.assert_allclose(logs["gradient_norm"], norm, rtol=1e-5)  # The norm before clipping.
+        scale = min(1.0, (clip_norm or np.inf) / norm)
+        after = values(model.trainable_variables)
+        for old, new, gradient in zip(before, after, step.gradients, strict=True):
+            np.testing.assert_allclose(old - new, scale * gradient.numpy(), rtol=1e-4, atol=1e-5)
+
+
+class TestCompilation:
+    def test_xla_takes_the_same_steps(self):
+        """Three windows, a carried state, moving averages. The noise agrees to 2e-5 with eager mode's."""
+        elements = small_models.windows(small_models.tokens(length=6), unroll=2)
+        models = [small_models.language_model(layers=[keras.layers.BatchNormalization()]) for _ in range(2)]
+        models[1].compile(keras.optimizers.SGD(0.5), clip_norm=5.0, jit_compile=True)
+        before = values(models[0].weights)
+        losses = [
+            [model.train_on_batch(*data, return_dict=True)["loss"] for data in elements] for model in models
+        ]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+        eager, compiled = (values(model.weights) for model in models)
+        for old, one, other in zip(before, eager, compiled, strict=True):
+            assert np.any(old != one)
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+    def test_graphs_of_one_and_of_more_steps_take_the_same_steps(self):
+        results = []
+        for arguments in ({"run_eagerly": True}, {}, {"steps_per_execution": 2}):
+            model = small_models.regression(compiled=False)
+            model.compile(keras.optimizers.SGD(0.1), jit_compile=False, **arguments)
+            model.fit(X, Y, batch_size=2, epochs=2, shuffle=False, verbose=0)
+            results.append(values(model.trainable_variables))
+        for eager, *graphs in zip(*results, strict=True):
+            for graph in graphs:
+                np.testing.assert_allclose(graph, eager, **CLOSE)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"training_rows": 0}, "training_rows=0"),
+            ({"training_rows": -3}, "training_rows=-3"),
+            ({"kl_weight": -1.0}, "kl_weight=-1.0"),
+            ({"kl_warmup_steps": -1}, "kl_warmup_steps=-1"),
+            ({"likelihood": "poisson"}, "likelihood='poisson'"),
+        ],
+    )
+    def test_arguments_out_of_range(self, arguments, message):
+        with pytest.raises(ValueError, match=f"Received: .*{message}"):
+            BayesianModel(keras.Sequential([VariationalDense(1)]), **arguments)
+
+    def test_a_loss_is_refused(self):
+        with pytest.raises(ValueError, match=r"likelihood=.*Received: loss='mse'"):
+            small_models.regression().compile("sgd", loss="mse")
+
+    def test_a_posterior_needs_training_rows_and_point_masses_do_not(self):
+        with pytest.raises(ValueError, match="training_rows is needed"):
+            train(small_models.regression(training_rows=None))
+        ids = small_models.tokens()
+        model = small_models.point_mass_language_model()
+        logs = model.train_on_batch(ids[:, :-1], ids[:, 1:], return_dict=True)
+        np.testing.assert_allclose(logs["loss"], logs["nll"] * (ids.shape[1] - 1), rtol=1e-5)
+
+    def test_a_layer_with_a_kl_weight_would_count_its_kl_twice(self):
+        model = small_models.regression([VariationalDense(1, kl_weight=0.1, name="own")])
+        with pytest.raises(ValueError, match=r"Received: layer 'own' with kl_weight=0\.1"):
+            train(model)
+
+
+class TestLogs:
+    def test_of_an_epoch_weigh_the_smaller_last_batch_as_what_it_is(self):
+        x, y = X[:5], Y[:5]
+        model = small_models.regression(compiled=False, training_rows=5)
+        model.compile(keras.optimizers.SGD(0.0), metrics=["mae"], run_eagerly=True)
+        nats, kls, losses, errors = [], [], [], []
+        for step, rows in enumerate((slice(0, 2), slice(2, 4), slice(4, 5))):
+            model.optimizer.iterations.assign(step)
+            draw = model.posterior.sample(model.step_seed())
+            with draw.in_force():
+                outputs = model.network(x[rows], training=True).numpy()
+            batch = -scipy.stats.norm.logpdf(y[rows], outputs, 0.5)
+            kls.append(float(model.posterior.kl(draw)))
+            losses += [batch.mean() + kls[-1] / 5] * len(batch)
+            nats += list(batch.ravel())
+            errors += list(np.abs(outputs - y[rows]).ravel())
+        model.optimizer.iterations.assign(0)
+        history = model.fit(x, y, batch_size=2, shuffle=False, verbose=0).history
+        expected = {"loss": losses, "nll": nats, "kl": kls, "mae": errors}
+        assert set(history) == {*expected, "gradient_norm"}
+        for name, parts in expected.items():
+            np.testing.assert_allclose(history[name], [np.mean(parts)], **CLOSE, err_msg=name)
+
+    def test_perplexity_is_that_of_all_predictions_not_a_mean_of_perplexities(self):
+        model = small_models.language_model(learning_rate=0.0)
+        ids = small_models.tokens(rows=3)
+        logs = model.fit(ids[:, :-1], ids[:, 1:], batch_size=2, verbose=0).history
+        np.testing.assert_allclose(logs["perplexity"], np.exp(logs["nll"]), rtol=1e-6)
+
+    def test_evaluate_scores_the_posterior_mean_the_same_every_time(self):
+        model = small_models.regression(compiled=False)
+        model.compile(metrics=["mae"], run_eagerly=True)
+        hidden, out = model.network.layers
+        outputs = np.tanh(X @ hidden.kernel.mean().numpy() + hidden.bias.mean())
+        outputs = outputs @ out.kernel.mean().numpy() + out.bias.mean()
+        logs = model.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True)
+        nats = -scipy.stats.norm.logpdf(Y, outputs, 0.5)
+        expected = {"loss": nats.mean(), "nll": nats.mean(), "mae": np.abs(outputs - Y).mean()}
+        assert set(logs) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(logs[name], value, **CLOSE, err_msg=name)
+        assert model.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True) == logs
+        assert sorted(model.evaluate(X, Y, batch_size=4, verbose=0)) == sorted(logs.values())
+        np.testing.assert_allclose(model.predict(X, verbose=0), outputs, **CLOSE)
+
+
+class TestNetworks:
+    """What the network may consist of."""
+
+    def test_non_trainable_variables_are_updated(self):
+        normalization = keras.layers.BatchNormalization(momentum=0.9)
+        model = small_models.regression([normalization, VariationalDense(1)])
+        train(model)
+        np.testing.assert_allclose(normalization.moving_mean, 0.1 * X.mean(axis=0), **CLOSE)
+        model.evaluate(X, Y, verbose=0)
+        np.testing.assert_allclose(normalization.moving_mean, 0.1 * X.mean(axis=0), **CLOSE)
+
+    def test_stock_layers_are_trained_beside_variational_ones(self):
+        keras.utils.set_random_seed(1)
+        network = keras.Sequential(
+            [
+                keras.layers.Embedding(small_models.VOCABULARY, 2),
+                keras.layers.LSTM(2, return_sequences=True),
+                keras.layers.Dropout(0.1),
+                VariationalDense(small_models.VOCABULARY),
+            ]
+        )
+        model = BayesianModel(network, training_rows=6)
+        model.compile(keras.optimizers.SGD(0.5), clip_norm=5.0, run_eagerly=True)
+        (data,) = small_models.windows(small_models.tokens(length=small_models.STEPS))
+        model.train_on_batch(*data)
+        before = values(model.trainable_variables)
+        model.train_on_batch(*data)
+        for old, new, variable in zip(
+            before, model.trainable_variables, model.trainable_variables, strict=True
+        ):
+            assert np.any(old != new.numpy()), variable.path
+
+    def test_a_functional_network_with_a_dictionary_of_inputs(self, tmp_path):
+        inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
+        both = keras.layers.Concatenate()([inputs["a"], inputs["b"]])
+        network = keras.Model(inputs, VariationalDense(1, prior=PRIOR)(both))
+        model = BayesianModel(network, training_rows=6, likelihood=NormalLikelihood(0.5), seed=3)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        x = {"a": X[:, :2], "b": X[:, 2:]}
+        expected, _, _ = free_energy_of(model, x, Y, model.posterior.sample(model.step_seed()))
+        np.testing.assert_allclose(train(model, x=x)[0]["loss"], expected, **CLOSE)
+        model.save(tmp_path / "m.keras")
+        again = keras.models.load_model(tmp_path / "m.keras")
+        np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+    def test_a_subclassed_network_is_built_by_the_first_step(self):
+        class Network(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.hidden = VariationalDense(2, activation="tanh", prior=PRIOR)
+                self.out = VariationalDense(1, prior=PRIOR)
+
+            def build(self, input_shape):
+                self.hidden.build(input_shape)
+                self.out.build((*input_shape[:-1], 2))
+
+            def call(self, inputs, training=False):
+                return self.out(self.hidden(inputs, training=training), training=training)
+
+        model = BayesianModel(Network(), training_rows=6, likelihood=NormalLikelihood(0.5))
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        history = model.fit(X, Y, batch_size=6, epochs=2, verbose=0).history
+        assert len(model.trainable_variables) == 6 and history["kl"][0] > 0.0
+
+    @pytest.mark.parametrize("run_eagerly", [True, False])
+    def test_an_unbuilt_sequential_draws_in_its_very_first_step(self, run_eagerly):
+        """Keras leaves the building to the first step, while that is traced."""
+        model = BayesianModel(
+            keras.Sequential([VariationalDense(1, prior=PRIOR)]),
+            training_rows=6,
+            likelihood=NormalLikelihood(0.5),
+            seed=3,
+        )
+        model.compile(keras.optimizers.SGD(0.0), jit_compile=False, run_eagerly=run_eagerly)
+        history = model.fit(X, Y, batch_size=6, shuffle=False, verbose=0).history
+        model.optimizer.iterations.assign(0)
+        loss, _, kl = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
+        np.testing.assert_allclose([*history["loss"], *history["kl"]], [loss, kl], **CLOSE)
+
+
+class TestPrecision:
+    @pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
+    def policy(self, request):
+        keras.mixed_precision.set_global_policy(request.param)
+        yield request.param
+        keras.mixed_precision.set_global_policy("float32")
+
+    def test_only_the_networks_arithmetic_is_of_half_precision(self, policy):
+        model = small_models.regression()
+        assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+        assert model(X).dtype == policy.removeprefix("mixed_")
+        step = training.free_energy_gradients(
+            model, training.unpack((X, Y)), None, model.step_seed(), model.step_kl_weight()
+        )
+        tensors = [step.energy.loss, step.energy.kl, *step.energy.nll, *step.gradients]
+        assert {tensor.dtype for tensor in tensors} == {tf.float32}
+        exact_kl = float(model.posterior.kl(model.posterior.sample(model.step_seed())))
+        before = values(model.trainable_variables)
+        (logs,) = train(model)
+        np.testing.assert_allclose(logs["kl"], exact_kl, rtol=1e-6)
+        # The whole gradient arrives: Keras's loss scaling would divide it by 2**15.
+        for old, new, gradient in zip(before, model.trainable_variables, step.gradients, strict=True):
+            np.testing.assert_allclose(old - new.numpy(), 0.1 * gradient.numpy(), rtol=1e-3, atol=1e-6)
+
+
+class TestSaving:
+    ARGUMENTS = {"kl_weight": 0.5, "kl_warmup_steps": 4, "seed": 11}
+
+    def model(self):
+        model = small_models.regression(compiled=False, **self.ARGUMENTS)
+        model.compile(keras.optimizers.Adam(0.05), clip_norm=0.5, metrics=["mae"], run_eagerly=True)
+        return model
+
+    def test_a_model_that_has_not_been_compiled(self, tmp_path):
+        network = keras.Sequential([keras.Input((3,)), VariationalDense(2)])
+        model = BayesianModel(network, training_rows=4)
+        model.build((None, 3))
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert not loaded.compiled
+        inputs = np.ones([2, 3], np.float32)
+        np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+    @pytest.mark.parametrize("steps_before", [0, 3])
+    def test_a_loaded_model_predicts_and_trains_on_as_if_it_had_not_been_saved(self, tmp_path, steps_before):
+        model = self.model()
+        train(model, steps_before)
+        model.save(tmp_path / "m.keras")
+        again = keras.models.load_model(tmp_path / "m.keras")
+        assert again.clip_norm == 0.5
+        np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+        assert train(again, 3) == train(model, 3)
+        assert_identical(values(again.weights), values(model.weights))
+        assert_identical(values(again.optimizer.variables), values(model.optimizer.variables))
+
+    def test_the_configuration_comes_back(self):
+        model = self.model()
+        again = BayesianModel.from_config(model.get_config())
+        expected = {"training_rows": 6, **self.ARGUMENTS}
+        assert {name: getattr(again, name) for name in expected} == expected
+        assert again.likelihood.scale == 0.5
+        config = again.get_config()
+        assert config == model.get_config()
+
+    def test_an_exported_model_serves_the_posterior_mean(self, tmp_path):
+        model = small_models.regression(compiled=False)
+        expected = model.predict(X, verbose=0)
+        model.export(tmp_path / "exported", verbose=False)
+        served = tf.saved_model.load(str(tmp_path / "exported"))
+        for _ in range(2):
+            np.testing.assert_allclose(served.serve(X), expected, **CLOSE)

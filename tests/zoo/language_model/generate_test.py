@@ -1,0 +1,457 @@
+"""The command `generate`: what it prints and writes, its colours, and how bad input is answered."""
+
+import io
+import json
+import math
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from zoo.configuration import config as configs
+from zoo.data.vocabulary import Vocabulary
+from zoo.language_model.generate import DEFAULT_BEAM, HIGHEST_MUTUAL_INFORMATION, _prompts, generate
+from zoo.language_model.generator import Generator
+from zoo.language_model.model import build_model
+from zoo.language_model.printed import Shade, as_text_block
+from zoo.presets import get_preset
+from zoo.runs.restored import restored
+from zoo.runs.workdir import Workdir
+from zoo.terminal import terminal
+
+VOCABULARY = Vocabulary(["the", "<unk>", "<eos>", "cat", "sat", "on", "mat", "\x1b[2J"])
+TINY = {"model.embedding_units": 4, "model.units": 4, "model.layers": 1, "model.init_range": 2.0}
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
+def made(path, preset="demo_bbb", vocabulary=VOCABULARY):
+    """A workdir with an untrained model as its best checkpoint; its configuration and the model."""
+    config = configs.with_overrides(get_preset(preset), TINY)
+    workdir = Workdir(path)
+    workdir.claim(config)
+    vocabulary.save(workdir.vocabulary_path)
+    model = build_model(config, len(vocabulary), 2)
+    for variable in model.trainable_variables:
+        if variable.name == "mu":  # Others than a new model has.
+            variable.assign(np.random.default_rng(5).normal(size=variable.shape))
+    Checkpoints(workdir.checkpoints_dir, model.training_state(), best=["model"]).save_best(12)
+    return config, model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A workdir, its configuration and its model."""
+    path = tmp_path_factory.mktemp("run")
+    return path, *made(path)
+
+
+def with_samples(config, samples):
+    return configs.with_overrides(config, {"evaluate.num_samples": samples})
+
+
+def blocks(out):
+    """The lines of the heading; for each prompt its line and its continuations' (lines, figures)."""
+    heading, *rest = out.rstrip("\n").split("\n\n")
+    found = []
+    for block in rest:
+        prompt, *lines = block.split("\n")
+        continuations, text = [], []
+        for line in lines:
+            if line.lstrip().startswith("("):
+                figures = dict(re.findall(r"([a-z][a-z -]+) (-?[\d.]+)", line))
+                continuations.append((text, {name: float(value) for name, value in figures.items()}))
+                text = []
+            else:
+                text.append(line)
+        assert not text
+        found.append((prompt, continuations))
+    return heading.split("\n"), found
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_texts_and_figures_are_those_of_the_best_checkpoint(run, capsys, samples):
+    path, config, model = run
+    generate(with_samples(config, samples), path, ["the cat", ""], continuations=2, max_words=9, seed=4)
+    heading, found = blocks(capsys.readouterr().out)
+    weights = "average over 3 samples" if samples else "posterior mean"
+    assert heading[0] == (
+        f"demo_bbb (Bayes by Backprop), best checkpoint: step 12; {weights}, sampled, seed 4, no <unk>"
+    )
+    assert ("mutual information needs" in heading[1]) == (not samples)
+    generator = Generator(model, VOCABULARY, 9, samples=samples, seed=4, sampling={}, forbidden=["<unk>"])
+    assert [prompt for prompt, _ in found] == ["the cat", "<eos>"]
+    for number, (prompt, (_, continuations)) in enumerate(zip(["the cat", ""], found, strict=True)):
+        [expected] = generator.generate([prompt], 2, stream=number)
+        for place, ((lines, figures), wanted) in enumerate(zip(continuations, expected, strict=True), 1):
+            text = "\n".join(line[5:].rstrip() for line in lines)
+            shown = wanted.text.replace("\x1b[2J", "?[2J")
+            assert text.split("\n") == shown.removesuffix("\n").split("\n")
+            assert lines[0].startswith(f"  {place}  ")
+            assert figures["log-probability"] == pytest.approx(wanted.log_probs.mean(), abs=6e-4)
+            assert figures["entropy"] == pytest.approx(wanted.entropies.mean(), abs=6e-4)
+            assert ("mutual information" in figures) == bool(samples)
+            if samples:
+                value = wanted.mutual_information.mean()
+                assert figures["mutual information"] == pytest.approx(value, abs=6e-5)
+                assert value > 0.001
+
+
+def test_without_a_prompt_a_sentence_begins(run, capsys):
+    path, config, _ = run
+    generate(config, path, max_words=3)
+    first = capsys.readouterr().out
+    generate(config, path, [""], max_words=3)
+    assert capsys.readouterr().out == first
+    assert blocks(first)[1][0][0] == "<eos>"
+
+
+def test_the_seed_is_the_runs_unless_given(run, capsys):
+    path, config, _ = run
+
+    def text(**arguments):
+        generate(config, path, ["the", "the"], max_words=8, **arguments)
+        return blocks(capsys.readouterr().out)[1]
+
+    assert text() == text(seed=config.seed)
+    assert text() != text(seed=5)
+    once, again = text()
+    assert once != again  # The same prompt twice is answered twice.
+
+
+def records(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"draw_per_continuation": True}], ids=["mean", "draws"])
+def test_json_lines_have_every_figure_of_every_word(run, capsys, tmp_path, arguments):
+    path, config, model = run
+    output = tmp_path / "out.jsonl"
+    settings = {"continuations": 2, "max_words": 5, "end_at_eos": True, "seed": 1, **arguments}
+    generate(config, path, ["the dog", "cat"], output=output, **settings)
+    out = capsys.readouterr().out
+    assert len(blocks(out)[1]) == 2
+    found = records(output.read_text(encoding="utf-8"))
+    generate(config, path, ["the dog", "cat"], output="-", **settings)
+    assert records(capsys.readouterr().out) == found
+    generator = Generator(
+        model,
+        VOCABULARY,
+        5,
+        draw_per_continuation=bool(arguments),
+        seed=1,
+        sampling={},
+        end_at_eos=True,
+        forbidden=["<unk>"],
+    )
+    assert [(one["prompt"], one["continuation"]) for one in found] == [
+        ("the dog", 0),
+        ("the dog", 1),
+        ("cat", 0),
+        ("cat", 1),
+    ]
+    wanted = [
+        continuation
+        for number, prompt in enumerate([[0, 1], [3]])
+        for continuation in generator.generate([prompt], 2, stream=number)[0]
+    ]
+    for record, one in zip(found, wanted, strict=True):
+        assert record["weights"].startswith("a draw for each" if arguments else "posterior mean")
+        assert (record["text"], record["finished"]) == (one.text, one.finished)
+        assert tuple(record["prompt_words"]) == one.prompt
+        assert tuple(word["word"] for word in record["words"]) == one.words
+        assert record["log_prob"] == pytest.approx(float(one.log_probs.sum()), rel=1e-6)
+        columns = {
+            "log_prob": one.log_probs,
+            "own_log_prob": one.own_log_probs,
+            "entropy": one.entropies,
+            "mutual_information": one.mutual_information,
+        }
+        for name, values in columns.items():
+            np.testing.assert_allclose([word[name] for word in record["words"]], values, rtol=1e-5, atol=1e-6)
+    own = [[word["own_log_prob"] - word["log_prob"] for word in one["words"]] for one in found]
+    assert (np.max(np.abs(np.concatenate(own))) > 0.01) == bool(arguments)
+
+
+def stdin(content):
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+
+
+def test_a_dash_stands_for_the_lines_of_standard_input(run, capsys, monkeypatch):
+    path, config, _ = run
+    monkeypatch.setattr(sys, "stdin", stdin(b"\xef\xbb\xbfcat sat\r\n\non\x0cthe"))
+    generate(config, path, ["the", "-", "mat"], max_words=2)
+    assert [prompt for prompt, _ in blocks(capsys.readouterr().out)[1]] == [
+        "the",
+        "cat sat",
+        "<eos>",
+        "on the",
+        "mat",
+    ]
+    monkeypatch.setattr(sys, "stdin", stdin(b"caf\xe9\n"))
+    with pytest.raises(InputError, match="standard input, line 1: byte 0xe9 is not UTF-8 text; accepted"):
+        generate(config, path, ["-"], max_words=2)
+
+
+def test_standard_input_that_is_closed_is_reported(run, monkeypatch):
+    path, config, _ = run
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="--prompt=- reads standard input, which is closed"):
+        generate(config, path, ["-"], max_words=2)
+
+
+def test_prompts_are_utf_8_whatever_the_terminal_is():
+    """Where the encoding is ASCII, Python hands over the bytes of other letters as surrogates."""
+    assert list(_prompts(["caf\udcc3\udca9", "café", "\ud800", "the"])) == ["café", "café", "\ud800", "the"]
+    with pytest.raises(InputError, match=r"--prompt='caf\\udce9' is not UTF-8 text \(byte 0xe9\)"):
+        list(_prompts(["caf\udce9"]))
+
+
+def test_each_line_of_standard_input_is_answered_before_the_next_is_read(run, capsys, monkeypatch):
+    path, config, _ = run
+    answered = []
+
+    def lines():
+        for _ in range(2):
+            yield "the\n"
+            answered.append(len(blocks(capsys.readouterr().out)[1]) if not answered else 1)
+
+    monkeypatch.setattr(sys, "stdin", lines())
+    generate(config, path, ["-"], max_words=2, color="never")
+    assert answered == [1, 1]
+
+
+# Colours
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+def test_words_are_shaded_by_entropy_or_with_draws_by_mutual_information(run, capsys, samples):
+    path, config, model = run
+    config = with_samples(config, samples)
+    generate(config, path, ["the"], max_words=12, color="always")
+    coloured = capsys.readouterr().out
+    generate(config, path, ["the"], max_words=12, color="never")
+    plain = capsys.readouterr().out
+    assert "\033" not in plain
+    heading, [(_, [(lines, _)])] = blocks(coloured)
+    highest = HIGHEST_MUTUAL_INFORMATION if samples else math.log(len(VOCABULARY))
+    measure = "mutual information" if samples else "entropy"
+    assert heading[-1] == f"words are shaded by their {measure}: {terminal.legend(highest)}"
+    generator = Generator(model, VOCABULARY, 12, samples=samples, sampling={}, forbidden=["<unk>"])
+    [[one]] = generator.generate(["the"])
+    values = one.mutual_information if samples else one.entropies
+    expected = [
+        terminal.shaded({"<eos>": " ", "\x1b[2J": "?[2J"}.get(word, word), float(value), highest)
+        for word, value in zip(one.words, values, strict=True)
+    ]
+    assert re.findall(r"\033\[48.*?\033\[0m", "\n".join(lines)) == expected
+    assert len(lines) == 1 + one.words[:-1].count("<eos>")
+
+
+def test_texts_of_nothing_but_an_end_say_so(run):
+    _, _, model = run
+    [found] = Generator(model, VOCABULARY, 1, sampling={}, end_at_eos=True).generate([[0]], 40)
+    ended = next(one for one in found if one.finished)
+    lines = as_text_block([ended], Shade("entropy", 1.0), False, False).split("\n")
+    assert lines[1] == "  1  (no words)"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    "choice, stream, environment, expected",
+    [
+        ("auto", Terminal(), {"TERM": "xterm-256color"}, True),
+        ("auto", Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, True),
+        ("auto", Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ("auto", Terminal(), {"TERM": "dumb"}, False),
+        ("auto", io.StringIO(), {"TERM": "xterm"}, False),
+        ("always", io.StringIO(), {"NO_COLOR": "1"}, True),
+        ("never", Terminal(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_when_there_are_colours(choice, stream, environment, expected):
+    assert terminal.uses_colours(choice, stream, environment) == expected
+
+
+def test_shades_go_from_white_at_0_to_orange_at_the_highest():
+    def shade(value):
+        return re.fullmatch(r"\033\[48;5;(\d+);38;5;16mword\033\[0m", terminal.shaded("word", value, 2.0))[1]
+
+    assert shade(0.0) == shade(-1.0) == shade(math.nan) == "231"
+    assert shade(2.0) == shade(9.0) == shade(math.inf) == "202"
+    assert len(dict.fromkeys(shade(value) for value in np.linspace(0, 2, 50))) == 10
+    assert terminal.legend(2.0, 3) == (
+        terminal.shaded(" 0 ", 0, 2) + terminal.shaded(" 1 ", 1, 2) + terminal.shaded(" 2 or more ", 2, 2)
+    )
+    assert terminal.printable("a\x1b[0m\ud800é") == "a?[0m?é"
+    with pytest.raises(ValueError, match="Received: highest=0"):
+        terminal.shaded("word", 1.0, 0)
+    with pytest.raises(ValueError, match="Received: choice='yes'"):
+        terminal.uses_colours("yes", io.StringIO())
+
+
+# Ways of choosing words
+
+
+def test_ways_of_choosing_words_reach_the_generator(run, capsys):
+    path, config, model = run
+
+    def texts(**arguments):
+        generate(config, path, ["the"], max_words=6, output="-", **arguments)
+        return [record["text"] for record in records(capsys.readouterr().out)]
+
+    def expected(continuations=1, **arguments):
+        generator = Generator(model, VOCABULARY, 6, **{"forbidden": ["<unk>"], **arguments})
+        return [found.text for found in generator.generate(["the"], continuations)[0]]
+
+    assert texts(decode="greedy") == expected()
+    assert texts(decode="greedy", allow_unk=True) == expected(forbidden=())
+    assert texts(decode="beam", beam=3, continuations=2) == expected(2, beam=3)
+    assert texts(decode="beam") == expected(beam=DEFAULT_BEAM)
+    sampling = {"temperature": 2.0, "top_k": 4, "top_p": 0.8}
+    assert texts(**sampling, continuations=3) == expected(3, sampling=sampling)
+    assert texts(decode="greedy", draw_per_continuation=True, continuations=3) == expected(
+        3, draw_per_continuation=True
+    )
+
+
+def test_the_heading_says_how_words_are_chosen(run, capsys):
+    path, config, _ = run
+    for arguments, said in (
+        ({"temperature": 0.5, "top_k": 3}, "posterior mean, sampled (temperature 0.5, top_k 3), seed 0"),
+        ({"decode": "greedy"}, "posterior mean, the most probable word each time, seed 0"),
+        ({"decode": "beam", "beam": 2, "allow_unk": True}, "posterior mean, beam 2, seed 0\n"),
+        (
+            {"draw_per_continuation": True, "continuations": 2},
+            "a draw for each continuation, scored by the average over all 2, sampled, seed 0",
+        ),
+    ):
+        generate(config, path, ["the"], max_words=2, **arguments)
+        assert f"step 12; {said}" in capsys.readouterr().out
+
+
+def test_other_methods_have_one_set_of_weights(tmp_path, capsys):
+    config, _ = made(tmp_path, "demo_dropout")
+    generate(with_samples(config, 5), tmp_path, ["the"], max_words=2)
+    heading, [(_, [(_, figures)])] = blocks(capsys.readouterr().out)
+    assert "; one set of weights, sampled" in heading[0]
+    assert "mutual information" not in figures
+    with pytest.raises(InputError, match=r"--draw_per_continuation needs a Bayesian method.*'dropout'"):
+        generate(config, tmp_path, draw_per_continuation=True)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"decode": "best"}, "--decode=best is not accepted: it must be one of sample, greedy, beam"),
+        ({"temperature": 0.0}, "--temperature=0.0 is not accepted: it must be a number above 0"),
+        ({"temperature": math.nan}, "--temperature=nan is not accepted"),
+        (
+            {"temperature": 1e-320},
+            "--temperature=1e-320 is not accepted: it must be a number above 0, at least",
+        ),
+        (
+            {"temperature": 1e300},
+            "--temperature=1e+300 is not accepted: it must be a number above 0, at least",
+        ),
+        ({"temperature": math.inf}, "--temperature=inf is not accepted"),
+        ({"top_k": -1}, "--top_k=-1 is not accepted: it must be a whole number, at least 0"),
+        ({"top_p": 0.0}, "--top_p=0.0 is not accepted: it must be a number above 0, at most 1"),
+        ({"top_p": 1.5}, "--top_p=1.5 is not accepted"),
+        ({"decode": "beam", "beam": 0}, "--beam=0 is not accepted: it must be a whole number, at least 1"),
+        (
+            {"decode": "beam", "beam": 8},
+            "--beam=8 is not accepted: it must be at most 7, the number of words",
+        ),
+        ({"beam": 2}, "--beam is for --decode=beam, not for --decode=sample"),
+        ({"decode": "greedy", "top_p": 0.5}, "--top_p is for --decode=sample, not for --decode=greedy"),
+        (
+            {"decode": "beam", "temperature": 1.0},
+            "--temperature is for --decode=sample, not for --decode=beam",
+        ),
+        ({"max_words": 0}, "--max_words=0 is not accepted: it must be a whole number, at least 1"),
+        ({"continuations": 0}, "--continuations=0 is not accepted: it must be a whole number, at least 1"),
+        (
+            {"decode": "greedy", "continuations": 2},
+            "--continuations=2 is not accepted: --decode=greedy finds 1",
+        ),
+        (
+            {"decode": "beam", "beam": 3, "continuations": 4},
+            "--continuations=4 is not accepted: --decode=beam finds 3 of each prompt",
+        ),
+        ({"color": "red"}, "--color=red is not accepted: it must be one of auto, always, never"),
+        ({"seed": -1}, "seed=-1 is not accepted: it must be"),
+        (
+            {"output": "missing/out.jsonl"},
+            "--output=missing/out.jsonl is not accepted: it must be a file in a",
+        ),
+        ({"output": "."}, "--output=. is not accepted: it must be a file in a directory that exists"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_are_refused(run, arguments, message, monkeypatch, tmp_path):
+    path, config, _ = run
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        generate(config, path, ["the"], **arguments)
+    assert message in str(caught.value)
+
+
+def test_workdirs_without_a_trained_language_model_are_refused(run, tmp_path):
+    path, config, _ = run
+    with pytest.raises(InputError, match="does not exist"):
+        generate(config, tmp_path / "nowhere")
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    shutil.rmtree(copy / "checkpoints" / "best")
+    with pytest.raises(InputError, match=f"workdir {copy} holds no best checkpoint"):
+        generate(config, copy)
+    (copy / "vocabulary.txt").unlink()
+    with pytest.raises(InputError, match=r"cannot read .*vocabulary\.txt"):
+        generate(config, copy)
+    captioning = get_preset("shapes_demo_bbb")
+    with pytest.raises(InputError, match="of 'shapes_demo_bbb', a captioning model: a language model is"):
+        generate(captioning, path)
+
+
+def test_vocabularies_without_the_words_that_are_needed_are_refused(tmp_path, capsys):
+    config, _ = made(tmp_path / "a", vocabulary=Vocabulary(["a", "b"]))
+    with pytest.raises(InputError, match="--end_at_eos needs <eos> in the vocabulary"):
+        generate(config, tmp_path / "a", ["a"], end_at_eos=True)
+    with pytest.raises(InputError, match="prompt 'a c': word 'c' is not among the 2 words"):
+        generate(config, tmp_path / "a", ["a c"])
+    capsys.readouterr()
+    generate(config, tmp_path / "a", ["a"], max_words=3)
+    assert "no <unk>" not in capsys.readouterr().out
+    config, _ = made(tmp_path / "b", vocabulary=Vocabulary(["<unk>", "<eos>"]))
+    with pytest.raises(InputError, match="no word besides <unk> and <eos>"):
+        generate(config, tmp_path / "b", [""], end_at_eos=True)
+
+
+def test_an_output_that_cannot_be_written_is_reported(run, tmp_path):
+    path, config, _ = run
+    output = tmp_path / "out.jsonl"
+    output.symlink_to(tmp_path / "gone" / "out.jsonl")
+    with pytest.raises(InputError, match=f"cannot write {output}: No such file"):
+        generate(config, path, ["the"], max_words=2, output=output)
+
+
+def test_what_is_restored_is_the_best_checkpoint(run):
+    path, config, model = run
+    found = restored(config, Workdir(path, create=False))
+    assert (found.step, found.vocabulary) == (12, VOCABULARY)
+    for variable, expected in zip(found.model.variables, model.variables, strict=True):
+        if variable.dtype == "float32":
+            np.testing.assert_array_equal(tf.convert_to_tensor(variable), tf.convert_to_tensor(expected))

@@ -1,0 +1,141 @@
+"""The command of the uncertainty benchmark, and what it can be given."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+
+import keras
+import numpy as np
+import pytest
+from small_models import VOCABULARY
+from uncertainty_models import (
+    WORDS,
+    keras_model,
+)
+
+from tfp_bayesrnn import InputError
+from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from zoo import presets
+from zoo.configuration import config as configs
+from zoo.data import load_corpus
+from zoo.data.vocabulary import Vocabulary
+from zoo.language_model.model import build_model
+from zoo.runs.workdir import Workdir
+from zoo.uncertainty import command
+from zoo.uncertainty.sources import Settings, open_source
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """Workdirs of a Bayesian and a deterministic model, not trained, of a few units."""
+    found, corpus = [], load_corpus("builtin")
+    for preset in ("demo_bbb", "demo_deterministic"):
+        overrides = {"model.units": 4, "model.embedding_units": 4, "model.layers": 1, "jit_compile": "off"}
+        config = configs.with_overrides(presets.get_preset(preset), overrides)
+        workdir = Workdir(tmp_path_factory.mktemp("runs") / preset)
+        workdir.claim(config)
+        corpus.vocabulary.save(workdir.vocabulary_path)
+        model = build_model(config, len(corpus.vocabulary), 1)
+        Checkpoints(workdir.checkpoints_dir, {"model": model}).save_best(1)
+        found.append(str(workdir.path))
+    return found
+
+
+def test_the_command_compares_and_writes(workdirs, tmp_path, monkeypatch, capsys):
+    size = len(load_corpus("builtin").vocabulary)
+    lines = (
+        "import numpy",
+        "def read(ids, state):",
+        f"  return numpy.full((*ids.shape, {size}), 1 / {size}), 0",
+    )
+    (tmp_path / "my_uniform_model.py").write_text("\n".join(lines))
+    words = load_corpus("builtin").vocabulary.words
+    (tmp_path / "other.txt").write_text(" ".join(words[5:15]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    bayes, deterministic = workdirs
+    results = command.run(
+        bayes,
+        compare=[deterministic, "uniform=my_uniform_model:read"],
+        texts=[str(tmp_path / "other.txt")],
+        samples=2,
+        words=200,
+    )
+    printed = capsys.readouterr().out
+    rows = [(method["name"], method["weights"]) for method in results["methods"]]
+    assert rows == [
+        ("demo_bbb", "mean"),
+        ("demo_bbb", "average over 2 samples"),
+        ("demo_deterministic", "mean"),
+        ("uniform", ""),
+    ]
+    uniform = results["methods"][-1]["streams"]
+    assert uniform["test"]["entropy"] == pytest.approx(math.log(size), rel=1e-5)
+    assert uniform["test"]["perplexity"] == pytest.approx(size, rel=1e-4)
+    assert uniform["reversed"]["entropy_gap"] == pytest.approx(0.0, abs=1e-6)
+    assert uniform["reversed"]["auroc"]["word"]["entropy"] == 0.5
+    assert uniform["other"]["predictions"] == 10
+    gap = results["methods"][1]["streams"]["reversed"]["entropy_gap"]
+    assert f"{gap:.3f}" in printed and "average over 2 samples" in printed and "one stream" in printed
+    directory = Workdir(bayes).path
+    written = json.loads((directory / "uncertainty.json").read_text())
+    assert written["methods"][1]["streams"]["reversed"]["entropy_gap"] == gap
+    assert written["streams"]["test"]["predictions"] == 199 and written["unroll"] == 100
+    for name in ("reliability.svg", "reliability_equal_mass.svg", "entropies.svg"):
+        assert ElementTree.fromstring((directory / "uncertainty" / name).read_text()) is not None
+    with np.load(directory / "uncertainty" / "streams.npz") as streams:
+        np.testing.assert_array_equal(streams["reversed"], load_corpus("builtin").test[:200][::-1])
+    assert Vocabulary.load(directory / "uncertainty" / "vocabulary.txt") == load_corpus("builtin").vocabulary
+
+
+def test_models_of_others_need_no_workdir_of_a_run(workdirs, tmp_path, capsys):
+    size = len(load_corpus("builtin").vocabulary)
+    np.save(tmp_path / "theirs.npy", np.full((99, size), 1 / size, np.float32))
+    results = command.run(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")], data="builtin", words=100)
+    assert results["methods"][0]["streams"]["reversed"] is None
+    assert results["methods"][0]["streams"]["test"]["entropy"] == pytest.approx(math.log(size), rel=1e-5)
+    assert "theirs.npy" in capsys.readouterr().out
+    with pytest.raises(InputError, match="say which data, such as --data=ptb"):
+        command.run(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")])
+    with pytest.raises(InputError, match="say what to score with --compare"):
+        command.run(str(tmp_path / "new"), data="builtin")
+    with pytest.raises(InputError, match="windows of 0 words"):
+        command.run(workdirs[0], window=0)
+
+
+def test_a_saved_keras_model_is_a_source(tmp_path):
+    keras_model(keras.layers.Dropout(0.5)).save(tmp_path / "theirs.keras")
+    vocabulary = Vocabulary([f"w{index}" for index in range(VOCABULARY)])
+    scorers = open_source(str(tmp_path / "theirs.keras"), vocabulary, Settings(samples=2))
+    assert [scorer.weights for scorer in scorers] == ["mean", "average over 2 samples"]
+    assert scorers[0].name == "theirs.keras"
+    (tmp_path / "broken.keras").write_bytes(b"no model")
+    with pytest.raises(InputError, match=r"cannot load the Keras model .*broken\.keras"):
+        open_source(str(tmp_path / "broken.keras"), vocabulary, Settings())
+
+
+def test_sources_that_cannot_be_scored(workdirs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for source, message in (
+        (str(tmp_path), "cannot be scored; accepted: the workdir of"),
+        ("missing.pt", "'missing.pt' cannot be scored"),
+        ("name=missing.npz", "missing.npz does not exist"),
+        ("missing.keras", "missing.keras does not exist"),
+        ("no_such_module:read", "cannot import 'no_such_module'"),
+        ("math:no_such_function", "module 'math' has no function 'no_such_function'"),
+        ("math:pi", "module 'math' has no function 'pi'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_source(source, WORDS, Settings())
+    with pytest.raises(
+        InputError, match=r"another vocabulary \(\d+ words\) than the data of the benchmark \(5 words\)"
+    ):
+        open_source(workdirs[0], WORDS, Settings())
+
+
+def test_a_wrong_source_is_found_before_any_is_scored(workdirs, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(InputError, match="absent' cannot be scored"):
+        command.run(str(tmp_path / "new"), [*workdirs, str(tmp_path / "absent")], words=50)
+    assert not (tmp_path / "new").exists()

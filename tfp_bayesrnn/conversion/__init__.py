@@ -1,0 +1,1 @@
+"""Keras networks made Bayesian, and back."""

@@ -1,0 +1,229 @@
+"""A network as a SavedModel, as `BayesianModel.export` writes it: what its signatures take and return."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import noise
+from tfp_bayesrnn.export.draws import FreshDraws, check_samples
+from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
+from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.objective import outputs as outputs_of
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction import uncertainty
+
+# The draws of `serve_mc` are those of `StreamEvaluator.average` for the same seed.
+_SAMPLES = -1
+
+_SCALARS = {name: tf.TensorSpec([], tf.int32, name=name) for name in ("num_samples", "seed")}
+
+
+def export_network(
+    network: keras.Model,
+    likelihood: Any,
+    path: str | os.PathLike[str],
+    weights: str | None = None,
+    format: str = "float32",
+    prune: float = 0.0,
+    input_signature: Any = None,
+) -> ExportedPosterior:
+    """Exports any network; see `BayesianModel.export`.
+
+    Args:
+      network: built.
+      likelihood: of its outputs, or a structure of those; what draws are averaged to depends on it.
+      path: of the SavedModel's directory.
+      weights: as for `ExportedPosterior`.
+      format: as for `ExportedPosterior`.
+      prune: as for `ExportedPosterior`.
+      input_signature: `tf.TensorSpec`s as the network takes its inputs; None for those it was built with.
+
+    Raises:
+      InputError: as `ExportedPosterior` and `write_saved_model` do.
+      ValueError: the network does not say what its inputs are and no `input_signature` does, a name cannot be
+        one of a signature, or the network's calls change its variables.
+    """
+    structure = _input_structure(network, input_signature)
+    exported = ExportedPosterior(network, weights, format, prune)
+    names = _input_names(structure, exported.has_scales)
+    specs = {
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+        for name, spec in zip(names, keras.tree.flatten(structure), strict=True)
+    }
+
+    def outputs(draw, inputs):
+        with exported.in_force(draw):
+            return network(inputs, training=False)
+
+    def of_names(inputs):
+        return keras.tree.pack_sequence_as(structure, [inputs[name] for name in names])
+
+    def serve(inputs):
+        return named(outputs(exported.mean(), of_names(inputs)))
+
+    def serve_mc(inputs):
+        root = noise.derive(noise.make_seed(inputs["seed"]), _SAMPLES)
+        draws = FreshDraws(exported, check_samples(inputs["num_samples"]), root)
+        return _average(draws, lambda draw: outputs(draw, of_names(inputs)), likelihood, network)
+
+    signatures = {"serve": _traced(serve, specs)}
+    signatures["serving_default"] = signatures["serve"]
+    if exported.has_scales:
+        signatures["serve_mc"] = _traced(serve_mc, {**specs, **_SCALARS})
+    module = tf.Module()
+    module.arrays, module.resources = exported.arrays, _resources(network)
+    # What Keras's own exports have too: `loaded.serve(inputs)`, the inputs as the network takes them.
+    module.serve = tf.function(
+        lambda inputs: outputs(exported.mean(), inputs),
+        input_signature=[keras.tree.pack_sequence_as(structure, list(specs.values()))],
+        autograph=False,
+    )
+    write_saved_model(path, module, signatures)
+    return exported
+
+
+def _traced(function: Callable, specs: Mapping[str, tf.TensorSpec]):
+    """The function of a dictionary as a signature of its names, which need not be those of arguments."""
+    return tf.function(function, input_signature=[dict(specs)], autograph=False).get_concrete_function()
+
+
+def _resources(network: keras.Model) -> list[Any]:
+    """Tables of lookup layers, and variables that layers have made without Keras: a graph may use them."""
+    own = {id(variable.value) for variable in network.variables}
+    kinds = (tf.saved_model.experimental.TrackableResource, tf.Variable)
+    return [
+        trackable
+        for trackable in tf.train.TrackableView(network).descendants()
+        if isinstance(trackable, kinds) and id(trackable) not in own
+    ]
+
+
+def _input_structure(network: keras.Model, input_signature: Any) -> Any:
+    """Specs in the structure in which the network takes its inputs."""
+    if isinstance(input_signature, list | tuple) and len(input_signature) == 1:
+        return input_signature[0]  # As `keras.Model.export` takes it.
+    if isinstance(input_signature, Mapping) and list(input_signature) == ["inputs"]:
+        return input_signature["inputs"]
+    if input_signature is not None:
+        return input_signature
+    tensors = getattr(network, "inputs", None)
+    if not tensors:
+        raise ValueError(
+            "The network does not say what its inputs are: give input_signature=tf.TensorSpec(...), or a "
+            f"structure of them. Received: network={network.name!r}, input_signature=None"
+        )
+    structure = tensors[0] if isinstance(network, keras.Sequential) else network.input
+    return keras.tree.map_structure(
+        lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name), structure
+    )
+
+
+def _input_names(structure: Any, has_scales: bool) -> list[str]:
+    """The arguments of a signature: keys of a dictionary, names of a list's inputs, "inputs" for one."""
+    if not keras.tree.is_nested(structure):
+        return ["inputs"]
+    found = []
+    for path, spec in keras.tree.flatten_with_path(structure):
+        has_keys = any(isinstance(part, str) for part in path)
+        name = _joined(path) if has_keys or not spec.name else spec.name
+        found.append(re.sub(r"\W", "_", name))  # As TensorFlow does with other characters.
+    taken = {"self", *(_SCALARS if has_scales else ())}
+    refused = {name for name in found if not name.isidentifier() or keyword.iskeyword(name) or name in taken}
+    if refused or len(set(found)) < len(found):
+        raise ValueError(
+            "Each input of an exported network needs a name of its own that a Python argument can have and "
+            f"that is none of {sorted(taken)}; weights='mean' exports no serve_mc, which takes the last two. "
+            f"Received: inputs={found}"
+        )
+    return found
+
+
+def _joined(path: tuple) -> str:
+    return "_".join(str(part) for part in path)
+
+
+def named(outputs: Any) -> dict[str, tf.Tensor]:
+    """Outputs by name: "outputs", "outputs_0" and so on of a list, the keys of a dictionary."""
+    found = {}
+    for path, output in keras.tree.flatten_with_path(outputs):
+        is_dictionary = path and isinstance(path[0], str)
+        found[_joined(path if is_dictionary else ("outputs", *path))] = output
+    return found
+
+
+class _Probabilities:
+    """The average of the distributions of a discrete likelihood, and its uncertainty."""
+
+    def __init__(self, likelihood: Callable, prefix: str):
+        self._is_categorical = likelihood is likelihoods.categorical
+        self._prefix = prefix
+
+    def add(self, sums, logits, place):
+        del place
+        logits = tf.cast(logits, tf.float32)
+        if self._is_categorical:
+            log_probs = tf.nn.log_softmax(logits)
+        else:
+            log_probs = tf.math.log_sigmoid(tf.stack([-logits, logits], axis=-1))
+        found = tf.exp(log_probs), uncertainty.entropy(log_probs)
+        return found if sums is None else (sums[0] + found[0], sums[1] + found[1])
+
+    def finish(self, sums, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        average = sums[0] / count
+        total = -tf.reduce_sum(tf.math.xlogy(average, average), axis=-1)
+        epistemic = tf.where(count == 1.0, tf.zeros_like(total), tf.maximum(total - sums[1] / count, 0.0))
+        found = {"probabilities": average, "entropy": total, "mutual_information": epistemic}
+        return {self._prefix + name: value for name, value in found.items()}
+
+
+class _Moments:
+    """The mean of any other output, and its variance. By Welford (1962): no difference of large sums."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def add(self, sums, output, place):
+        output = tf.cast(output, tf.float32)
+        if sums is None:
+            return output, tf.zeros_like(output)
+        mean, squares = sums
+        difference = output - mean
+        mean += difference / tf.cast(place + 1, tf.float32)
+        return mean, squares + difference * (output - mean)
+
+    def finish(self, sums, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        mean, squares = sums
+        return {self._name: mean, f"{self._name}_variance": tf.math.divide_no_nan(squares, count - 1.0)}
+
+
+def _average(
+    draws: FreshDraws, make: Callable[[Draw], Any], likelihood: Any, network: keras.Model
+) -> dict[str, tf.Tensor]:
+    """What draws say together of every output: of a discrete likelihood its probabilities, else moments."""
+    kinds = []
+
+    def add(sums, outputs, place):
+        values = named(outputs)
+        if not kinds:
+            names = getattr(network, "output_names", None)
+            found = outputs_of.spread("likelihood", likelihood, outputs, names, shared=True)
+            for name, one in zip(values, found, strict=True):
+                is_discrete = one in (likelihoods.categorical, likelihoods.bernoulli)
+                prefix = "" if len(values) == 1 else f"{name}_"
+                kinds.append(_Probabilities(one, prefix) if is_discrete else _Moments(name))
+        before = sums or [None] * len(kinds)
+        triples = zip(kinds, before, values.values(), strict=True)
+        return [kind.add(so_far, value, place) for kind, so_far, value in triples]
+
+    sums, count = draws.reduce(make, add), tf.cast(draws.num_samples, tf.float32)
+    found = [item for kind, one in zip(kinds, sums, strict=True) for item in kind.finish(one, count).items()]
+    if len(dict(found)) < len(found):
+        raise ValueError(f"Outputs need names of their own. Received: {[name for name, _ in found]}")
+    return dict(found)

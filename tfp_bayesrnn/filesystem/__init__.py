@@ -1,0 +1,1 @@
+"""Paths, and folders that are replaced whole."""

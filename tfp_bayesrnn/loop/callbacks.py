@@ -1,0 +1,81 @@
+"""Callbacks for `fit`."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+from absl import logging
+
+from tfp_bayesrnn.filesystem.paths import local_path
+from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from tfp_bayesrnn.optimization import optimizers
+
+
+class ExactResume(keras.callbacks.Callback):
+    """Saves the training of a `BayesianModel` after every epoch, and has `fit` go on from there.
+
+        model.fit(dataset, epochs=40, callbacks=[ExactResume("checkpoints")])
+
+    The same program, started again after whatever has ended it, does the epochs that are missing, and ends
+    with the weights that it would have ended with. The checkpoint holds the variables of the model and of the
+    optimizers, and the RNN state; it is written whole or not at all, and a damaged one is passed over for the
+    one before.
+
+    What it cannot hold is the order of the data: an epoch must bring the same minibatches in every process,
+    as a `tf.data.Dataset` that does not shuffle does, or one shuffled with a seed and
+    `reshuffle_each_iteration=False`; with arrays, pass `shuffle=False`. Callbacks that keep a state of their
+    own, such as early stopping, start afresh.
+
+    `tfp_bayesrnn.loop.Loop` also resumes in the middle of an epoch.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], max_to_keep: int = 2):
+        """Builds the callback.
+
+        Args:
+          directory: where the checkpoints are; created when there is one.
+          max_to_keep: how many are kept.
+
+        Raises:
+          InputError: the directory is not a path of this machine (`filesystem.paths.local_path`).
+        """
+        super().__init__()
+        self.directory = local_path(directory, "directory")
+        self.max_to_keep = max_to_keep
+
+    def on_train_begin(self, logs=None):
+        """Restores the newest checkpoint.
+
+        Raises:
+          ValueError: if the model is not built.
+          InputError: if there are checkpoints and none can be read, or they are of another model.
+        """
+        if not self.model.built:
+            raise ValueError(
+                "ExactResume needs a model that is built before fit, so that there is something to restore "
+                "into: call model.build(input_shape), or the model on a minibatch. "
+                f"Received: model={self.model.name!r}"
+            )
+        optimizers.build(self.model.optimizer, self.model.trainable_variables)
+        epochs = self._checkpoints().restore_latest()
+        if epochs:
+            logging.info("%d epochs are done; going on from there", epochs)
+            self.model._initial_epoch = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves.
+
+        Raises:
+          InputError: if the checkpoint cannot be written; earlier ones are kept.
+        """
+        self._checkpoints().save(epoch + 1)
+
+    def on_train_end(self, logs=None):
+        """Lets a further call of `fit` start from its own first epoch."""
+        self.model._initial_epoch = None
+
+    def _checkpoints(self) -> Checkpoints:
+        state = self.model.training_state()
+        del state["metrics"]  # They start afresh with every epoch.
+        return Checkpoints(self.directory, state, self.max_to_keep)

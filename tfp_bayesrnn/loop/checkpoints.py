@@ -1,0 +1,443 @@
+"""Checkpoints that survive what happens to files: interrupted writes, full disks, truncation, flipped bits.
+
+A checkpoint is a file of TensorFlow's with the values of the *variables* of the objects given, by name.
+Tracking the Keras objects themselves would leave out the state of their seed generators, and would depend on
+whether a model has been compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.filesystem.folders import flush_to_disk
+from tfp_bayesrnn.filesystem.paths import check_regular, local_path, plain
+from tfp_bayesrnn.posterior import pruning
+from tfp_bayesrnn.replicas import ReplicaVariables
+
+_PREFIX = "ckpt"
+# Directories that a checkpoint is written in, and that one waits in which only has to be moved.
+_PARTIAL, _READY = ".partial-", ".ready-"
+_FILE = re.compile(rf"{_PREFIX}-(\d+)\.(?:index|data-\d+-of-\d+)")
+# How often checkpoints are looked for again that went while they were read.
+_REREADS = 100
+# Ends the names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+# Trackables that checkpoints of earlier versions lack: they stay as they are.
+_LATER = ("kl_weight",)
+# What reading a damaged checkpoint raises. The reader turns TensorFlow's errors into Python's by their kind:
+# data loss into RuntimeError, say, and a file that ends too early into IndexError.
+_DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError)
+
+
+# Name, such as "model/003-lstm-kernel" -> value.
+_Saved = dict[str, np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one directory.
+
+    The newest `max_to_keep` are kept, each named after its step, and apart from them the best one under
+    `best/` and what a diverged run was like under `diverged/`. A checkpoint is written beside its place,
+    flushed to disk and renamed, so an interrupted or failed write never shows among them. Which checkpoints
+    there are is read from the directory alone: there is no state file that could disagree with it.
+
+    Only saving, and `finish_write`, change anything on disk. Whoever restores may do so beside the process
+    that writes, or from a directory that cannot be written to.
+
+    Args:
+      directory: Where they are; created at the first save. A leading `~` is the home folder.
+      trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, `replicas.ReplicaVariables`,
+        anything else with a list of `variables`, or a single variable. Models and optimizers must be built
+        before saving or restoring, and no variable may be in two of them.
+      max_to_keep: How many checkpoints to keep besides the best.
+      best: Which of the trackables the best checkpoint is of; None for all.
+      writes: Whether this process writes. All workers of a run save, since it takes all of them to know every
+        replica's values, and one of them writes; all read.
+
+    Raises:
+      InputError: the directory is not a path of this machine (`filesystem.paths.local_path`), or none that
+        TensorFlow can be made to read from (`filesystem.paths.plain`).
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        trackables: Mapping[str, Any],
+        max_to_keep: int = 2,
+        best: Sequence[str] | None = None,
+        writes: bool = True,
+    ):
+        if max_to_keep < 1:
+            raise ValueError(f"max_to_keep must be at least 1. Received: max_to_keep={max_to_keep}")
+        self.directory = local_path(directory, "directory")
+        with plain(self.directory):  # Better to know before there is something to read.
+            pass
+        self.max_to_keep = max_to_keep
+        self._trackables = dict(trackables)
+        self._best = dict(trackables) if best is None else {name: trackables[name] for name in best}
+        self._writes = writes
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, readable or not, ascending."""
+        return list(_found(self.directory))
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, readable or not."""
+        return max(self.steps, default=None)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint."""
+        return max(_found(self._best_directory), default=None)
+
+    def save(self, step: int) -> str:
+        """Writes the checkpoint of `step`, then deletes all but it and the `max_to_keep - 1` before it.
+
+        Returns:
+          The checkpoint's path, as `tf.train.load_checkpoint` takes it, unless `[` or a backslash is in it.
+
+        Raises:
+          InputError: it could not be written (disk full, no permission). Earlier ones are as they were.
+        """
+        return self._save(self.directory, step, self.max_to_keep, self._trackables)
+
+    def save_best(self, step: int) -> str:
+        """Writes the checkpoint of `step` as the best one, in place of the best before. See `save`."""
+        return self._save(self._best_directory, step, 1, self._best)
+
+    def save_diverged(self, step: int) -> str:
+        """Writes what `step` was like, for whoever looks into it. It is never restored. See `save`."""
+        return self._save(self.directory / "diverged", step, 1, self._trackables)
+
+    def finish_write(self) -> None:
+        """Moves checkpoints to their place that a killed process had written and not moved."""
+        for directory in (self.directory, self._best_directory):
+            _finish(directory)
+
+    def delete(self, step: int) -> None:
+        """Deletes the checkpoint of a step, if there is one; the best one stays.
+
+        Raises:
+          InputError: it cannot be deleted.
+        """
+        if step in self.steps:
+            _finish(self.directory)
+            try:
+                _delete(self.directory / f"{_PREFIX}-{step}")
+            except OSError as error:
+                raise InputError(
+                    f"cannot delete checkpoint {step} in {self.directory}: {_reason(error)}"
+                ) from error
+
+    def restore_latest(self) -> int | None:
+        """Restores the newest checkpoint that can be read, be it one that was written but not yet moved.
+
+        Damaged ones are passed over with a warning that names them and the one used instead. Nothing is
+        assigned before a checkpoint has been read whole, checksums included. Masks that it holds of pruned
+        weights (`tfp_bayesrnn.posterior.pruning`) are made where the model has none.
+
+        Returns:
+          The step restored; None if there is no checkpoint.
+
+        Raises:
+          InputError: no checkpoint can be read, or one that can is of another model.
+        """
+        return self._restore(self.directory, self._trackables)
+
+    def restore_best(self) -> int | None:
+        """Restores the best checkpoint. See `restore_latest`."""
+        return self._restore(self._best_directory, self._best)
+
+    @property
+    def _best_directory(self) -> Path:
+        return self.directory / "best"
+
+    def _save(self, directory: Path, step: int, keep: int, trackables: Mapping[str, Any]) -> str:
+        target = directory / f"{_PREFIX}-{step}"
+        groups = _groups(trackables)
+        values = {
+            f"{group}/{name}": value
+            for group, held in groups.items()
+            for name, value in zip(held.names, held.read(), strict=True)
+        }
+        if not self._writes:
+            return str(target)
+        partial = directory / f"{_PARTIAL}{os.getpid()}"
+        _finish(directory)
+        try:
+            _delete_partial(directory)
+            partial.mkdir(parents=True)
+            tf.raw_ops.SaveV2(
+                prefix=str(partial / target.name),
+                tensor_names=list(values),
+                shape_and_slices=[""] * len(values),
+                tensors=list(values.values()),
+            )
+            _move_into_place(partial, target)
+            _delete_others(directory, step, keep)
+        except (tf.errors.OpError, OSError) as error:
+            raise InputError(
+                f"cannot write checkpoint {target}: {_reason(error)}; earlier checkpoints are kept"
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return str(target)
+
+    def _restore(self, directory: Path, trackables: Mapping[str, Any]) -> int | None:
+        newest, damaged = _newest_readable(directory)
+        if newest is None:
+            if damaged:
+                raise InputError(f"none of the checkpoints can be read: {', '.join(damaged)}")
+            return None
+        step, saved = newest
+        path = str(directory / f"{_PREFIX}-{step}")
+        _add_saved_masks(saved, trackables)
+        groups = _groups(trackables)
+        for group in _LATER:
+            if not any(name.startswith(f"{group}/") for name in saved):
+                groups.pop(group, None)
+        _check_same_model(path, saved, groups)
+        for group, held in groups.items():
+            held.write([saved[f"{group}/{name}"] for name in held.names])
+        if damaged:
+            logging.warning("cannot read checkpoint %s; using the one before, %s", ", ".join(damaged), path)
+        return step
+
+
+class _Group:
+    """One trackable: its variables under names that do not depend on what else the process has made."""
+
+    def __init__(self, group: str, held: Any):
+        self._held = held
+        single = isinstance(held, tf.Variable | keras.Variable)
+        self.variables = [held] if single else list(held.variables)
+        if not self.variables:
+            raise ValueError(f"{group} has no variables yet: build it first. Received: {held!r}")
+        self.names = [f"{i:03d}-{_stable_name(variable)}" for i, variable in enumerate(self.variables)]
+
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        if isinstance(self._held, ReplicaVariables):
+            return self._held.shapes()
+        return [tuple(variable.shape) for variable in self.variables]
+
+    def read(self) -> list[tf.Tensor]:
+        if isinstance(self._held, ReplicaVariables):
+            return self._held.read()
+        return [tf.convert_to_tensor(_tf_variable(variable)) for variable in self.variables]
+
+    def write(self, values: list[np.ndarray]) -> None:
+        if isinstance(self._held, ReplicaVariables):
+            self._held.write(values)
+            return
+        for variable, value in zip(self.variables, values, strict=True):
+            _tf_variable(variable).assign(value)
+
+
+def _groups(trackables: Mapping[str, Any]) -> dict[str, _Group]:
+    groups = {group: _Group(group, held) for group, held in trackables.items()}
+    group_of: dict[int, str] = {}
+    for group, held in groups.items():
+        for name, variable in zip(held.names, held.variables, strict=True):
+            first = group_of.setdefault(id(_tf_variable(variable)), group)
+            if first != group:
+                raise ValueError(f"{name} is a variable of both {first} and {group}: give one of them")
+    return groups
+
+
+def _add_saved_masks(saved: _Saved, trackables: Mapping[str, Any]) -> None:
+    """Makes the masks of weights that were pruned when the checkpoint was written."""
+    for group, held in trackables.items():
+        if isinstance(held, keras.layers.Layer):
+            names = [name.removeprefix(f"{group}/") for name in saved if name.startswith(f"{group}/")]
+            pruning.add_saved_masks(held, sorted(names, key=lambda name: int(name.split("-")[0])))
+
+
+def _check_same_model(path: str, saved: _Saved, groups: Mapping[str, _Group]) -> None:
+    for group, held in groups.items():
+        found = {name for name in saved if name.startswith(f"{group}/")}
+        for name, variable, shape in zip(held.names, held.variables, held.shapes(), strict=True):
+            shown = f"{group} variable {getattr(variable, 'path', name)}"
+            value = saved.get(f"{group}/{name}")
+            found.discard(f"{group}/{name}")
+            if value is None:
+                raise InputError(f"checkpoint {path} is of another model: it has no {shown}")
+            if len(value.shape) != len(shape) or any(
+                size not in (None, there) for size, there in zip(shape, value.shape, strict=True)
+            ):
+                raise InputError(
+                    f"checkpoint {path} is of another model: {shown} has shape {value.shape} there "
+                    f"and {shape} here"
+                )
+            dtype = tf.as_dtype(variable.dtype)
+            if value.dtype != dtype.as_numpy_dtype:
+                raise InputError(
+                    f"checkpoint {path} is of another model: {shown} is {value.dtype.name} there "
+                    f"and {dtype.name} here"
+                )
+        if found:
+            raise InputError(
+                f"checkpoint {path} is of another model: it holds {min(found)}, which this one has not"
+            )
+
+
+def _stable_name(variable: Any) -> str:
+    name = getattr(variable, "path", None) or variable.name.split(":")[0]
+    without_counters = re.sub(r"_\d+(?=[-_/]|$)", "", name)
+    return re.sub(r"[^0-9A-Za-z_]", "-", without_counters)
+
+
+def _tf_variable(variable: Any) -> tf.Variable:
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _newest_readable(directory: Path) -> tuple[tuple[int, _Saved] | None, list[str]]:
+    """The step and the values of the newest checkpoint that can be read; the paths of those that cannot.
+
+    A checkpoint that goes or comes while it is read, since another process writes, is not a damaged one.
+    """
+    for _ in range(_REREADS):
+        damaged, found = [], _found(directory)
+        for step in reversed(found):
+            try:
+                return (step, _read(directory, step, found[step])), damaged
+            except _DAMAGE as error:
+                damaged.append(f"{directory / f'{_PREFIX}-{step}'} ({_reason(error)})")
+                if _found(directory) != found:
+                    break
+        else:
+            break
+    return None, damaged
+
+
+def _read(directory: Path, step: int, files: Sequence[Path]) -> _Saved:
+    """Every value of a checkpoint, some of whose files may still wait to be moved."""
+    if {file.parent for file in files} == {directory}:
+        return _read_whole(str(directory / f"{_PREFIX}-{step}"))
+    with tempfile.TemporaryDirectory() as together:
+        for file in files:
+            os.symlink(file.absolute(), os.path.join(together, file.name))
+        return _read_whole(os.path.join(together, f"{_PREFIX}-{step}"))
+
+
+def _read_whole(path: str) -> _Saved:
+    """Every value of a checkpoint, its checksum verified."""
+    prefix = Path(path)
+    for file in _files(prefix):
+        check_regular(file)
+    with plain(prefix.parent) as folder:
+        reader = tf.train.load_checkpoint(str(folder / prefix.name))
+        return {
+            key.removesuffix(_VALUE): reader.get_tensor(key) for key in reader.get_variable_to_shape_map()
+        }
+
+
+def _found(directory: Path) -> dict[int, list[Path]]:
+    """Step -> files of its checkpoint, ascending; of one that lost a file too: it is found damaged.
+
+    Of a checkpoint that waits to be moved, or is just being moved, the files are wherever they are.
+    """
+    found: dict[int, dict[str, Path]] = {}
+    for place in (directory, *_ready(directory)):
+        for name in _names(place):
+            match = _FILE.fullmatch(name)
+            if match:
+                found.setdefault(int(match[1]), {})[name] = place / name
+    return {step: list(files.values()) for step, files in sorted(found.items())}
+
+
+def _ready(directory: Path) -> list[Path]:
+    """The directories of checkpoints that only have to be moved."""
+    waiting = (directory / name for name in _names(directory) if name.startswith(_READY))
+    return sorted(path for path in waiting if path.is_dir())
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:  # Never made, or gone meanwhile.
+        return []
+    except OSError as error:
+        raise InputError(f"cannot look for checkpoints in {directory}: {_reason(error)}") from error
+
+
+def _steps(directory: Path) -> list[int]:
+    """Ascending steps of the checkpoints that are in their place."""
+    return sorted({int(match[1]) for match in map(_FILE.fullmatch, _names(directory)) if match})
+
+
+def _files(prefix: Path) -> list[Path]:
+    """A checkpoint's files, the index last: without it, the others do not make a checkpoint."""
+    files = [path for path in prefix.parent.iterdir() if path.name.startswith(f"{prefix.name}.")]
+    return sorted(files, key=lambda path: (path.name.endswith(".index"), path.name))
+
+
+def _move_into_place(partial: Path, target: Path) -> None:
+    """Commits a checkpoint: from the first rename on it is there, if with the help of `finish_write`."""
+    for path in _files(partial / target.name):
+        flush_to_disk(path)
+    ready = target.parent / f"{_READY}{target.name}"
+    shutil.rmtree(ready, ignore_errors=True)
+    os.replace(partial, ready)
+    flush_to_disk(target.parent)
+    _move_out(ready)
+
+
+def _finish(directory: Path) -> None:
+    """Moves checkpoints to their place that a killed process had written and not moved."""
+    for ready in _ready(directory):
+        try:
+            _move_out(ready)
+        except OSError as error:
+            raise InputError(f"cannot move checkpoint {ready} to its place: {_reason(error)}") from error
+
+
+def _move_out(ready: Path) -> None:
+    for path in _files(ready / ready.name.removeprefix(_READY)):
+        os.replace(path, ready.parent / path.name)
+    flush_to_disk(ready.parent)
+    ready.rmdir()
+
+
+def _delete_partial(directory: Path) -> None:
+    """Deletes what writes that were killed have left."""
+    for path in directory.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path)
+
+
+def _delete(prefix: Path) -> None:
+    for path in reversed(_files(prefix)):
+        path.unlink(missing_ok=True)
+
+
+def _delete_others(directory: Path, step: int, keep: int) -> None:
+    """Deletes all but the newest `keep` up to `step`.
+
+    Later ones are of a run that has been set back to an earlier step, past a damaged checkpoint perhaps.
+    """
+    steps = _steps(directory)
+    kept = [other for other in steps if other <= step][-keep:]
+    for other in steps:
+        if other not in kept:
+            _delete(directory / f"{_PREFIX}-{other}")
+
+
+def _reason(error: BaseException) -> str:
+    """What is wrong, without the op and the path that TensorFlow puts around it."""
+    text = str(getattr(error, "message", None) or getattr(error, "strerror", None) or error)
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip()
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return line.split("; ")[-1].strip()[:200]

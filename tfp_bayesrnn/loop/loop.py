@@ -1,0 +1,366 @@
+"""The project's own training loop: `BayesianModel.update` over a stream, on one replica or many.
+
+It is for runs that are left alone: all that a resumed run needs is in its checkpoints, it goes by the
+validation NLL of the posterior mean, stops when asked to, and notices when training goes wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tfp_bayesrnn import replicas
+from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from tfp_bayesrnn.model import training
+from tfp_bayesrnn.model.bayesian_model import BayesianModel
+from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.workers import Workers
+
+# A loss in nats per prediction; the figures of a step, by name.
+Figures = dict[str, float]
+
+# How many steps' figures are kept for whoever looks into a divergence.
+_TRAIL = 100
+
+# How often, in seconds, workers tell each other whether to save or to stop.
+_TALK_SECONDS = 1.0
+
+
+class EpochReport(NamedTuple):
+    """What an epoch was."""
+
+    epoch: int  # Counted from 1.
+    step: int  # Optimizer steps so far.
+    logs: Figures  # The model's metrics over the epoch.
+    last: Figures  # Of its last step; see `BayesianModel.update`.
+    steps: int  # How many of the epoch's steps this process took: fewer where it resumed in the middle.
+    seconds: float  # Training time of those steps.
+
+
+class Hooks:
+    """What a loop calls, on every worker alike; override what is of interest."""
+
+    def on_epoch_end(self, report: EpochReport) -> float:
+        """After an epoch, before its checkpoint; returns the validation NLL, by which the best is kept.
+
+        Of several workers the chief's counts.
+        """
+        raise NotImplementedError
+
+    def on_step(self, step: int, figures: Figures) -> None:
+        """After a step, with what `BayesianModel.update` gave."""
+
+    def on_step_back(self, step: int) -> None:
+        """After stepping back to the checkpoint of `step`: what was reported since is void."""
+
+    def steps(self, steps: range, label: str) -> Iterable[int]:
+        """Wraps the steps of an epoch, to show how far it has come."""
+        return steps
+
+    def should_stop(self) -> bool:
+        """Whether to save, and stop with `TrainingStopped`; asked after every step."""
+        return False
+
+
+class TrainingDiverged(InputError):
+    """The loss, its gradient or a weight is no longer a finite number, or the loss has exploded."""
+
+    def __init__(self, message: str, step: int, trail: list[tuple[int, Figures]]):
+        super().__init__(message)
+        self.step = step
+        self.trail = trail  # Of the last steps, the bad one last.
+
+
+class TrainingStopped(Exception):
+    """Training has been stopped from outside. `saved` says what goes on from where."""
+
+    def __init__(self, step: int):
+        super().__init__(f"training stopped at step {step}; its checkpoint is saved")
+        self.step = step
+
+
+class _Progress:
+    """What a run has come to, besides its model."""
+
+    def __init__(self):
+        self.best_nll = tf.Variable(math.inf, trainable=False, dtype=tf.float64, name="best_nll")
+        self.best_epoch = tf.Variable(0, trainable=False, dtype=tf.int64, name="best_epoch")
+        self.step_backs = tf.Variable(0, trainable=False, dtype=tf.int64, name="step_backs")
+        self.rate_scale = tf.Variable(1.0, trainable=False, dtype=tf.float32, name="rate_scale")
+        self.variables = [self.best_nll, self.best_epoch, self.step_backs, self.rate_scale]
+
+
+class Loop:
+    """Trains a compiled `BayesianModel`, epoch by epoch, from where its checkpoints say it is.
+
+    A resumed run goes on as if it had not stopped: the checkpoint holds the model's variables, the
+    optimizers', the RNN state carried by every replica, the metrics so far, the best score, and what steps
+    back did to the learning rate; the data, the schedule and all noise are functions of the step.
+
+    The model says which strategy it runs under: the one in whose scope it was made and compiled. Under
+    `MultiWorkerMirroredStrategy` all workers make the same calls; one of them writes.
+    """
+
+    def __init__(
+        self,
+        model: BayesianModel,
+        dataset: Callable[[int], Iterable],
+        steps_per_epoch: int,
+        checkpoints_dir: Any,
+        checkpoint_seconds: float = 300.0,
+        patience: int = 0,
+        max_nll: float = math.inf,
+        step_backs: int = 0,
+        step_back_factor: float = 0.5,
+    ):
+        """Builds the loop.
+
+        Args:
+          model: compiled.
+          dataset: from a step to an endless stream of minibatches that starts with that step's, each of the
+            rows of all replicas.
+          steps_per_epoch: how many minibatches are one pass over the data.
+          checkpoints_dir: where checkpoints are; a directory that all workers see.
+          checkpoint_seconds: the longest time between two checkpoints; there is one after each epoch anyway.
+          patience: after how many epochs without a better validation NLL training ends; 0 for never.
+          max_nll: nats per prediction; a step above is an explosion.
+          step_backs: how many times in all training that has diverged goes back to the last checkpoint and on
+            with a lower learning rate. After that it ends.
+          step_back_factor: by which the learning rate is multiplied each time.
+
+        Raises:
+          InputError: if the rows of a minibatch cannot be shared out over the replicas.
+        """
+        self.model = model
+        self.strategy = model.distribute_strategy
+        self.dataset = dataset
+        self.steps_per_epoch = steps_per_epoch
+        self.patience = patience
+        self.max_nll = max_nll
+        self.max_step_backs = step_backs
+        self.step_back_factor = step_back_factor
+        self.progress = _Progress()
+        self.workers = Workers(self.strategy)
+        self._clock = _Clock(self.workers, checkpoint_seconds)
+        self._trail: deque[tuple[int, Figures]] = deque(maxlen=_TRAIL)
+        optimizers.scale_rates(model.optimizer, self.progress.rate_scale)
+        self._prepare()
+        self.checkpoints = Checkpoints(
+            checkpoints_dir,
+            {**model.training_state(), "progress": self.progress},
+            best=["model"],
+            writes=self.workers.is_chief,
+        )
+        self._update = tf.function(
+            # `replicas.stream` gives all of them as many rows.
+            lambda data: self.strategy.run(model.update, args=(data, True)),
+            autograph=False,
+        )
+
+    def _prepare(self):
+        """Makes every variable that a step uses, so that a checkpoint can be restored before the first."""
+        data = replicas.first(self.strategy, next(replicas.stream(self.strategy, self.dataset, 0)))
+        with self.strategy.scope():
+            self.model._symbolic_build(data_batch=data)  # The network, the optimizer, the user's metrics.
+            self.model.carried("train", training.unpack(data))
+
+    @property
+    def best_nll(self) -> float:
+        """The lowest validation NLL so far."""
+        return float(self.progress.best_nll)
+
+    def restore(self) -> int:
+        """Goes to the newest readable checkpoint; the step, 0 where there is none.
+
+        Raises:
+          InputError: if the workers do not find the same checkpoint.
+        """
+        if self.workers.is_chief:
+            self.checkpoints.finish_write()
+        self.workers.agree(0.0)  # The others wait for that.
+        step = self.checkpoints.restore_latest() or 0
+        if not self.workers.agree(step):
+            raise InputError(
+                f"the workers find different checkpoints in {self.checkpoints.directory}, this one that of "
+                f"step {step}: it must be a directory that all of them see"
+            )
+        return step
+
+    def run(self, first_step: int, epochs: int, hooks: Hooks) -> None:
+        """Trains up to `epochs` epochs in all, fewer where `patience` says so.
+
+        With an optimizer that averages the variables, the model ends with the averages, as after `fit`;
+        checkpoints hold what training goes on from.
+
+        Args:
+          first_step: as `restore` gave it.
+          epochs: counted from the very beginning.
+          hooks: what to call.
+
+        Raises:
+          TrainingDiverged: when the loss, its gradient or a weight is not finite, or the loss exceeds
+            `max_nll`, and there are no steps back left. The last checkpoint is good; what the bad step was
+            like is kept beside it, and in the exception.
+          TrainingStopped: when `hooks.should_stop()` said so. The step's checkpoint is saved.
+          WorkerLost: when another worker has gone.
+        """
+        step = first_step
+        with self.workers.needed():
+            if self.max_step_backs and step == 0:
+                self.checkpoints.save(step)  # There must be one to step back to.
+            while not self._is_done(step, epochs):
+                try:
+                    self._run_from(step, epochs, hooks)
+                    break
+                except TrainingDiverged as error:
+                    step = self._step_back(error, hooks)
+        # Where the optimizer averages the variables, as `fit` does at its end; checkpoints hold the others.
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def _is_done(self, step: int, epochs: int) -> bool:
+        epoch, best = step // self.steps_per_epoch, int(self.progress.best_epoch)
+        if epoch >= epochs or not self.patience or not best or epoch - best < self.patience:
+            return epoch >= epochs
+        logging.info(
+            "training ends: no better validation NLL in the %d epochs since epoch %d, patience is %d",
+            epoch - best,
+            best,
+            self.patience,
+        )
+        return True
+
+    def _run_from(self, step: int, epochs: int, hooks: Hooks) -> None:
+        stream = replicas.stream(self.strategy, self.dataset, step)
+        self._clock.start()
+        while not self._is_done(step, epochs):
+            step = self._run_epoch(step, stream, hooks)
+
+    def _run_epoch(self, step: int, stream: Iterator, hooks: Hooks) -> int:
+        """Trains to the end of the epoch, from its start or from wherever `step` is in it."""
+        epoch = step // self.steps_per_epoch + 1
+        if step == (epoch - 1) * self.steps_per_epoch:
+            self.model.reset_metrics()
+        steps, start = range(step + 1, epoch * self.steps_per_epoch + 1), time.monotonic()
+        for step in hooks.steps(steps, f"epoch {epoch}"):
+            figures = replicas.first(self.strategy, self._update(next(stream)))
+            figures = {name: float(value) for name, value in figures.items()}
+            self._trail.append((step, figures))
+            self._check(step, figures)
+            hooks.on_step(step, figures)
+            if step < steps[-1]:
+                self._save_or_stop(step, *self._clock.due(hooks.should_stop()))
+        seconds = time.monotonic() - start
+        self._check_weights(step)
+        logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        nll = hooks.on_epoch_end(EpochReport(epoch, step, logs, figures, len(steps), seconds))
+        nll = self.workers.chiefs(nll)
+        if nll < self.best_nll:
+            self.progress.best_nll.assign(nll)
+            self.progress.best_epoch.assign(epoch)
+            self.checkpoints.save_best(step)
+        _, stop = self._clock.due(hooks.should_stop(), now=True)
+        self._save_or_stop(step, True, stop)
+        return step
+
+    def _save_or_stop(self, step: int, save: bool, stop: bool) -> None:
+        if save or stop:
+            self._check_weights(step)
+            self.checkpoints.save(step)
+            self._clock.saved()
+        if stop:
+            raise TrainingStopped(step)
+
+    def _check(self, step: int, figures: Figures) -> None:
+        passed_over = ("gradient_norm",) if optimizers.passes_over_overflow(self.model.optimizer) else ()
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(figures[name]) and name not in passed_over:
+                raise self._diverged(f"{name} is not finite", step)
+        if figures["nll"] > self.max_nll:
+            raise self._diverged(
+                f"the NLL is {figures['nll']:.3g} nats per prediction, above {self.max_nll:.3g},", step
+            )
+
+    def _check_weights(self, step: int) -> None:
+        """A finite loss and gradient can still have led to weights that are not, which must not be saved."""
+        for variable in self.model.trained_variables:
+            if not bool(tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(variable.value)))):
+                raise self._diverged(f"{variable.path} is not finite", step)
+
+    def _diverged(self, what: str, step: int) -> TrainingDiverged:
+        good = self.checkpoints.latest_step
+        kept = "no checkpoint was written yet" if good is None else f"checkpoint {good} is good and kept"
+        try:
+            evidence = f", the diverged one is {self.checkpoints.save_diverged(step)}"
+        except InputError as error:
+            logging.warning("%s", error)
+            evidence = ""
+        return TrainingDiverged(
+            f"{what} at step {step}: training has diverged; {kept}{evidence}. "
+            "Accepted: a lower learning rate, a clip norm, or steps back",
+            step,
+            list(self._trail),
+        )
+
+    def _step_back(self, error: TrainingDiverged, hooks: Hooks) -> int:
+        """Restores the last checkpoint and lowers the learning rate; the step."""
+        step_backs, scale = int(self.progress.step_backs), float(self.progress.rate_scale)
+        if step_backs >= self.max_step_backs:
+            raise error
+        step = self.checkpoints.restore_latest()
+        # The checkpoint may be of before earlier steps back.
+        step_backs, scale = step_backs + 1, scale * self.step_back_factor
+        optimizers.multiply_rates(self.model.optimizer, scale / float(self.progress.rate_scale))
+        self.progress.step_backs.assign(step_backs)
+        self.progress.rate_scale.assign(scale)
+        logging.warning("%s", error)
+        logging.warning(
+            "step back %d of %d: on from step %d with %g times the learning rate",
+            step_backs,
+            self.max_step_backs,
+            step,
+            scale,
+        )
+        hooks.on_step_back(step)
+        return step
+
+
+class _Clock:
+    """Says when to save and when to stop, to all workers at the same step.
+
+    Several workers exchange what they want about once a second; how many steps that is, the chief says.
+    """
+
+    def __init__(self, workers: Workers, checkpoint_seconds: float):
+        self._workers = workers
+        self._checkpoint_seconds = checkpoint_seconds
+        self.start()
+
+    def start(self) -> None:
+        self.saved()
+        self._last_talk, self._interval, self._steps = time.monotonic(), 1, 0
+
+    def saved(self) -> None:
+        self._last_save = time.monotonic()
+
+    def due(self, stop: bool, now: bool = False) -> tuple[bool, bool]:
+        """(whether to save, whether to stop), after a step; with `now` workers exchange in any case."""
+        save = time.monotonic() - self._last_save > self._checkpoint_seconds
+        if not self._workers.are_several:
+            return save, stop
+        self._steps += 1
+        if self._steps < self._interval and not now:
+            return False, False
+        per_second = self._steps / max(time.monotonic() - self._last_talk, 1e-3)
+        interval = int(np.clip(per_second * _TALK_SECONDS, 1, 1000))
+        own = [stop, save, interval] if self._workers.is_chief else [stop, False, 0]
+        stops, save, interval = self._workers.total(own)
+        self._last_talk, self._interval, self._steps = time.monotonic(), int(interval), 0
+        return save > 0.0, stops > 0.0

@@ -1,0 +1,1 @@
+"""The Keras model, its training step, its carried state and its evaluation."""

@@ -1,0 +1,393 @@
+"""`BayesianModel`: a network, the posterior over its weights, and the objective they are trained by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import noise, replicas
+from tfp_bayesrnn.export import network as exported_network
+from tfp_bayesrnn.export.saved_model import ExportedPosterior
+from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.model import training as steps
+from tfp_bayesrnn.model.recurrence import State
+from tfp_bayesrnn.model.trainer import BayesianTrainer
+from tfp_bayesrnn.model.training import Minibatch
+from tfp_bayesrnn.objective import likelihoods, objective
+from tfp_bayesrnn.objective import outputs as outputs_of
+from tfp_bayesrnn.objective.metrics import Perplexity
+from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
+from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior.kl_weights import KLWeighted
+from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
+
+# Logs of training that say nothing of an evaluation.
+_TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class BayesianModel(KLWeighted, BayesianTrainer):
+    """Trains a network of variational layers by the free energy (Fortunato et al., 2017, eqs. 4 and 5).
+
+        loss = (NLL summed over time, averaged over the minibatch's rows) + kl_weight * KL / training_rows
+
+    or, with `sharpening`, by that of the sharpened posterior (eqs. 8 and 9). The model owns this reduction:
+    `compile` takes no `loss`. Every minibatch is run under one draw of all weights. `predict`, `evaluate` and
+    a plain call use the posterior mean.
+
+    What is frozen (`trainable=False`, as in Keras) does not move. It is drawn all the same, and its KL
+    counts. That needs no second `compile`, but an optimizer does not know what was frozen when it was built.
+
+    RNN state is carried from minibatch to minibatch where the data say so: if `x` is a dictionary with a key
+    "is_first", bool [B], rows go on from the state they ended with unless their `is_first` is true. Training
+    and evaluation carry states of their own.
+
+    >>> model = BayesianModel(
+    ...     keras.Sequential([
+    ...         VariationalEmbedding(100, 8), VariationalLSTM(8, return_sequences=True), VariationalDense(100)
+    ...     ]),
+    ...     training_rows=64,
+    ... )
+    >>> model.compile(keras.optimizers.SGD(1.0), clip_norm=5.0)
+    >>> history = model.fit(tokens[:, :-1], tokens[:, 1:], batch_size=16)
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        training_rows: float | None = None,
+        likelihood="categorical",
+        kl_weight: float | keras.Variable | tf.Variable = 1.0,
+        kl_warmup_steps: int = 0,
+        sharpening: PosteriorSharpening | None = None,
+        seed: int = 0,
+        **kwargs,
+    ):
+        """Builds the model.
+
+        Args:
+          network: layers that own `VariationalWeight`s, and any others.
+          training_rows: how many rows one pass over the training data has, so that every pass counts the KL
+            once: batch * windows for a stream cut into windows, else the number of examples or sequences. May
+            be left out only if no weight has a distribution.
+          likelihood: "categorical" (integer targets, logits), "bernoulli", a `NormalLikelihood`, or a
+            function (targets, outputs) -> negative log-likelihood in nats, one number for each target. For
+            several outputs that of all of them, or a structure of them like that of the outputs (of a
+            functional network also a dictionary by their names), with None for an output without targets.
+          kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so. It is a variable,
+            which a callback can assign (`model.kl_weight = 0.3`), and a variable that is given is that one.
+          kl_warmup_steps: over how many steps the KL's weight rises linearly from 0 to `kl_weight`.
+          sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
+          seed: of all draws in training; each is a function of it, the step and the replica.
+          **kwargs: of `keras.Model`.
+
+        Raises:
+          ValueError: for a number that is out of range, or a `sharpening` that another model has.
+        """
+        super().__init__(**kwargs)
+        if training_rows is not None and training_rows <= 0:
+            raise ValueError(f"training_rows must be positive. Received: training_rows={training_rows}")
+        if kl_warmup_steps < 0:
+            raise ValueError(
+                f"kl_warmup_steps must not be negative. Received: kl_warmup_steps={kl_warmup_steps}"
+            )
+        if sharpening is not None and (not isinstance(sharpening, PosteriorSharpening) or sharpening.built):
+            raise ValueError(
+                "sharpening must be a PosteriorSharpening that no other model has: it holds variables of its "
+                f"model. Received: sharpening={sharpening!r}"
+            )
+        self.network = network
+        if not network.trainable:  # A Sequential does not pass on what its constructor was told.
+            for layer in network.layers:
+                layer.trainable = False
+        self.training_rows = training_rows
+        self.likelihood = likelihoods.get(likelihood)
+        self.kl_weight = kl_weight
+        self.kl_warmup_steps = kl_warmup_steps
+        self.sharpening = sharpening
+        self.seed = seed
+        self.nll_tracker = keras.metrics.Mean(name="nll")
+        self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
+        self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
+        kinds = [one for one in keras.tree.flatten(self.likelihood) if one is not None]
+        is_categorical = all(one is likelihoods.categorical for one in kinds)
+        self.perplexity_tracker = Perplexity() if is_categorical else None
+
+    def _set_kl_weight(self, value) -> None:
+        if value is None:
+            raise ValueError("kl_weight must be a number or a variable. Received: kl_weight=None")
+        super()._set_kl_weight(value)
+
+    # The network and its posterior.
+
+    @property
+    def trained_variables(self) -> list[keras.Variable]:
+        """Every variable that training moves: the trainable ones, and those of the sharpening."""
+        return [*self.trainable_variables, *(self.sharpening.u if self.sharpening else [])]
+
+    def build(self, input_shape=None):
+        """Builds the network."""
+        if not self.network.built:
+            self.network.build(steps.split_inputs(input_shape)[0])
+        if self.sharpening and not self.sharpening.built:
+            self.sharpening.make_variables(self.posterior)
+
+    def call(self, inputs, training=False):
+        """The network's outputs, from an RNN state of zeros; under the mean unless a draw is in force."""
+        inputs, _ = steps.split_inputs(inputs)
+        return self.network(inputs, training=training)
+
+    def run(self, inputs, is_first, state: State, training: bool) -> tuple[tf.Tensor, State]:
+        """The network as a function of (inputs, state); `state` is None where none is carried."""
+        if state is None:
+            return self.network(inputs, training=training), None
+        return recurrence.run(self.network, inputs, recurrence.restart(state, is_first), training)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Of a functional network: by them `compile` takes the metrics of several outputs."""
+        return self.network.output_names
+
+    def negative_log_likelihood(self, targets, outputs, weights, masks=None) -> LogLikelihood:
+        """That of all outputs, under the likelihood of each; see `outputs.match` and `objective`."""
+        names = getattr(self, "output_names", None)
+        masks = outputs_of.masks(outputs) if masks is None else masks
+        matched = outputs_of.match(self.likelihood, targets, outputs, weights, masks, names)
+        likelihood, *tensors = zip(*matched, strict=True)
+
+        def function(*tensors):
+            return objective.of_all_outputs(
+                [objective.negative_log_likelihood(*row) for row in zip(likelihood, *tensors, strict=True)]
+            )
+
+        if self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla():
+            # Not this part, which is float32.
+            function = tf.function(function, jit_compile=True, autograph=False)
+        return function(*tensors)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As in `keras.Model`; targets and weights are those of `fit`, of all outputs or of each."""
+        names = getattr(self, "output_names", None)
+        found = outputs_of.spread("likelihood", self.likelihood, y_pred, names, shared=True)
+        y = outputs_of.spread("targets", y, y_pred, names, needed=[one is not None for one in found])
+        none = [False] * len(found)
+        weights = outputs_of.spread("sample_weight", sample_weight, y_pred, names, shared=True, needed=none)
+        masks = keras.tree.flatten(outputs_of.masks(y_pred))
+        weights = [
+            one if one is None or mask is None else objective.product(one, mask)
+            for one, mask in zip(weights, masks, strict=True)
+        ]
+        y, weights = (keras.tree.pack_sequence_as(y_pred, flat) for flat in (y, weights))
+        return super().compute_metrics(x, y, y_pred, None if sample_weight is None else weights)
+
+    # Training.
+
+    def training_state(self) -> dict[str, Any]:
+        """All that training changes, by name, as `Checkpoints` takes it; of a model that is built for it.
+
+        It is more than a saved model holds: the metrics so far and the RNN state that training goes on from.
+        """
+        strategy = self.distribute_strategy
+        metrics = [variable.value for variable in self.metrics_variables]
+        state = {
+            "model": self,
+            "optimizer": self.optimizer,
+            "kl_weight": self.kl_weight,
+            "metrics": replicas.ReplicaVariables(strategy, metrics, rows=False),
+        }
+        if self._carried_train is not None:
+            carried = self._carried_train.variables_flat
+            state["state"] = replicas.ReplicaVariables(strategy, carried, rows=True)
+        if self.sharpening:
+            state["sharpening_optimizer"] = self.sharpening.optimizer
+        return state
+
+    def step_seed(self) -> tf.Tensor:
+        """The seed of this step's draw, int32 [2]: a function of (run seed, step, replica)."""
+        return noise.derive(
+            noise.make_seed(self.seed), optimizers.steps_taken(self.optimizer), replicas.index()
+        )
+
+    def step_kl_weight(self) -> tf.Tensor:
+        """The KL's weight at this step."""
+        if not self.kl_warmup_steps:
+            return self._kl_weight.read()
+        step = tf.cast(optimizers.steps_taken(self.optimizer), tf.float32)
+        return self._kl_weight.read() * tf.minimum(1.0, step / self.kl_warmup_steps)
+
+    def _check_owns_objective(self):
+        for layer in self.network._flatten_layers():
+            if getattr(layer, "kl_weight", None) is not None:
+                raise ValueError(
+                    "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of "
+                    f"its layers. Received: layer {layer.name!r} with kl_weight={float(layer.kl_weight):g}"
+                )
+        if self.training_rows is None and self.posterior.is_variational:
+            raise ValueError(
+                "training_rows is needed to share the KL out over the training data: batch * windows for a "
+                "stream, else the number of training examples. Received: training_rows=None"
+            )
+
+    def _free_energy_gradients(self, batch, state, seed, kl_weight, share, loss_scale):
+        with_outputs = self._compile_metrics is not None
+        return steps.free_energy_gradients(
+            self, batch, state, seed, kl_weight, share, with_outputs, loss_scale
+        )
+
+    def update(self, data, equal_rows: bool = False) -> dict[str, tf.Tensor]:
+        """Draws, differentiates, sums over replicas, clips, updates: the one step of `fit` and of `Loop`.
+
+        Called in each replica, with its own rows.
+
+        Args:
+          data: the replica's rows, as for `train_step`.
+          equal_rows: whether all replicas have as many, so that they need not be counted.
+
+        Returns:
+          What the whole minibatch gave, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
+          prediction), `kl` (nats), `gradient_norm`, before clipping, and the step's `learning_rate`.
+        """
+        batch = steps.unpack(data)
+        if not self.built:  # `fit` leaves it to the first step, but only weights that exist can be drawn.
+            self(batch.inputs)
+        if self.compiled_step is None:
+            self._check_owns_objective()
+            self.compiled_step = (
+                tf.function(self._free_energy_gradients, jit_compile=True, autograph=False)
+                if self.use_jit()
+                else self._free_energy_gradients
+            )
+        optimizers.build(self.optimizer, self.trainable_variables)
+        carried = self.carried("train", batch)
+        state = carried.read() if carried else None
+        share = replicas.share(tf.nest.flatten(batch.inputs)[0], equal_rows)
+        loss_scale = self.optimizer.scale_loss(1.0)
+        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
+        if carried:
+            carried.write(step.state)
+        step = steps.over_replicas(step, share)
+        rate = optimizers.learning_rate(self.optimizer)
+        norm = steps.apply_gradients(self, step)
+        self.kl_tracker.update_state(step.energy.kl)
+        self.norm_tracker.update_state(norm)
+        figures = self._track(batch, step.energy, outputs_of.with_masks(step.outputs, step.masks))
+        return {**figures, "kl": step.energy.kl, "gradient_norm": norm, "learning_rate": rate}
+
+    def test_step(self, data):
+        """Evaluates under the posterior mean. `loss` is the NLL per row: the KL is the training data's."""
+        batch = steps.unpack(data)
+        carried = self.carried("test", batch)
+        state = carried.read() if carried else None
+        forward = steps.run_under(self.posterior.mean(), self, batch, state, training=False)
+        if carried:
+            carried.write(forward.state)
+        nll = forward.nll
+        energy = FreeEnergy(loss=nll.per_row, nll=nll, kl=tf.zeros([]), kl_sharpening=tf.zeros([]))
+        self._track(batch, energy, forward.outputs)
+        return {k: v for k, v in self.get_metrics_result().items() if k not in _TRAINING_ONLY}
+
+    def predict_step(self, data):
+        """The network's outputs under the posterior mean."""
+        return self(steps.unpack(data).inputs, training=False)
+
+    def _track(self, batch: Minibatch, energy: FreeEnergy, outputs) -> dict[str, tf.Tensor]:
+        """Updates the metrics; the minibatch's own figures."""
+        nll = energy.nll
+        self._loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
+        per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
+        self.nll_tracker.update_state(per_prediction, sample_weight=nll.predictions)
+        kl_sharpening = tf.math.divide_no_nan(energy.kl_sharpening, nll.predictions)
+        if self.kl_sharpening_tracker is not None:
+            self.kl_sharpening_tracker.update_state(kl_sharpening, sample_weight=nll.predictions)
+        if self.perplexity_tracker is not None:
+            # With sharpening the bound, which pays for the targets that theta has seen.
+            self.perplexity_tracker.update_state(
+                per_prediction + kl_sharpening, sample_weight=nll.predictions
+            )
+        if outputs is not None:
+            self.compute_metrics(batch.inputs, batch.targets, outputs, batch.weights)
+        return {"loss": energy.loss, "nll": per_prediction, "kl_sharpening": kl_sharpening}
+
+    # Saving.
+
+    def export(
+        self,
+        filepath,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature=None,
+        weights: str | None = None,
+        weight_format: str = "float32",
+        prune: float = 0.0,
+        **kwargs,
+    ) -> ExportedPosterior | None:
+        """Writes a TensorFlow SavedModel that needs TensorFlow alone to run; other formats as Keras does.
+
+        Its signatures are `serve` (and the same as `serving_default`), the network's outputs under the
+        posterior mean, and, where the scales are exported, `serve_mc`, which takes `num_samples` and `seed`
+        too, int32 scalars, and averages over that many draws, made from the seed. Of a categorical or
+        Bernoulli likelihood `serve_mc` returns the average `probabilities` [..., V] (V = 2 for Bernoulli),
+        their `entropy` [...] and the `mutual_information` of class and weights [...], in nats; of any other,
+        `outputs`, their mean over the draws, and `outputs_variance`, over the draws (0 for one). A call
+        with fewer than 1 sample ends with an error.
+
+        A single input is called `inputs`, several by the keys of their dictionary or the names of their
+        `keras.Input`s. Several outputs are called by the keys of their dictionary, or `outputs_0` and so on;
+        the names above then begin with that of the output: `a_probabilities`, or `a` and `a_variance`.
+
+        Args:
+          filepath: the SavedModel's directory. A SavedModel that is there is replaced once the new one is
+            complete.
+          format: another than "tf_saved_model" is left to `keras.Model.export`, with the posterior mean.
+          verbose: of such a format; a SavedModel is written in silence.
+          input_signature: a `tf.TensorSpec`, or a structure of them as the network takes its inputs; None for
+            those that a `keras.Sequential` or functional network was built with.
+          weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
+            distribution.
+          weight_format: what weights are stored as, "float32" or "float16"; zeros are left out where that
+            saves room.
+          prune: the fraction of the weights to leave out, those of the lowest |mu| / sigma (without
+            distributions those of the lowest magnitude).
+          **kwargs: of such a format.
+
+        Returns:
+          What has been exported of the weights; None for another format.
+
+        Raises:
+          InputError: there are no scales to export, there is something else than a SavedModel at the path, or
+            it cannot be written.
+          ValueError: for other arguments outside of what is said here, a model that is not built, inputs
+            named `self` or as `serve_mc` names its own, or a network whose calls change its variables.
+        """
+        if not self.built:
+            raise ValueError(f"The model must be built before it is exported. Received: model={self.name!r}")
+        if format != "tf_saved_model":
+            super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
+            return None
+        return exported_network.export_network(
+            self.network, self.likelihood, filepath, weights, weight_format, prune, input_signature
+        )
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "training_rows": self.training_rows,
+            "likelihood": likelihoods.serialize(self.likelihood),
+            "kl_weight": self._kl_weight.number(),
+            "kl_warmup_steps": self.kl_warmup_steps,
+            "sharpening": keras.saving.serialize_keras_object(self.sharpening),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The model whose `get_config` gave `config`."""
+        config = dict(config)
+        for name in ("network", "sharpening"):
+            config[name] = keras.saving.deserialize_keras_object(config.get(name))
+        return cls(**config)

@@ -1,0 +1,237 @@
+"""Modes of evaluation of a posterior on a stream.
+
+* `mean`: the posterior mean.
+* `average`: the average of the predictions of S samples, each held for the whole stream.
+* `sharpened_bound`: the bound of a posterior sharpened on each window's own targets, its KL paid.
+* `mean` and `sharpened_bound` with a learning rate: dynamic evaluation (Mikolov et al., 2010), in which the
+  weights learn from every window once it has been scored.
+
+Perplexity is exp of the negative log-likelihood per prediction, over every prediction of the stream.
+Dimensions: B rows and T steps of a window, S samples, N predictions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn import noise
+from tfp_bayesrnn.model import recurrence, training
+from tfp_bayesrnn.model.bayesian_model import BayesianModel
+from tfp_bayesrnn.posterior.posterior import Draw
+
+# The draws of evaluation share no seed with those of training, nor the samples with sharpening's noise.
+_SAMPLES, _SHARPENING = -1, -2
+
+# Wraps an iteration, to show how far it has come.
+Progress = Callable[[Iterable], Iterable]
+
+
+class StreamScore(NamedTuple):
+    """The score of a stream."""
+
+    nll: float  # Nats per prediction.
+    predictions: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll); infinite where that overflows."""
+        return _exp(self.nll)
+
+
+class SharpenedBound(NamedTuple):
+    """Estimate of an upper bound on a stream's negative log-likelihood: `nll` alone has seen the targets."""
+
+    nll: float  # Nats per prediction, under theta.
+    kl: float  # KL[q(theta | phi, window) || p(theta | phi)], nats per prediction.
+    predictions: int
+
+    @property
+    def perplexity_bound(self) -> float:
+        """exp(nll + kl); infinite where that overflows."""
+        return _exp(self.nll + self.kl)
+
+    @property
+    def standard_error(self) -> float:
+        """Of `nll` over theta's noise, to first order in sigma0 and for eta near sigma0^2.
+
+        The NLL then varies by sigma0 * ||g||, and the KL is half the square of that.
+        """
+        return math.sqrt(2.0 * self.kl / self.predictions)
+
+
+class _Window(NamedTuple):
+    """What a window gives."""
+
+    log_probabilities: np.ndarray  # Float64, of those of its [B, T] predictions that count.
+    weights: np.ndarray  # Float64, of the same; more than 0.
+    kl: float  # Nats, of the sharpening.
+
+
+class StreamEvaluator:
+    """Scores streams under draws from a model's posterior, changing nothing of the model.
+
+    It compiles one function for each mode of evaluation and keeps it, so make one evaluator and use it again.
+
+    Datasets are of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight is
+    0, or the mask of the outputs false, there is no prediction. Scores are means by weight, as in `evaluate`.
+    `progress` wraps the dataset, to show how far it has come.
+    """
+
+    def __init__(self, model: BayesianModel):
+        """Args: the model whose posterior is evaluated, built.
+
+        Raises:
+          ValueError: if it is not built: there would be no weights to draw.
+        """
+        if not model.built:
+            raise ValueError(
+                f"The model must be built before it is evaluated. Received: model={model.name!r}"
+            )
+        self.model = model
+        self._function = tf.function(self._window, jit_compile=model.use_jit(), autograph=False)
+
+    def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress: Progress = iter) -> StreamScore:
+        """The score under the posterior mean.
+
+        Args:
+          dataset: see the class.
+          learning_rate: if not 0, dynamic evaluation: after each window, a step of SGD at this rate on its
+            negative log-likelihood, summed over time and averaged over rows as in training, moves a copy of
+            the weights. Each window is scored by weights that have not seen it. The paper's is 0.1.
+          progress: see the class.
+        """
+        draw = self.model.posterior.mean()
+        return _score(self._run(dataset, draw, progress, learning_rate=learning_rate))
+
+    def average(
+        self, dataset: Iterable, samples: int, seed: int | None = None, progress: Progress = iter
+    ) -> StreamScore:
+        """The score of the average of the predictive probabilities over S samples.
+
+        Each sample is held for the whole stream. Memory does not grow with S.
+
+        Args:
+          dataset: see the class; iterated S times.
+          samples: S.
+          seed: of the samples; None for the model's.
+          progress: see the class.
+        """
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1. Received: samples={samples}")
+        root, total = noise.derive(self._seed(seed), _SAMPLES), None
+        for sample in range(samples):
+            draw = self.model.posterior.sample(noise.derive(root, sample))
+            scores, weights = _joined(self._run(dataset, draw, progress))
+            total = scores if total is None else np.logaddexp(total, scores)
+        return StreamScore(math.log(samples) - _mean(total, weights), len(total))
+
+    def sharpened_bound(
+        self,
+        dataset: Iterable,
+        learning_rate: float = 0.0,
+        seed: int | None = None,
+        progress: Progress = iter,
+    ) -> SharpenedBound:
+        """The bound of the sharpened posterior with phi at the posterior mean, theta drawn for each window.
+
+        By Jensen's inequality the expectation of `nll + kl` over theta's noise, of which this is one draw for
+        each window, is not below the stream's negative log-likelihood under the hierarchical model, whose
+        theta ~ p(theta | phi) is new in each window; it may be below that of the posterior mean, which is
+        another model. The bound depends on the windows, B and T, and looks at a window's targets before it
+        scores them: it says how well the hierarchical model fits, not how well it predicts.
+
+        Args:
+          dataset: see the class.
+          learning_rate: as for `mean`; phi is what moves, by the gradient at theta.
+          seed: of theta's noise; None for the model's.
+          progress: see the class.
+
+        Raises:
+          ValueError: if the model has no sharpening.
+        """
+        if self.model.sharpening is None:
+            raise ValueError(
+                "The sharpened bound is of a model with BayesianModel(..., sharpening=...). "
+                f"Received: model={self.model.name!r}, without"
+            )
+        seed = noise.derive(self._seed(seed), _SHARPENING)
+        windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, learning_rate))
+        score, weight = _score(windows), sum(float(np.sum(window.weights)) for window in windows)
+        return SharpenedBound(score.nll, sum(window.kl for window in windows) / weight, score.predictions)
+
+    def log_probabilities(self, dataset: Iterable, draw: Draw, progress: Progress = iter) -> np.ndarray:
+        """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
+
+        Args:
+          dataset: see the class.
+          draw: held for the whole stream, its dropout masks too.
+          progress: see the class.
+        """
+        return _joined(self._run(dataset, draw, progress))[0]
+
+    def _seed(self, seed: int | None) -> tf.Tensor:
+        return noise.make_seed(self.model.seed if seed is None else seed)
+
+    def _run(
+        self,
+        dataset: Iterable,
+        draw: Draw,
+        progress: Progress,
+        sharpening_seed: tf.Tensor | None = None,
+        learning_rate: float = 0.0,
+    ) -> Iterator[_Window]:
+        """Runs the network over a stream, the weights and the RNN state going on from window to window."""
+        if not 0.0 <= learning_rate < math.inf:
+            raise ValueError(f"learning_rate must not be negative. Received: learning_rate={learning_rate}")
+        values, state = [draw[weight] for weight in self.model.posterior.weights], None
+        for index, data in enumerate(progress(dataset)):
+            batch = training.unpack(data)
+            if state is None and batch.is_first is not None:
+                state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
+            seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
+            nll, kl, moved, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            values = moved or values
+            nats, weights = (one.numpy().ravel().astype(np.float64) for one in (nll.nats, nll.weights))
+            counts = weights > 0.0
+            yield _Window(-nats[counts], weights[counts], float(kl))
+
+    def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
+        """One window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
+        model, moved = self.model, []
+        weights = phi = Draw(dict(zip(model.posterior.weights, values, strict=True)), seed=mask_seed)
+        kl = tf.zeros([])
+        if sharpening_seed is not None:
+            g, _ = training.likelihood_gradient(phi, model, batch, state, training=False)
+            weights, kl = model.sharpening.sharpen(phi, g, sharpening_seed)
+        if learning_rate:
+            g, forward = training.likelihood_gradient(weights, model, batch, state, training=False)
+            rate = learning_rate / forward.nll.rows
+            moved = [phi[weight] - rate * g[weight] for weight in phi]
+        else:
+            forward = training.run_under(weights, model, batch, state, training=False)
+        return forward.nll, kl, moved, forward.state
+
+
+def _joined(windows: Iterable[_Window]) -> tuple[np.ndarray, np.ndarray]:
+    """The log-probabilities of all windows, and their weights."""
+    log_probabilities, weights, _ = zip(*windows, strict=True)
+    return np.concatenate(log_probabilities), np.concatenate(weights)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The mean by weight; to the bit the plain one where all weights are 1."""
+    return float(np.mean(values * (weights / np.mean(weights))))
+
+
+def _score(windows: Iterable[_Window]) -> StreamScore:
+    log_probabilities, weights = _joined(windows)
+    return StreamScore(-_mean(log_probabilities, weights), len(log_probabilities))
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 700.0 else math.inf

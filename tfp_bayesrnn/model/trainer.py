@@ -1,0 +1,260 @@
+"""How Keras's `compile`, `fit` and `train_on_batch` come to a step of the model's own."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import replicas, workers
+from tfp_bayesrnn.model import training as steps
+from tfp_bayesrnn.model.recurrence import CarriedState
+from tfp_bayesrnn.model.training import Minibatch
+from tfp_bayesrnn.objective import class_weights
+from tfp_bayesrnn.objective.class_weights import ClassWeights
+from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior.posterior import Posterior
+
+
+class BayesianTrainer(keras.Model):
+    """What `BayesianModel` makes of `keras.Model`: the part that knows nothing of the objective.
+
+    The model has a `network`, a `likelihood`, and in `update` the step.
+    """
+
+    network: keras.Model
+
+    def __init__(self, **kwargs):
+        """Args: of `keras.Model`."""
+        super().__init__(**kwargs)
+        self.clip_norm: float | None = None
+        self.auto_scale_loss = False
+        self.jit_compile_request: bool | str = "auto"
+        self.compiled_step = None
+        self.class_weights: ClassWeights | None = None  # Of the call of `fit` in progress.
+        self._class_weights_in: ClassWeights | None = None  # The train function.
+        self._masked_in: dict[str, frozenset[int]] = {}
+        self._trained_in: frozenset[int] = frozenset()
+        self._carried_train: CarriedState | None = None
+        self._carried_test: CarriedState | None = None
+
+    @property
+    def posterior(self) -> Posterior:
+        """q(w) over all weights of the network."""
+        return Posterior.of(self.network)
+
+    def compile(
+        self,
+        optimizer="sgd",
+        clip_norm: float | None = None,
+        jit_compile: bool | str = "auto",
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        auto_scale_loss: bool = False,
+        loss=None,
+        loss_weights=None,
+    ):
+        """Configures training.
+
+        Args:
+          optimizer: as in `keras.Model.compile`. None for a model that is only evaluated.
+          clip_norm: gradients of all variables are clipped to this global norm.
+          jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
+            support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
+          metrics: as in `keras.Model.compile`; compiling again without them leaves none. They see the outputs
+            under the draw in training (with sharpening, under one that has seen the targets), under the mean
+            in evaluation. `loss`, `nll` (nats per prediction), `kl` (nats) and, for a categorical likelihood,
+            `perplexity` are always reported. With sharpening so is `kl_sharpening` (nats per prediction), and
+            `perplexity` is the bound exp(nll + kl_sharpening) in training.
+          weighted_metrics: as in `keras.Model.compile`.
+          run_eagerly: as in `keras.Model.compile`.
+          steps_per_execution: as in `keras.Model.compile`.
+          auto_scale_loss: as in `keras.Model.compile`. Off by default: losses summed over time have gradients
+            that half precision can hold.
+          loss: not accepted: see `likelihood` of the constructor.
+          loss_weights: not accepted: see `kl_weight` of the constructor, and `sample_weight` of `fit`.
+
+        Raises:
+          ValueError: if `loss` or `loss_weights` is given, or a number is out of range.
+        """
+        _check_arguments(clip_norm, jit_compile, steps_per_execution, loss=loss, loss_weights=loss_weights)
+        optimizer = keras.optimizers.get(optimizer)
+        if optimizer is not None:
+            optimizers.check(optimizer, self.distribute_strategy)
+        self._compile_metrics = None  # Where none are given, Keras would keep those of an earlier call.
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics or None,
+            weighted_metrics=weighted_metrics or None,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=False,  # Of the whole step; what is worth compiling is compiled below.
+            auto_scale_loss=auto_scale_loss,
+        )
+        self.auto_scale_loss = auto_scale_loss
+        self.clip_norm = clip_norm
+        self.jit_compile_request = jit_compile
+        self.compiled_step = None
+        self._carried_train = self._carried_test = None
+
+    def fit(self, x=None, *args, **kwargs):
+        """As in `keras.Model.fit`.
+
+        Under a strategy of several replicas the batch size is that of all of them together, and each draws
+        weights of its own for its rows. `class_weight`, of a categorical likelihood, weighs every prediction
+        by its target's class; of another likelihood it is Keras's.
+
+        Raises:
+          ValueError: under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
+        """
+        if workers.are_several(self.distribute_strategy):
+            raise ValueError(
+                "Keras's fit does not run under MultiWorkerMirroredStrategy; tfp_bayesrnn.loop.Loop does. "
+                f"Received: strategy={type(self.distribute_strategy).__name__}"
+            )
+        if isinstance(x, tf.data.Dataset):
+            self._carry_state_of(x)
+        kwargs.update(zip(list(inspect.signature(super().fit).parameters)[1:], args, strict=False))
+        with class_weights.taken_from(kwargs, self):
+            return super().fit(x, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """As in `keras.Model.train_on_batch`; `class_weight` as in `fit`."""
+        kwargs = {"sample_weight": sample_weight, "class_weight": class_weight}
+        with class_weights.taken_from(kwargs, self):
+            return super().train_on_batch(x, y, return_dict=return_dict, **kwargs)
+
+    def make_train_function(self, force=False):
+        """As in `keras.Model`; made anew for other class weights, and others that are pruned or frozen."""
+        trained = frozenset(id(variable) for variable in self.trainable_variables)
+        changed, self._trained_in = trained != self._trained_in, trained
+        if self._masks_have_changed("train") or changed or force:
+            force, self.compiled_step = True, None
+        if self.class_weights != self._class_weights_in:
+            force, self._class_weights_in = True, self.class_weights
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        return super().make_test_function(self._masks_have_changed("test") or force)
+
+    def make_predict_function(self, force=False):
+        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        return super().make_predict_function(self._masks_have_changed("predict") or force)
+
+    def _masks_have_changed(self, function: str) -> bool:
+        """Whether other weights have masks than when the function was made; a mask is part of its graph."""
+        masked = frozenset(id(weight) for weight in self.posterior.weights if weight.is_pruned)
+        before = self._masked_in.get(function, frozenset())
+        self._masked_in[function] = masked
+        return masked != before
+
+    def train_step(self, data):
+        """One step of training; the metrics so far. `fit` calls it."""
+        self.update(data if self.class_weights is None else self.class_weights.added_to(data))
+        return self.get_metrics_result()
+
+    def update(self, data):
+        """A step of the model's own."""
+        raise NotImplementedError
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras takes the mean of the replicas' first minibatches, and there is none of booleans such as
+        # `is_first`. Only shapes and types matter: those of one replica will do.
+        if iterator is not None and replicas.is_distributed(self.distribute_strategy):
+            _, _, distributed = next(iter(iterator))
+            data_batch = replicas.first(self.distribute_strategy, next(distributed))
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
+
+    def _carry_state_of(self, dataset: tf.data.Dataset):
+        """Makes the state carried in training before the first step, so that callbacks can restore it."""
+        is_first = steps.unpack(dataset.element_spec).is_first
+        if is_first is not None and is_first.shape[0] is not None and self._carried_train is None:
+            strategy = self.distribute_strategy
+            rows = replicas.rows_of_replica(is_first.shape[0], strategy.num_replicas_in_sync)
+            with strategy.scope():
+                self._carried_train = CarriedState(self.network, rows)
+
+    def carried(self, slot: str, batch: Minibatch) -> CarriedState | None:
+        """The state carried for "train" or "test", made at its first use; None where rows are independent.
+
+        Raises:
+          ValueError: if the batch size is unknown or changes.
+        """
+        if batch.is_first is None:
+            return None
+        rows, name = batch.is_first.shape[0], f"_carried_{slot}"
+        if getattr(self, name) is None and rows is not None:
+            with tf.init_scope():
+                setattr(self, name, CarriedState(self.network, rows))
+        carried = getattr(self, name)
+        # Keras's functions drop the static batch size when a second one comes.
+        if rows is None or carried.batch_size != rows:
+            raise ValueError(
+                "Carrying RNN state needs one batch size, known beforehand: batch the data with "
+                "drop_remainder=True, and compile the model again before going to another batch size "
+                "(StreamEvaluator takes any). "
+                f"Received: is_first.shape={batch.is_first.shape}"
+            )
+        return carried
+
+    def use_jit(self) -> bool:
+        """Whether XLA compiles the free energy and its gradients."""
+        request, layers = self.jit_compile_request, self.network._flatten_layers()
+        unable = [layer for layer in layers if not layer.supports_jit]
+        if request == "auto":
+            return not self.run_eagerly and not unable and not self._is_faster_without_xla()
+        if request and (self.run_eagerly or unable):
+            why = (
+                f"layer {unable[0].name!r} does not support it" if unable else "run_eagerly=True excludes it"
+            )
+            raise ValueError(f"jit_compile={request}, but {why}. Accepted then: jit_compile='auto' or False")
+        return bool(request)
+
+    def _is_faster_without_xla(self) -> bool:
+        """Whether it is all bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
+        if self.posterior.is_variational or tf.config.list_physical_devices("GPU"):
+            return False
+        return any(layer.compute_dtype == "bfloat16" for layer in self.network._flatten_layers())
+
+    def get_compile_config(self):
+        """The arguments of `compile`; None for a model that has not been compiled."""
+        if not self.compiled:
+            return None
+        config = super().get_compile_config()
+        return {
+            **{name: value for name, value in config.items() if name not in ("loss", "loss_weights")},
+            "clip_norm": self.clip_norm,
+            "jit_compile": self.jit_compile_request,
+            "auto_scale_loss": self.auto_scale_loss,
+        }
+
+    def compile_from_config(self, config):
+        """Compiles as the saved model was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built and self.optimizer is not None:
+            optimizers.build(self.optimizer, self.trainable_variables)
+
+
+def _check_arguments(clip_norm, jit_compile, steps_per_execution, **losses) -> None:
+    for name, value in losses.items():
+        if value is not None:
+            raise ValueError(
+                f"BayesianModel owns its loss, the free energy, and its reduction: leave `{name}` out "
+                "and choose the likelihood with BayesianModel(..., likelihood=...). "
+                f"Received: {name}={value!r}"
+            )
+    if clip_norm is not None and not 0.0 < clip_norm < math.inf:
+        raise ValueError(f"clip_norm must be positive. Received: clip_norm={clip_norm}")
+    if jit_compile not in ("auto", True, False):
+        raise ValueError(f"jit_compile must be 'auto', True or False. Received: jit_compile={jit_compile!r}")
+    if not isinstance(steps_per_execution, int) or steps_per_execution < 1:
+        raise ValueError(
+            "steps_per_execution must be a positive integer. "
+            f"Received: steps_per_execution={steps_per_execution!r}"
+        )

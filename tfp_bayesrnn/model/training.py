@@ -1,0 +1,239 @@
+"""From a minibatch to the update (Fortunato et al., 2017: Bayes by Backprop, with or without sharpening).
+
+`BayesianModel.train_step` calls `free_energy_gradients` and then `apply_gradients`; `fit` and the project's
+own loop both call `train_step`. There is no other training code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import replicas
+from tfp_bayesrnn.model.recurrence import State
+from tfp_bayesrnn.objective import objective
+from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
+from tfp_bayesrnn.objective.outputs import masks as masks_of
+from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.posterior.weights import VariationalWeight
+
+_ZERO = tf.UnconnectedGradients.ZERO
+
+
+class Minibatch(NamedTuple):
+    """What a data stream yields: B rows of inputs and targets."""
+
+    inputs: tf.Tensor  # [B, ...]
+    is_first: tf.Tensor | None  # Bool [B]: rows that start afresh; None where rows are independent.
+    targets: Any  # [B, ...], of several outputs in their structure; None where there are none.
+    weights: Any  # As in `objective.negative_log_likelihood`, for all outputs or in their structure.
+
+
+class Step(NamedTuple):
+    """What a minibatch gives: to a replica its share, after `over_replicas` all of it."""
+
+    energy: FreeEnergy
+    gradients: list[tf.Tensor]  # Of the share of the loss, one for each trainable variable.
+    sharpening_gradients: list[tf.Tensor]  # Likewise, one for each `PosteriorSharpening.u`.
+    state: State  # RNN state after the last time step; None where none is carried.
+    outputs: Any  # Of the network; None unless asked for.
+    masks: Any = None  # Of the outputs; see `outputs.masks`.
+
+
+class Forward(NamedTuple):
+    """What the network makes of a minibatch under one draw."""
+
+    nll: LogLikelihood
+    state: State
+    outputs: Any  # A tensor or a structure of them.
+    masks: Any
+
+
+def split_inputs(x) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """(inputs, is_first) of what a data stream yields as `x`: inputs, or a dict with a key "is_first"."""
+    if not isinstance(x, dict) or "is_first" not in x:
+        return x, None
+    inputs = {key: value for key, value in x.items() if key != "is_first"}
+    return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), x["is_first"]
+
+
+def unpack(data) -> Minibatch:
+    """A `Minibatch` from what Keras passes to `train_step`: x, (x, y) or (x, y, sample_weight)."""
+    x, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
+    return Minibatch(*split_inputs(x), targets, weights)
+
+
+def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool) -> Forward:
+    """Runs the network under a draw of its weights."""
+    with draw.in_force():
+        outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=training)
+    masks = masks_of(outputs)
+    nll = model.negative_log_likelihood(batch.targets, outputs, batch.weights, masks)
+    return Forward(nll, new_state, outputs, masks)
+
+
+def likelihood_gradient(
+    draw: Draw, model, batch: Minibatch, state: State, training: bool
+) -> tuple[dict[VariationalWeight, tf.Tensor], Forward]:
+    """Gradient of the minibatch's negative log-likelihood, summed, with respect to every value of `draw`.
+
+    It is 0 where a weight is pruned.
+    """
+    weights, values = list(draw), list(draw.values())
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        forward = run_under(draw, model, batch, state, training)
+    gradients = tape.gradient(forward.nll.total, values, unconnected_gradients=_ZERO)
+    gradients = [w.masked(tf.convert_to_tensor(g)) for w, g in zip(weights, gradients, strict=True)]
+    return dict(zip(weights, gradients, strict=True)), forward
+
+
+def free_energy_gradients(
+    model,
+    batch: Minibatch,
+    state: State,
+    seed: tf.Tensor,
+    kl_weight: tf.Tensor,
+    share: float | tf.Tensor = 1.0,
+    with_outputs: bool = False,
+    loss_scale: float | tf.Tensor = 1.0,
+) -> Step:
+    """One draw of all weights, the free energy of the minibatch under it, and the gradients of its share.
+
+    Args:
+      model: a `BayesianModel`.
+      batch: the minibatch.
+      state: the RNN state that each row goes on from; None where the network starts from zeros.
+      seed: int32 [2], of this step and replica.
+      kl_weight: float32 scalar.
+      share: this replica's, of the rows of the whole minibatch.
+      with_outputs: whether to return the network's outputs too.
+      loss_scale: what the loss is multiplied by, and the gradients are divided by, so that half precision
+        can hold what is in between.
+    """
+    variables = [variable.value for variable in model.trainable_variables]
+    u = [variable.value for variable in model.sharpening.u] if model.sharpening else []
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(u)
+        phi = model.posterior.sample(seed)
+        theta, kl_sharpening = phi, None
+        if model.sharpening:
+            with _without_trace(tape, recorded=model.sharpening.second_order):
+                g, _ = likelihood_gradient(phi, model, batch, state, training=True)
+            theta, kl_sharpening = model.sharpening.sharpen(phi, g, seed)
+        forward = run_under(theta, model, batch, state, training=True)
+        kl, rows = model.posterior.kl(phi), model.training_rows or 1.0
+        without_kl = objective.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
+        penalties = [tf.cast(loss, tf.float32) for loss in model.losses]  # Regularisers, if any.
+        scaled_share = loss_scale * (share * tf.add_n([without_kl, *penalties]))
+    with _second_order_explained(model):
+        gradients, of_u = tape.gradient(scaled_share, (variables, u), unconnected_gradients=_ZERO)
+    gradients, of_u = (
+        [_unscaled(tf.convert_to_tensor(gradient), loss_scale) for gradient in each]
+        for each in (gradients, of_u)
+    )
+    if model.posterior.is_variational:
+        of_kl = tape.gradient(kl, variables, unconnected_gradients=_ZERO)
+        gradients = _with_share_of_kl(gradients, of_kl, share * (kl_weight / rows))
+    energy = objective.free_energy(forward.nll, kl, rows, kl_weight, kl_sharpening)
+    loss = tf.add_n([energy.loss, *penalties])
+    return Step(
+        energy=energy._replace(loss=loss),
+        gradients=gradients,
+        sharpening_gradients=of_u,
+        # Truncated backpropagation through time: the state goes on, its gradient does not.
+        state=None if forward.state is None else tf.nest.map_structure(tf.stop_gradient, forward.state),
+        outputs=forward.outputs if with_outputs else None,
+        masks=forward.masks if with_outputs else None,
+    )
+
+
+def _with_share_of_kl(gradients, of_kl, weight) -> list[tf.Tensor]:
+    """The gradients, and `weight` times those of the KL.
+
+    They are taken by themselves: a weight that is no constant would be drawn out of sums by TensorFlow's
+    optimizer of graphs, in an order that depends on the names of layers, and two runs would differ in their
+    last bits.
+    """
+    return [
+        gradient + tf.cast(weight, gradient.dtype) * one
+        for gradient, one in zip(gradients, of_kl, strict=True)
+    ]
+
+
+def _unscaled(gradient: tf.Tensor, loss_scale: float | tf.Tensor) -> tf.Tensor:
+    if isinstance(loss_scale, float) and loss_scale == 1.0:
+        return gradient
+    return gradient / tf.cast(loss_scale, gradient.dtype)
+
+
+@contextlib.contextmanager
+def _without_trace(tape: tf.GradientTape, recorded: bool):
+    """For a pass before the one that counts: it leaves Keras's variables alone, and the tape does not see it.
+
+    So moving averages move, and the seeds of Keras's own dropout advance, once a step. With `recorded` the
+    tape does see it.
+    """
+    with contextlib.nullcontext() if recorded else tape.stop_recording(), keras.StatelessScope():
+        yield
+
+
+@contextlib.contextmanager
+def _second_order_explained(model):
+    """Says what to do where a kernel has no second-order gradient."""
+    try:
+        yield
+    except LookupError as error:
+        if model.sharpening is None or not model.sharpening.second_order:
+            raise
+        raise ValueError(
+            "PosteriorSharpening(second_order=True) differentiates the gradient of the network, and an "
+            f"operation in it has no second-order gradient; second_order=False needs none. {error}"
+        ) from error
+
+
+def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
+    """The step of the whole minibatch, the same in every replica: what clipping and updates go by.
+
+    Called in each replica; `nats` and `weights`, `state`, `outputs` and `masks` stay its own. What a replica
+    without rows has come to, which may not be a number, does not count.
+    """
+    if replicas.count() == 1:
+        return step
+    energy, nll = step.energy, step.energy.nll
+    means, sums = [energy.loss, energy.kl], [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
+    own = [
+        tf.stack([*(share * mean for mean in means), *sums]),
+        *step.gradients,
+        *step.sharpening_gradients,
+    ]
+    if isinstance(share, tf.Tensor):
+        own = [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
+    summed, *gradients = replicas.total(own)
+    loss, kl, kl_sharpening, nll_total, predictions, rows = tf.unstack(summed)
+    per_row = tf.math.divide_no_nan(nll_total, rows)
+    nll = nll._replace(total=nll_total, per_row=per_row, predictions=predictions, rows=rows)
+    return step._replace(
+        energy=FreeEnergy(loss, nll, kl, kl_sharpening),
+        gradients=gradients[: len(step.gradients)],
+        sharpening_gradients=gradients[len(step.gradients) :],
+    )
+
+
+def apply_gradients(model, step: Step) -> tf.Tensor:
+    """Clips the gradients of all variables to the model's global norm and applies them; the norm before.
+
+    Those of the sharpening go to an optimizer of their own, as they are.
+    """
+    norm, scale = tf.linalg.global_norm([tf.cast(one, tf.float32) for one in step.gradients]), 1.0
+    if model.clip_norm is not None:
+        # A norm that is not finite makes everything not a number, as in `tf.clip_by_global_norm`.
+        scale = model.clip_norm / tf.maximum(norm, model.clip_norm) + (norm - norm)
+    optimizers.apply(model.optimizer, step.gradients, model.trainable_variables, scale)
+    if model.sharpening:
+        model.sharpening.apply_gradients(step.sharpening_gradients)
+    return norm

@@ -1,0 +1,1 @@
+"""Likelihoods, the free energy and what is reported of them."""

@@ -1,0 +1,82 @@
+"""The weights of classes, of `fit` and `train_on_batch`, for targets that are classes themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn.objective import likelihoods
+
+
+class ClassWeights:
+    """A weight for each class; classes that are not mentioned count once.
+
+    Keras's own way takes the last axis of integer targets [B, T] for a one-hot code, and weighs each row by
+    its greatest element.
+    """
+
+    def __init__(self, weights: Mapping[int, float]):
+        """Args: the weight of each class, counted from 0.
+
+        Raises:
+          ValueError: if it is no mapping from classes to numbers, or a class is negative.
+        """
+        try:
+            self._weights = {int(label): float(weight) for label, weight in weights.items()}
+        except (AttributeError, TypeError, ValueError):
+            self._weights = {-1: 0.0}
+        if min(self._weights, default=0) < 0:
+            raise ValueError(
+                "class_weight must be a dictionary from classes, which count from 0, to numbers. "
+                f"Received: class_weight={weights!r}"
+            )
+
+    def __eq__(self, other):
+        return isinstance(other, ClassWeights) and other._weights == self._weights
+
+    def __hash__(self):
+        return hash(frozenset(self._weights.items()))
+
+    def of(self, targets: tf.Tensor) -> tf.Tensor:
+        """The weight of every target, float32, of the shape of `targets`."""
+        count = max(self._weights, default=-1) + 1
+        table = tf.constant([*(self._weights.get(label, 1.0) for label in range(count)), 1.0], tf.float32)
+        classes = tf.cast(targets, tf.int32)
+        is_mentioned = (classes >= 0) & (classes < count)
+        return tf.gather(table, tf.where(is_mentioned, classes, count))
+
+    def added_to(self, data) -> tuple:
+        """(x, y, weights) of the data of a step, which have none yet."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise ValueError(
+                "class_weight and sample_weight cannot be given at the same time. "
+                f"Received: class_weight, and data with weights of shape {weights.shape}"
+            )
+        return x, y, self.of(y)
+
+
+@contextlib.contextmanager
+def taken_from(arguments: dict[str, Any], model):
+    """Within, `model.class_weights` are those among the arguments of `fit`, if its targets are classes.
+
+    They are then taken out of the arguments.
+    """
+    given = arguments.get("class_weight")
+    if given is None or model.likelihood is not likelihoods.categorical:
+        yield
+        return
+    if arguments.get("sample_weight") is not None:
+        raise ValueError(
+            "class_weight and sample_weight cannot be given at the same time. "
+            f"Received: class_weight={given!r} and a sample_weight"
+        )
+    model.class_weights, arguments["class_weight"] = ClassWeights(given), None
+    try:
+        yield
+    finally:
+        model.class_weights = None

@@ -1,0 +1,1 @@
+"""What Keras optimizers need in a step of ours, and learning-rate schedules."""

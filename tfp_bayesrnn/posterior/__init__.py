@@ -1,0 +1,1 @@
+"""Variational weights, draws of them, sharpening and pruning."""

@@ -1,0 +1,181 @@
+"""The posterior over all weights of a network, and a draw from it as a value.
+
+A `Draw` maps every `VariationalWeight` of a network to a tensor. Running the network under another draw is
+all there is to training, averaging over samples, pruning or evaluating the mean: the layers read the draw
+that is in force. It is put in force inside the traced function that runs the network, by whoever owns the
+objective:
+
+    posterior = Posterior.of(network)
+    draw = posterior.sample(seed)
+    with draw.in_force():
+        outputs = network(inputs)
+    kl = posterior.kl(draw)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+from tfp_bayesrnn import noise
+from tfp_bayesrnn.posterior import initial_values
+from tfp_bayesrnn.posterior.weights import VariationalWeight
+
+# Seeds of the weights, of the masks of dropout and of sharpening's noise come from separate streams.
+WEIGHTS, MASKS, SHARPENING = 0, 1, 2
+
+
+class _InForce(threading.local):
+    """The stack of draws in force in this thread (each replica of a strategy runs in a thread of its own)."""
+
+    def __init__(self):
+        self.stack: list[_Context] = []
+
+
+class _Context:
+    """A draw in force, and how many mask seeds it has given out."""
+
+    def __init__(self, draw: Draw):
+        self.draw = draw
+        self.masks = 0
+
+
+_IN_FORCE = _InForce()
+
+
+class Draw(Mapping[VariationalWeight, tf.Tensor]):
+    """One value, float32, for each weight of a posterior.
+
+    `seed` is where the masks of dropout come from; without one (the posterior mean) there is no dropout. So a
+    dropout network and a Bayesian one are both made stochastic by a sample and deterministic by the mean.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[VariationalWeight, tf.Tensor],
+        epsilons: Mapping[VariationalWeight, tf.Tensor] | None = None,
+        seed: tf.Tensor | None = None,
+    ):
+        """Args: the values; the standard normal noise each sampled one was made with; a seed, int32 [2]."""
+        self._values = dict(values)
+        self.epsilons = dict(epsilons or {})
+        self.seed = seed
+
+    def __getitem__(self, weight: VariationalWeight) -> tf.Tensor:
+        return self._values[weight]
+
+    def __iter__(self) -> Iterator[VariationalWeight]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def without_dropout(self) -> Draw:
+        """The same values without a seed for masks, so that dropout is off."""
+        return Draw(self)
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[Draw]:
+        """Within this context, and this thread, layers read their weights from the draw.
+
+        The draw is read while a layer's call is traced. So the context belongs inside a `tf.function`, never
+        around one that may have been traced before (`model.predict` is such a one).
+        """
+        _IN_FORCE.stack.append(_Context(self))
+        try:
+            yield self
+        finally:
+            _IN_FORCE.stack.pop()
+
+
+def draw_in_force() -> Draw | None:
+    """The innermost draw in force in this thread."""
+    return _IN_FORCE.stack[-1].draw if _IN_FORCE.stack else None
+
+
+def next_mask_seed() -> tf.Tensor | None:
+    """A fresh seed for a dropout mask under the draw in force; None if that draw has no masks.
+
+    Masks are numbered in the order in which layers ask, so the same draw gives the same masks.
+    """
+    context = _IN_FORCE.stack[-1]
+    if context.draw.seed is None:
+        return None
+    context.masks += 1
+    return noise.derive(context.draw.seed, MASKS, context.masks)
+
+
+def standard_normals(
+    weights: Sequence[VariationalWeight], seed: tf.Tensor, stream: int
+) -> dict[VariationalWeight, tf.Tensor]:
+    """Standard normal noise for each of the weights."""
+    shapes = [weight.shape for weight in weights]
+    return dict(zip(weights, noise.normals(shapes, seed, stream), strict=True)) if shapes else {}
+
+
+class Posterior:
+    """q(w) over the weights of a network."""
+
+    def __init__(self, weights: Iterable[VariationalWeight]):
+        self.weights = list(weights)
+
+    @classmethod
+    def of(cls, *layers: keras.layers.Layer) -> Posterior:
+        """The posterior of all variational weights in these layers, each weight once, in a fixed order."""
+        found = [
+            inner
+            for layer in layers
+            for inner in layer._flatten_layers()
+            if isinstance(inner, VariationalWeight)
+        ]
+        return cls(dict.fromkeys(found))
+
+    @property
+    def variational(self) -> list[VariationalWeight]:
+        """The weights that have a distribution, not just a value."""
+        return [weight for weight in self.weights if weight.is_variational]
+
+    @property
+    def is_variational(self) -> bool:
+        """Whether any weight has a distribution."""
+        return bool(self.variational)
+
+    def initialize(self, seed: int) -> None:
+        """Sets every weight to initial values of its own, a function of `seed` and the weight's path.
+
+        The path is that within the network, so it does not depend on how many networks the process has made.
+        """
+        paths = [weight.path.split("/") for weight in self.weights]
+        levels = zip(*(path[:-1] for path in paths), strict=False)
+        start = len(list(itertools.takewhile(lambda names: len(set(names)) == 1, levels)))
+        for weight, path in zip(self.weights, paths, strict=True):
+            weight.initialize(initial_values.named_seed(seed, "/".join(path[start:])))
+
+    def sample(self, seed: tf.Tensor | int) -> Draw:
+        """A reparameterised draw of every weight.
+
+        Args:
+          seed: int32 [2], or an integer. The same seed gives the same draw, eagerly and compiled.
+        """
+        if not tf.convert_to_tensor(seed).shape.rank:
+            seed = noise.make_seed(seed)
+        epsilons = standard_normals(self.variational, seed, WEIGHTS)
+        values = {
+            weight: weight.sample(epsilons[weight]) if weight in epsilons else weight.mean()
+            for weight in self.weights
+        }
+        return Draw(values, epsilons, seed)
+
+    def mean(self) -> Draw:
+        """The posterior mean, without dropout."""
+        return Draw({weight: weight.mean() for weight in self.weights})
+
+    def kl(self, draw: Draw) -> tf.Tensor:
+        """KL[q || p] in nats, summed over all weights; see `VariationalWeight.kl`. Float32 scalar."""
+        terms = [weight.kl(draw[weight], draw.epsilons.get(weight)) for weight in self.weights]
+        return tf.add_n(terms) if terms else tf.zeros([])

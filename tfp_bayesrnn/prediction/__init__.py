@@ -1,0 +1,1 @@
+"""Predictions over draws of the weights, and their uncertainty."""

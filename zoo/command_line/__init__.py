@@ -1,0 +1,1 @@
+"""Flags, their checks, and the command that they ask for."""

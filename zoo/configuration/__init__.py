@@ -1,0 +1,1 @@
+"""The fields of a configuration, their checks and the methods."""

@@ -1,0 +1,1 @@
+"""Reading and writing files, sums over them, and who may write."""

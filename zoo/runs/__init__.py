@@ -1,0 +1,1 @@
+"""A training run, its workdir and what is restored from it."""
