@@ -23,7 +23,7 @@ import tensorflow as tf
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning.batches import fit
-from zoo.captioning.captioner import Captioner, Captions
+from zoo.captioning.caption_search import Captioner, Captions
 from zoo.captioning.experiment import Experiment
 from zoo.captioning.results import caption_split
 from zoo.data.photo_paths import photo_paths

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfp_bayesrnn.export.saved_model import WEIGHTS_KINDS
 from tfp_bayesrnn.export.storage import FORMATS
 from zoo.data.corpus import load_corpus
-from zoo.modes import exporting
+from zoo.export import run_export
 from zoo.runs.workdir import Workdir
 
 
@@ -50,7 +50,7 @@ def main():
     for weights, format, prune in itertools.product(WEIGHTS_KINDS, FORMATS, (0.0, arguments.prune)):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             path = pathlib.Path(folder) / "export"
-            about = exporting.export_command(config, arguments.workdir, path, prune, format, weights)
+            about = run_export.export_run(config, arguments.workdir, path, prune, format, weights)
             found = perplexity(path, ids)
         size = about["bytes"]["all"]
         dense = dense or (size, found)

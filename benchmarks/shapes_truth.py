@@ -15,7 +15,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_search import Captioner
 from zoo.captioning.experiment import Experiment
 from zoo.captioning.results import caption_split
 from zoo.configuration import config as configs

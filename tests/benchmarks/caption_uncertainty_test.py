@@ -4,7 +4,7 @@ import numpy as np
 from captioning_models import MAX_WORDS, SIZE, VOCABULARY, captioning_model
 
 from benchmarks import caption_uncertainty, shapes_truth
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_search import Captioner
 from zoo.data.shapes import builtin_shapes, held_out, scenes
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from zoo.filesystem import ownership
-from zoo.modes import pruning
+from zoo.pruning import cost
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -15,7 +15,7 @@ def quick():
     tf.config.run_functions_eagerly(True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ownership, "_PATIENCE_SECONDS", 0.1)
-        few = functools.partial(pruning.prune_command, fractions=(0.5,), alone=())
-        patch.setattr(pruning, "prune_command", few)
+        few = functools.partial(cost.measure_pruning, fractions=(0.5,), alone=())
+        patch.setattr(cost, "measure_pruning", few)
         yield
     tf.config.run_functions_eagerly(False)

@@ -9,7 +9,7 @@ import numpy as np
 import absl_main
 from zoo.configuration import config as configs
 from zoo.presets import get_preset
-from zoo.report.command import run
+from zoo.report.workdir_report import write_report
 from zoo.runs.workdir import Workdir
 
 NASTY = ("</p>", "a&b", "<script>", '"quoted"', "&lt;")
@@ -102,7 +102,7 @@ def report(workdir, output=None, data_dir=None, samples=None):
     config = Workdir(workdir, create=False).read_config()
     if samples is not None:
         config = configs.with_overrides(config, {"evaluate.num_samples": samples})
-    path = run(config, str(workdir), data_dir, output)
+    path = write_report(config, str(workdir), data_dir, output)
     return Page(path.read_text(encoding="utf-8"))
 
 

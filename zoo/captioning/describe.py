@@ -17,8 +17,8 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.captioning import sheet
 from zoo.captioning.batches import fit
-from zoo.captioning.captioned_image import HIGHEST_ENTROPY, CaptionedImage
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_card import HIGHEST_ENTROPY, CaptionedImage
+from zoo.captioning.caption_search import Captioner
 from zoo.configuration import methods
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths

@@ -14,7 +14,7 @@ from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import EpochReport
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.captioning.batches import CaptionBatches, minibatches
-from zoo.captioning.captioner import check_beam
+from zoo.captioning.caption_search import check_beam
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model
 from zoo.captioning.results import final_results, summary

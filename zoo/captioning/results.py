@@ -13,7 +13,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning import metrics
 from zoo.captioning.batches import CaptionBatches
-from zoo.captioning.captioner import Captioner, Captions
+from zoo.captioning.caption_search import Captioner, Captions
 from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
 from zoo.terminal import progress

@@ -47,15 +47,17 @@ def run(
     elif mode == "caption":
         load("zoo.captioning.describe").describe(config, workdir, **given)
     elif mode == "generate":
-        load("zoo.language_model.generate").generate(config, workdir, given.pop("prompt", None), **given)
+        load("zoo.language_model.continue_prompts").continue_prompts(
+            config, workdir, given.pop("prompt", None), **given
+        )
     elif mode == "uncertainty":
-        load("zoo.uncertainty.command").run(workdir, data_dir=data_dir, **given)
+        load("zoo.uncertainty.comparison").compare_models(workdir, data_dir=data_dir, **given)
     elif mode == "prune":
-        load("zoo.modes.pruning").prune_command(config, workdir, data_dir, strategy, given.get("prune"))
+        load("zoo.pruning.cost").measure_pruning(config, workdir, data_dir, strategy, given.get("prune"))
     elif mode == "export":
-        load("zoo.modes.exporting").export_command(config, workdir, **given)
+        load("zoo.export.run_export").export_run(config, workdir, **given)
     elif mode == "report":
-        load("zoo.report.command").run(config, workdir, data_dir, **given)
+        load("zoo.report.workdir_report").write_report(config, workdir, data_dir, **given)
 
 
 def _check_task(mode: str, config: ConfigDict | None, workdir: str | None) -> None:

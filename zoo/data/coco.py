@@ -29,8 +29,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import CaptionSplit
+from zoo.data.described_photos import DescribedPhoto, caption_split, first_few
 from zoo.data.folder import data_folder, files_in
 from zoo.data.grammar import SplitMix64
 from zoo.data.photo_search import Place, find_photos
@@ -92,7 +92,7 @@ def load_prepared(builder: tfds.core.DatasetBuilder) -> dict[str, CaptionSplit]:
     }
 
 
-def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]]:
+def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[DescribedPhoto]]:
     """The images of the three splits; those without a photo or a caption are left out with a warning.
 
     Raises:
@@ -107,7 +107,7 @@ def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]]:
         match = _PHOTO_ID.fullmatch(name)
         if match:
             by_id.setdefault(int(match["id"]), place)
-    found: dict[str, list[Captioned]] = {}
+    found: dict[str, list[DescribedPhoto]] = {}
     unseen, untold = [], []
     for split, images in splits.items():
         found[split] = []
@@ -120,7 +120,7 @@ def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]]:
             elif not image.texts:
                 untold.append(image.file)
             else:
-                found[split].append(Captioned(image.file, tuple(image.texts), place))
+                found[split].append(DescribedPhoto(image.file, tuple(image.texts), place))
     total = sum(map(len, splits.values()))
     if len(unseen) == total:
         raise InputError(

@@ -26,8 +26,8 @@ from absl import logging
 from etils import epath
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import CaptionSplit
+from zoo.data.described_photos import DescribedPhoto, caption_split, first_few
 from zoo.data.folder import data_folder
 from zoo.data.lines import decoded
 from zoo.data.photo_search import find_photos
@@ -75,7 +75,7 @@ class Flickr8k(tfds.core.GeneratorBasedBuilder):
         images = read_flickr8k(dl_manager.manual_dir / "flickr8k")
         return {split: self._generate_examples(images[split]) for split in SPLIT_FILES}
 
-    def _generate_examples(self, images: list[Captioned]):
+    def _generate_examples(self, images: list[DescribedPhoto]):
         for image in images:
             photos, index = image.place
             yield (
@@ -129,7 +129,7 @@ def load_prepared(builder: Flickr8k) -> dict[str, CaptionSplit]:
     }
 
 
-def read_flickr8k(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]]:
+def read_flickr8k(data_dir: str | os.PathLike[str]) -> dict[str, list[DescribedPhoto]]:
     """The images of the three splits; those without a photo or a caption are left out with one warning.
 
     Raises:
@@ -156,7 +156,7 @@ def read_flickr8k(data_dir: str | os.PathLike[str]) -> dict[str, list[Captioned]
         logging.warning("Flickr8k in %s: %s, left out", folder, told)
     return {
         split: [
-            Captioned(name, tuple(texts[name]), places[name])
+            DescribedPhoto(name, tuple(texts[name]), places[name])
             for name in of_split
             if name in places and name in texts
         ]

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data.captioned import Captioned
+from zoo.data.described_photos import DescribedPhoto
 from zoo.data.photos import Photos
 
 _HEADER = struct.Struct("<QI")
@@ -117,7 +117,7 @@ def prepare(builder: tfds.core.DatasetBuilder, by_hand: str, **options) -> None:
 
 def prepared_images(
     builder: tfds.core.DatasetBuilder, splits: tuple[str, ...], name: str, texts: str
-) -> list[Captioned]:
+) -> list[DescribedPhoto]:
     """The images of one or several splits of a prepared data set.
 
     Args:
@@ -142,5 +142,5 @@ def prepared_images(
             for index in range(len(records)):
                 written = tuple(text.decode("utf-8", "replace") for text in records.texts(index, texts))
                 named = b"".join(records.texts(index, name)).decode("utf-8", "replace")
-                images.append(Captioned(named or records.name(index), written, (records, index)))
+                images.append(DescribedPhoto(named or records.name(index), written, (records, index)))
     return images

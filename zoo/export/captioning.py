@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
-from zoo.captioning.captioner import FORBIDDEN
+from zoo.captioning.caption_search import FORBIDDEN
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
@@ -22,7 +22,7 @@ from zoo.decoding.beam_search import beam_search
 from zoo.export.images import decode_images
 from zoo.export.words import Words
 
-# The draws of `zoo.captioning.captioner`: the same seed gives the same captions as there.
+# The draws of `zoo.captioning.caption_search`: the same seed gives the same captions as there.
 _DRAWS = -3
 
 _IMAGES = tf.TensorSpec([None], tf.string, "images")

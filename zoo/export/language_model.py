@@ -26,7 +26,7 @@ from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
 
 # Streams of seeds: the draws of scoring are those of `StreamEvaluator.average`, draws and noise of generation
-# those of `zoo.language_model.generator`, so the same seed gives the same numbers as there.
+# those of `zoo.language_model.continuations`, so the same seed gives the same numbers as there.
 _SCORING_DRAWS, _GENERATION_DRAWS, _GENERATION_NOISE = -1, -5, -6
 
 # Probabilities that are computed at a time: longer rows are read piece by piece.

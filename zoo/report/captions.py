@@ -14,7 +14,7 @@ from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import fit
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_search import Captioner
 from zoo.data.caption_sets import load_captions
 from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode

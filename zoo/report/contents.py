@@ -16,7 +16,7 @@ from zoo.configuration import methods
 from zoo.configuration.config import parse_object
 from zoo.filesystem.files import is_there
 from zoo.runs.workdir import Workdir
-from zoo.uncertainty.command import RESULTS as UNCERTAINTY
+from zoo.uncertainty.comparison import RESULTS as UNCERTAINTY
 
 DEFAULT_SAMPLES = 10
 """Draws of the weights that are averaged where the configuration does not say how many."""

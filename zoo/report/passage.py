@@ -14,7 +14,7 @@ from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
-from zoo.language_model.generation import score_words
+from zoo.language_model.reading import score_words
 from zoo.report.contents import Contents
 from zoo.report.markup import Markup, details, missing, number, paragraph, table, tag
 from zoo.report.page import Section

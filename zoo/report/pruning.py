@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.modes import pruning as measured
+from zoo.pruning import cost as measured
 from zoo.report.contents import Contents, understood
 from zoo.report.markup import Markup, code, details, drawing, missing, number, paragraph, scrolled, table, tag
 from zoo.report.page import Section

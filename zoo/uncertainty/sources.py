@@ -35,7 +35,6 @@ from zoo.filesystem.files import explained, is_file, is_there
 from zoo.language_model.network import LanguageModelNetwork
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
-from zoo.uncertainty.exported import ExportScorer, check_vocabulary
 from zoo.uncertainty.files import FileScorer
 from zoo.uncertainty.predictors import (
     FunctionPredictor,
@@ -45,6 +44,7 @@ from zoo.uncertainty.predictors import (
     carries_state,
     check_causal,
 )
+from zoo.uncertainty.saved_models import ExportScorer, check_vocabulary
 from zoo.uncertainty.scorers import ModelScorer, Predictor, Scorer
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -19,7 +19,7 @@ def summary(results: Mapping[str, Any]) -> str:
     """Three tables: the test text, the entropy gap on the reversed text, and every other text.
 
     Args:
-      results: as `zoo.uncertainty.command.run` writes them.
+      results: as `zoo.uncertainty.comparison.compare_models` writes them.
     """
     methods = results["methods"]
     lines = [

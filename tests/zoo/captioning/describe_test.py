@@ -14,8 +14,8 @@ import absl_main
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.captioning import describe, sheet
 from zoo.captioning.batches import fit
-from zoo.captioning.captioned_image import CaptionedImage
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_card import CaptionedImage
+from zoo.captioning.caption_search import Captioner
 from zoo.captioning.model import build_model
 from zoo.configuration import config as configs
 from zoo.data import shapes

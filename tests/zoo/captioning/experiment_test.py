@@ -13,7 +13,7 @@ from captioning_runs import IMAGE, MAX_WORDS, config_of, metrics, run, small_dat
 
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.captioning import experiment as module
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_search import Captioner
 from zoo.captioning.experiment import Experiment
 from zoo.captioning.model import build_model
 from zoo.captioning.results import caption_split

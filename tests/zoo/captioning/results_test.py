@@ -9,7 +9,7 @@ from captioning_models import MAX_WORDS, SIZE, VOCABULARY, captioning_model, spl
 from tfp_bayesrnn.prediction import uncertainty
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.captioning.batches import CaptionBatches
-from zoo.captioning.captioner import Captioner, Captions
+from zoo.captioning.caption_search import Captioner, Captions
 from zoo.captioning.results import caption_split, summary, what_uncertainty_says
 
 

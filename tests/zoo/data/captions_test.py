@@ -9,7 +9,6 @@ import pytest
 from tfp_bayesrnn.errors import InputError
 from zoo.data import caption_sets
 from zoo.data.caption_sets import load_captions
-from zoo.data.captioned import Captioned, caption_split, first_few
 from zoo.data.captions import (
     END,
     PAD,
@@ -20,6 +19,7 @@ from zoo.data.captions import (
     encode_captions,
     tokenise,
 )
+from zoo.data.described_photos import DescribedPhoto, caption_split, first_few
 from zoo.data.photos import PhotoBytes
 from zoo.data.vocabulary import Vocabulary
 
@@ -173,7 +173,10 @@ def test_captions_without_words(monkeypatch):
     warnings = []
     monkeypatch.setattr("absl.logging.warning", lambda message, *values: warnings.append(message % values))
     photos = PhotoBytes(["0", "1"], [b"zero", b"one"])
-    images = [Captioned("0", ("...", ""), (photos, 0)), Captioned("1", ("A cat.", " ! "), (photos, 1))]
+    images = [
+        DescribedPhoto("0", ("...", ""), (photos, 0)),
+        DescribedPhoto("1", ("A cat.", " ! "), (photos, 1)),
+    ]
     split = caption_split(images, "here")
     assert split.names == ("1",) and split.references == ((("a", "cat"),),)
     assert len(split.images) == 1 and split.images.read(0) == b"one" and split.images.name(0) == "1"

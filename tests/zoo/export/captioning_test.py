@@ -8,7 +8,7 @@ from captioning_models import MAX_WORDS, SIZE, captioning_model, pixels, png
 from export_models import arrays, caption_export
 
 from zoo.captioning.batches import fit
-from zoo.captioning.captioner import Captioner
+from zoo.captioning.caption_search import Captioner
 from zoo.data.photos import decode
 from zoo.export.images import decode_images
 

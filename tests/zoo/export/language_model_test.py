@@ -13,7 +13,7 @@ from zoo.export import language_model as exporting
 from zoo.export import sampling
 from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
-from zoo.language_model.generator import Generator
+from zoo.language_model.continuations import Generator
 from zoo.language_model.prompts import as_text, encode_prompt
 
 IDS = np.array([[1, 3, 4, 0, 5], [6, 2, 99, 99, 99], [99, 99, 99, 99, 99]], np.int32)

@@ -14,7 +14,7 @@ from report_pages import NASTY, WORDS, command, report, shades, text_files
 from zoo.configuration import config as configs
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
-from zoo.modes.pruning import prune_command
+from zoo.pruning.cost import measure_pruning
 from zoo.report import passage
 from zoo.report.contents import Contents
 from zoo.runs.restored import restored
@@ -36,7 +36,7 @@ def finished(tmp_path_factory):
     command("train", workdir, *preset, *FAST, *SIZE, *common, "--config.evaluate.num_samples=3")
     command("uncertainty", workdir, *common, "--num_samples=2", "--words=100")
     config = Workdir(workdir, create=False).read_config()
-    prune_command(config, str(workdir), str(data), fractions=(0.3, 0.8), alone=(0.5,))
+    measure_pruning(config, str(workdir), str(data), fractions=(0.3, 0.8), alone=(0.5,))
     return workdir, data
 
 

@@ -15,8 +15,8 @@ from tfp_bayesrnn.errors import InputError
 from zoo.configuration import config as configs
 from zoo.presets import get_preset
 from zoo.report import published
-from zoo.report.command import run
 from zoo.report.contents import DEFAULT_SAMPLES, Contents
+from zoo.report.workdir_report import write_report
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_captions_of_coco_beside_the_paper(bare):
 
 def test_a_workdir_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="none does not exist"):
-        run(get_preset("ptb_small_bbb"), str(tmp_path / "none"))
+        write_report(get_preset("ptb_small_bbb"), str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("name", ["results", "uncertainty", "pruning", "diverged"])

@@ -277,7 +277,7 @@ class TestWriting:
 
         for name in ("zoo.language_model.experiment.Experiment.__init__", "zoo.runs.restored.restored"):
             monkeypatch.setattr(name, works)
-        for name in ("zoo.report.command.passage", "zoo.uncertainty.command.open_source"):
+        for name in ("zoo.report.workdir_report.passage", "zoo.uncertainty.comparison.open_source"):
             monkeypatch.setattr(name, works)
         (copy / file).unlink(missing_ok=True)
         (copy / file).mkdir()
@@ -289,7 +289,7 @@ class TestWriting:
         [
             ("evaluate", "zoo.runs.workdir.Workdir.write_results", "perplexity"),
             ("prune", "zoo.runs.workdir.Workdir.write_json", "weights dropped"),
-            ("prune", "zoo.modes.pruning.write_pruned", "weights dropped"),
+            ("prune", "zoo.pruning.cost.write_pruned", "weights dropped"),
             ("uncertainty", "zoo.runs.workdir.Workdir.write_json", "mean"),
         ],
     )
@@ -310,7 +310,7 @@ class TestWriting:
         def fails(*_, **__):
             raise InputError("no")
 
-        monkeypatch.setattr("zoo.modes.pruning.write_pruned", fails)
+        monkeypatch.setattr("zoo.pruning.cost.write_pruned", fails)
         assert run("prune", copy, f"--data_dir={text}", "--prune=0.5") == 2
         assert "pruned" not in json.loads((copy / "pruning.json").read_text())
         ElementTree.parse(copy / "pruning.svg")

@@ -10,8 +10,8 @@ import tensorflow as tf
 from captioning_models import VOCABULARY, captioning_model, pixels
 
 from tfp_bayesrnn import InputError, PointMass, noise
-from zoo.captioning import captioner as module
-from zoo.captioning.captioner import FORBIDDEN, Captioner, check_beam, score_words
+from zoo.captioning import caption_search as module
+from zoo.captioning.caption_search import FORBIDDEN, Captioner, check_beam, score_words
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, encode_captions
 from zoo.data.vocabulary import Vocabulary
 

@@ -15,7 +15,7 @@ from zoo.data.photos import PhotoSelection
 _NAMED = 3  # of many missing images a message names so many
 
 
-class Captioned(NamedTuple):
+class DescribedPhoto(NamedTuple):
     """An image of a data set.
 
     Attributes:
@@ -29,7 +29,7 @@ class Captioned(NamedTuple):
     place: Place
 
 
-def caption_split(images: Iterable[Captioned], where: str) -> CaptionSplit:
+def caption_split(images: Iterable[DescribedPhoto], where: str) -> CaptionSplit:
     """The images with their captions in words.
 
     Captions without a word are dropped; so are, with a warning, images that have no other.

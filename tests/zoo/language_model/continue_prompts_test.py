@@ -15,10 +15,15 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.configuration import config as configs
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model.generate import DEFAULT_BEAM, HIGHEST_MUTUAL_INFORMATION, _prompts, generate
-from zoo.language_model.generator import Generator
+from zoo.language_model.continuation_text import Shade, as_text_block
+from zoo.language_model.continuations import Generator
+from zoo.language_model.continue_prompts import (
+    DEFAULT_BEAM,
+    HIGHEST_MUTUAL_INFORMATION,
+    _prompts,
+    continue_prompts,
+)
 from zoo.language_model.model import build_model
-from zoo.language_model.printed import Shade, as_text_block
 from zoo.presets import get_preset
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
@@ -77,7 +82,9 @@ def blocks(out):
 @pytest.mark.parametrize("samples", [0, 3])
 def test_texts_and_figures_are_those_of_the_best_checkpoint(run, capsys, samples):
     path, config, model = run
-    generate(with_samples(config, samples), path, ["the cat", ""], continuations=2, max_words=9, seed=4)
+    continue_prompts(
+        with_samples(config, samples), path, ["the cat", ""], continuations=2, max_words=9, seed=4
+    )
     heading, found = blocks(capsys.readouterr().out)
     weights = "average over 3 samples" if samples else "posterior mean"
     assert heading[0] == (
@@ -104,9 +111,9 @@ def test_texts_and_figures_are_those_of_the_best_checkpoint(run, capsys, samples
 
 def test_without_a_prompt_a_sentence_begins(run, capsys):
     path, config, _ = run
-    generate(config, path, max_words=3)
+    continue_prompts(config, path, max_words=3)
     first = capsys.readouterr().out
-    generate(config, path, [""], max_words=3)
+    continue_prompts(config, path, [""], max_words=3)
     assert capsys.readouterr().out == first
     assert blocks(first)[1][0][0] == "<eos>"
 
@@ -115,7 +122,7 @@ def test_the_seed_is_the_runs_unless_given(run, capsys):
     path, config, _ = run
 
     def text(**arguments):
-        generate(config, path, ["the", "the"], max_words=8, **arguments)
+        continue_prompts(config, path, ["the", "the"], max_words=8, **arguments)
         return blocks(capsys.readouterr().out)[1]
 
     assert text() == text(seed=config.seed)
@@ -133,11 +140,11 @@ def test_json_lines_have_every_figure_of_every_word(run, capsys, tmp_path, argum
     path, config, model = run
     output = tmp_path / "out.jsonl"
     settings = {"continuations": 2, "max_words": 5, "end_at_eos": True, "seed": 1, **arguments}
-    generate(config, path, ["the dog", "cat"], output=output, **settings)
+    continue_prompts(config, path, ["the dog", "cat"], output=output, **settings)
     out = capsys.readouterr().out
     assert len(blocks(out)[1]) == 2
     found = records(output.read_text(encoding="utf-8"))
-    generate(config, path, ["the dog", "cat"], output="-", **settings)
+    continue_prompts(config, path, ["the dog", "cat"], output="-", **settings)
     assert records(capsys.readouterr().out) == found
     generator = Generator(
         model,
@@ -185,7 +192,7 @@ def stdin(content):
 def test_a_dash_stands_for_the_lines_of_standard_input(run, capsys, monkeypatch):
     path, config, _ = run
     monkeypatch.setattr(sys, "stdin", stdin(b"\xef\xbb\xbfcat sat\r\n\non\x0cthe"))
-    generate(config, path, ["the", "-", "mat"], max_words=2)
+    continue_prompts(config, path, ["the", "-", "mat"], max_words=2)
     assert [prompt for prompt, _ in blocks(capsys.readouterr().out)[1]] == [
         "the",
         "cat sat",
@@ -195,14 +202,14 @@ def test_a_dash_stands_for_the_lines_of_standard_input(run, capsys, monkeypatch)
     ]
     monkeypatch.setattr(sys, "stdin", stdin(b"caf\xe9\n"))
     with pytest.raises(InputError, match="standard input, line 1: byte 0xe9 is not UTF-8 text; accepted"):
-        generate(config, path, ["-"], max_words=2)
+        continue_prompts(config, path, ["-"], max_words=2)
 
 
 def test_standard_input_that_is_closed_is_reported(run, monkeypatch):
     path, config, _ = run
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="--prompt=- reads standard input, which is closed"):
-        generate(config, path, ["-"], max_words=2)
+        continue_prompts(config, path, ["-"], max_words=2)
 
 
 def test_prompts_are_utf_8_whatever_the_terminal_is():
@@ -222,7 +229,7 @@ def test_each_line_of_standard_input_is_answered_before_the_next_is_read(run, ca
             answered.append(len(blocks(capsys.readouterr().out)[1]) if not answered else 1)
 
     monkeypatch.setattr(sys, "stdin", lines())
-    generate(config, path, ["-"], max_words=2, color="never")
+    continue_prompts(config, path, ["-"], max_words=2, color="never")
     assert answered == [1, 1]
 
 
@@ -233,9 +240,9 @@ def test_each_line_of_standard_input_is_answered_before_the_next_is_read(run, ca
 def test_words_are_shaded_by_entropy_or_with_draws_by_mutual_information(run, capsys, samples):
     path, config, model = run
     config = with_samples(config, samples)
-    generate(config, path, ["the"], max_words=12, color="always")
+    continue_prompts(config, path, ["the"], max_words=12, color="always")
     coloured = capsys.readouterr().out
-    generate(config, path, ["the"], max_words=12, color="never")
+    continue_prompts(config, path, ["the"], max_words=12, color="never")
     plain = capsys.readouterr().out
     assert "\033" not in plain
     heading, [(_, [(lines, _)])] = blocks(coloured)
@@ -306,7 +313,7 @@ def test_ways_of_choosing_words_reach_the_generator(run, capsys):
     path, config, model = run
 
     def texts(**arguments):
-        generate(config, path, ["the"], max_words=6, output="-", **arguments)
+        continue_prompts(config, path, ["the"], max_words=6, output="-", **arguments)
         return [record["text"] for record in records(capsys.readouterr().out)]
 
     def expected(continuations=1, **arguments):
@@ -335,18 +342,18 @@ def test_the_heading_says_how_words_are_chosen(run, capsys):
             "a draw for each continuation, scored by the average over all 2, sampled, seed 0",
         ),
     ):
-        generate(config, path, ["the"], max_words=2, **arguments)
+        continue_prompts(config, path, ["the"], max_words=2, **arguments)
         assert f"step 12; {said}" in capsys.readouterr().out
 
 
 def test_other_methods_have_one_set_of_weights(tmp_path, capsys):
     config, _ = made(tmp_path, "demo_dropout")
-    generate(with_samples(config, 5), tmp_path, ["the"], max_words=2)
+    continue_prompts(with_samples(config, 5), tmp_path, ["the"], max_words=2)
     heading, [(_, [(_, figures)])] = blocks(capsys.readouterr().out)
     assert "; one set of weights, sampled" in heading[0]
     assert "mutual information" not in figures
     with pytest.raises(InputError, match=r"--draw_per_continuation needs a Bayesian method.*'dropout'"):
-        generate(config, tmp_path, draw_per_continuation=True)
+        continue_prompts(config, tmp_path, draw_per_continuation=True)
 
 
 # Bad input
@@ -405,39 +412,39 @@ def test_arguments_that_cannot_be_are_refused(run, arguments, message, monkeypat
     path, config, _ = run
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
-        generate(config, path, ["the"], **arguments)
+        continue_prompts(config, path, ["the"], **arguments)
     assert message in str(caught.value)
 
 
 def test_workdirs_without_a_trained_language_model_are_refused(run, tmp_path):
     path, config, _ = run
     with pytest.raises(InputError, match="does not exist"):
-        generate(config, tmp_path / "nowhere")
+        continue_prompts(config, tmp_path / "nowhere")
     copy = tmp_path / "copy"
     shutil.copytree(path, copy)
     shutil.rmtree(copy / "checkpoints" / "best")
     with pytest.raises(InputError, match=f"workdir {copy} holds no best checkpoint"):
-        generate(config, copy)
+        continue_prompts(config, copy)
     (copy / "vocabulary.txt").unlink()
     with pytest.raises(InputError, match=r"cannot read .*vocabulary\.txt"):
-        generate(config, copy)
+        continue_prompts(config, copy)
     captioning = get_preset("shapes_demo_bbb")
     with pytest.raises(InputError, match="of 'shapes_demo_bbb', a captioning model: a language model is"):
-        generate(captioning, path)
+        continue_prompts(captioning, path)
 
 
 def test_vocabularies_without_the_words_that_are_needed_are_refused(tmp_path, capsys):
     config, _ = made(tmp_path / "a", vocabulary=Vocabulary(["a", "b"]))
     with pytest.raises(InputError, match="--end_at_eos needs <eos> in the vocabulary"):
-        generate(config, tmp_path / "a", ["a"], end_at_eos=True)
+        continue_prompts(config, tmp_path / "a", ["a"], end_at_eos=True)
     with pytest.raises(InputError, match="prompt 'a c': word 'c' is not among the 2 words"):
-        generate(config, tmp_path / "a", ["a c"])
+        continue_prompts(config, tmp_path / "a", ["a c"])
     capsys.readouterr()
-    generate(config, tmp_path / "a", ["a"], max_words=3)
+    continue_prompts(config, tmp_path / "a", ["a"], max_words=3)
     assert "no <unk>" not in capsys.readouterr().out
     config, _ = made(tmp_path / "b", vocabulary=Vocabulary(["<unk>", "<eos>"]))
     with pytest.raises(InputError, match="no word besides <unk> and <eos>"):
-        generate(config, tmp_path / "b", [""], end_at_eos=True)
+        continue_prompts(config, tmp_path / "b", [""], end_at_eos=True)
 
 
 def test_an_output_that_cannot_be_written_is_reported(run, tmp_path):
@@ -445,7 +452,7 @@ def test_an_output_that_cannot_be_written_is_reported(run, tmp_path):
     output = tmp_path / "out.jsonl"
     output.symlink_to(tmp_path / "gone" / "out.jsonl")
     with pytest.raises(InputError, match=f"cannot write {output}: No such file"):
-        generate(config, path, ["the"], max_words=2, output=output)
+        continue_prompts(config, path, ["the"], max_words=2, output=output)
 
 
 def test_what_is_restored_is_the_best_checkpoint(run):

@@ -23,11 +23,11 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.posterior.posterior import Posterior
 from tfp_bayesrnn.prediction import uncertainty
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model import generator as module
-from zoo.language_model.generation import prime, score_words
-from zoo.language_model.generator import Generator
+from zoo.language_model import continuations as module
+from zoo.language_model.continuations import Generator
 from zoo.language_model.network import LanguageModelNetwork
 from zoo.language_model.prompts import as_text, encode_prompt
+from zoo.language_model.reading import prime, score_words
 
 VOCABULARY = Vocabulary(["the", "<unk>", "<eos>", "cat", "sat", "on", "mat"])
 SIZE = len(VOCABULARY)

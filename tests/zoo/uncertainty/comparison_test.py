@@ -21,7 +21,7 @@ from zoo.data import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.model import build_model
 from zoo.runs.workdir import Workdir
-from zoo.uncertainty import command
+from zoo.uncertainty import comparison
 from zoo.uncertainty.sources import Settings, open_source
 
 # The command.
@@ -55,7 +55,7 @@ def test_the_command_compares_and_writes(workdirs, tmp_path, monkeypatch, capsys
     (tmp_path / "other.txt").write_text(" ".join(words[5:15]) + "\n")
     monkeypatch.chdir(tmp_path)
     bayes, deterministic = workdirs
-    results = command.run(
+    results = comparison.compare_models(
         bayes,
         compare=[deterministic, "uniform=my_uniform_model:read"],
         texts=[str(tmp_path / "other.txt")],
@@ -92,16 +92,18 @@ def test_the_command_compares_and_writes(workdirs, tmp_path, monkeypatch, capsys
 def test_models_of_others_need_no_workdir_of_a_run(workdirs, tmp_path, capsys):
     size = len(load_corpus("builtin").vocabulary)
     np.save(tmp_path / "theirs.npy", np.full((99, size), 1 / size, np.float32))
-    results = command.run(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")], data="builtin", words=100)
+    results = comparison.compare_models(
+        str(tmp_path / "new"), [str(tmp_path / "theirs.npy")], data="builtin", words=100
+    )
     assert results["methods"][0]["streams"]["reversed"] is None
     assert results["methods"][0]["streams"]["test"]["entropy"] == pytest.approx(math.log(size), rel=1e-5)
     assert "theirs.npy" in capsys.readouterr().out
     with pytest.raises(InputError, match="say which data, such as --data=ptb"):
-        command.run(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")])
+        comparison.compare_models(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")])
     with pytest.raises(InputError, match="say what to score with --compare"):
-        command.run(str(tmp_path / "new"), data="builtin")
+        comparison.compare_models(str(tmp_path / "new"), data="builtin")
     with pytest.raises(InputError, match="windows of 0 words"):
-        command.run(workdirs[0], window=0)
+        comparison.compare_models(workdirs[0], window=0)
 
 
 def test_a_saved_keras_model_is_a_source(tmp_path):
@@ -135,7 +137,7 @@ def test_sources_that_cannot_be_scored(workdirs, tmp_path, monkeypatch):
 
 
 def test_a_wrong_source_is_found_before_any_is_scored(workdirs, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(comparison, "measure", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InputError, match="absent' cannot be scored"):
-        command.run(str(tmp_path / "new"), [*workdirs, str(tmp_path / "absent")], words=50)
+        comparison.compare_models(str(tmp_path / "new"), [*workdirs, str(tmp_path / "absent")], words=50)
     assert not (tmp_path / "new").exists()

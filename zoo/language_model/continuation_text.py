@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from zoo.data.vocabulary import EOS
-from zoo.language_model.generator import Continuation
+from zoo.language_model.continuations import Continuation
 from zoo.terminal import terminal
 
 

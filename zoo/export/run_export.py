@@ -21,7 +21,7 @@ from tfp_bayesrnn.export.saved_model import (
 )
 from tfp_bayesrnn.export.storage import FORMATS
 from tfp_bayesrnn.filesystem.paths import local_path
-from zoo.captioning.captioner import check_beam
+from zoo.captioning.caption_search import check_beam
 from zoo.configuration import methods
 from zoo.export.captioning import CaptionExport
 from zoo.export.language_model import LanguageModelExport
@@ -32,7 +32,7 @@ from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 
 
-def export_command(
+def export_run(
     config: ConfigDict,
     workdir: str,
     output: str | os.PathLike[str] | None = None,

@@ -18,8 +18,8 @@ from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
-from zoo.language_model.generation import prime, score_words
 from zoo.language_model.prompts import Prompt, as_text, encode_prompt
+from zoo.language_model.reading import prime, score_words
 
 # Its draws and its noise share no seed with those of training, evaluation and captioning.
 _DRAWS, _NOISE = -5, -6

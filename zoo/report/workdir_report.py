@@ -26,7 +26,7 @@ FILE = "report.html"
 _SUFFIXES = (".html", ".htm")
 
 
-def run(
+def write_report(
     config: ConfigDict,
     workdir: str | os.PathLike[str],
     data_dir: str | None = None,

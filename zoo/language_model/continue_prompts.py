@@ -23,8 +23,8 @@ from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.decoding import decoding
 from zoo.filesystem.files import check_output, explained, to_jsonable
 from zoo.filesystem.writable import check_openable
-from zoo.language_model.generator import Generator
-from zoo.language_model.printed import Shade, as_record, as_text_block, heading
+from zoo.language_model.continuation_text import Shade, as_record, as_text_block, heading
+from zoo.language_model.continuations import Generator
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.terminal import terminal
@@ -104,7 +104,7 @@ class Choice:
         return f"sampled ({details})" if details else "sampled"
 
 
-def generate(
+def continue_prompts(
     config: ConfigDict,
     workdir: str,
     prompts: Iterable[str] | None = None,

@@ -34,7 +34,7 @@ RESULTS, FILES = "uncertainty.json", "uncertainty"
 _AT_ONCE, _MOST_AT_ONCE = 2**26, 2**30
 
 
-def run(
+def compare_models(
     workdir: str,
     compare: Sequence[str] = (),
     data: str | None = None,

@@ -40,7 +40,7 @@ SPLITS = ("valid", "test")
 _NAMES = {"signal_to_noise": "signal to noise", "magnitude": "magnitude"}
 
 
-def prune_command(
+def measure_pruning(
     config: ConfigDict,
     workdir: str,
     data_dir: str | None,
@@ -203,7 +203,7 @@ def _point(
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """What `prune_command` found, as a table of plain text."""
+    """What `measure_pruning` found, as a table of plain text."""
     by, curves = results["by"], results["curves"]
     curve = {(one["by"], one["scope"]): one["points"] for one in curves if one["weight"] is None}
     main = curve[by, "network"]
@@ -239,7 +239,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def plot(results: Mapping[str, Any]) -> str:
-    """What `prune_command` found, as the text of an SVG file; perplexities up to four times the lowest."""
+    """What `measure_pruning` found, as the text of an SVG file; perplexities up to four times the lowest."""
     panels = []
     for title, is_alone in (("Whole network", False), ("One weight alone", True)):
         series = []

@@ -13,8 +13,8 @@ from zoo.captioning import model as captioning
 from zoo.configuration import config as configs
 from zoo.data.captions import SPECIAL_WORDS
 from zoo.data.vocabulary import Vocabulary
+from zoo.export import run_export
 from zoo.language_model import model as language_model
-from zoo.modes import exporting
 from zoo.presets import get_preset
 from zoo.runs.workdir import Workdir
 
@@ -47,7 +47,7 @@ def run(tmp_path_factory):
 
 def test_an_export_of_a_language_model(run, capsys):
     config, _, path = run
-    about = exporting.export_command(config, str(path), prune=0.5, format="float16")
+    about = run_export.export_run(config, str(path), prune=0.5, format="float16")
     printed = capsys.readouterr().out
     assert "demo_bbb (Bayes by Backprop), best checkpoint: step 7; means and scales" in printed
     assert "of them zero" in printed and f"{path / 'export'}: " in printed
@@ -89,7 +89,7 @@ def test_an_export_of_a_language_model(run, capsys):
 
 def test_an_export_of_the_mean_elsewhere(run, tmp_path, capsys):
     config, model, path = run
-    about = exporting.export_command(config, str(path), tmp_path / "a" / "b", weights="mean")
+    about = run_export.export_run(config, str(path), tmp_path / "a" / "b", weights="mean")
     capsys.readouterr()
     assert not [name for name in about["signatures"] if name.endswith("_mc")]
     signatures = tf.saved_model.load(str(tmp_path / "a" / "b")).signatures
@@ -109,13 +109,13 @@ def test_an_export_of_a_captioning_model(tmp_path, capsys):
         [*SPECIAL_WORDS, "a", "circle"],
         lambda config, words: captioning.build_model(config, words, training_images=1, steps_per_epoch=1),
     )
-    about = exporting.export_command(config, str(tmp_path))
+    about = run_export.export_run(config, str(tmp_path))
     assert "caption" in capsys.readouterr().out and about["weights"] == "mean" and about["beam"] == 2
     signatures = tf.saved_model.load(str(tmp_path / "export")).signatures
     found = signatures["caption"](images=tf.constant([png(pixels(1, 20)[0])]))
     assert set(found["captions"].numpy()[0].decode().split()) <= {"a", "circle"}
     with pytest.raises(InputError, match="no weight of a 'deterministic' model has a distribution"):
-        exporting.export_command(config, str(tmp_path), weights="posterior")
+        run_export.export_run(config, str(tmp_path), weights="posterior")
 
 
 @pytest.mark.parametrize(
@@ -130,16 +130,16 @@ def test_an_export_of_a_captioning_model(tmp_path, capsys):
 def test_what_is_not_accepted(run, arguments, message):
     config, _, path = run
     with pytest.raises(InputError, match=message):
-        exporting.export_command(config, str(path), **arguments)
+        run_export.export_run(config, str(path), **arguments)
 
 
 def test_a_workdir_without_a_checkpoint(run, tmp_path):
     config, _, path = run
     with pytest.raises(InputError, match="does not exist"):
-        exporting.export_command(config, str(tmp_path / "none"))
+        run_export.export_run(config, str(tmp_path / "none"))
     Vocabulary(WORDS).save(tmp_path / "vocabulary.txt")
     with pytest.raises(InputError, match="holds no best checkpoint"):
-        exporting.export_command(config, str(tmp_path))
+        run_export.export_run(config, str(tmp_path))
     assert not (tmp_path / "export").exists()
     with pytest.raises(InputError, match="it is no SavedModel"):
-        exporting.export_command(config, str(path), path / "checkpoints")
+        run_export.export_run(config, str(path), path / "checkpoints")

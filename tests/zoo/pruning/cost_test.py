@@ -15,7 +15,7 @@ from tfp_bayesrnn.posterior import pruning as library
 from zoo.data.windows import evaluation_windows
 from zoo.drawing.line_plot import Panel, Series, line_plot
 from zoo.language_model.experiment import Experiment
-from zoo.modes import pruning
+from zoo.pruning import cost
 from zoo.runs.workdir import Workdir
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -52,7 +52,7 @@ def pruned(trained, tmp_path_factory):
 
 def prune(workdir, **arguments):
     config = Workdir(workdir, create=False).read_config()
-    return pruning.prune_command(config, str(workdir), None, **{**FIXED, **arguments})
+    return cost.measure_pruning(config, str(workdir), None, **{**FIXED, **arguments})
 
 
 def experiment_of(workdir):
@@ -160,7 +160,7 @@ class TestCurves:
 
     def test_the_table(self, pruned):
         _, results = pruned
-        lines = pruning.table(results).splitlines()
+        lines = cost.table(results).splitlines()
         assert lines[1].split() == [
             *("dropped", "weights", "left", "valid,", "signal", "to", "noise", "test", "valid,"),
             *("magnitude", "same", "fraction", "of", "each", "weight"),
@@ -308,7 +308,7 @@ def test_a_captioning_model(tmp_path, monkeypatch):
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])
 def test_a_fraction_that_is_not_accepted(tmp_path, fraction):
     with pytest.raises(InputError, match=f"--prune={fraction} is not accepted"):
-        pruning.prune_command(None, str(tmp_path), None, fraction=fraction)
+        cost.measure_pruning(None, str(tmp_path), None, fraction=fraction)
 
 
 def test_something_else_in_the_place_of_the_pruned_workdir(trained, tmp_path):
