@@ -8,7 +8,6 @@ model = zoo.from_preset("demo_bbb")     # a compiled tfp_bayesrnn.BayesianModel
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,13 @@ from zoo.presets import get_preset, preset_names
 
 if TYPE_CHECKING:
     from tfp_bayesrnn import BayesianModel
-    from zoo.data.caption_sets import CaptionData
-    from zoo.data.corpus import Corpus
+    from zoo.runs.run_data import Data
 
 __all__ = ["from_preset", "get_preset", "preset_names"]
 
 
 def from_preset(
-    name: str, overrides: Mapping[str, Any] | None = None, corpus: Corpus | CaptionData | None = None
+    name: str, overrides: Mapping[str, Any] | None = None, corpus: Data | None = None
 ) -> BayesianModel:
     """The model of a preset, untrained and compiled: the one that `--preset=name` trains.
 
@@ -31,15 +29,16 @@ def from_preset(
       name: of the preset; `preset_names()` lists them.
       overrides: configuration field -> value, such as {"train.learning_rate": 0.5}; on the command line,
         `--config.FIELD=VALUE`.
-      corpus: what to train on, whose sizes the model depends on: of `zoo.data.corpus.load_corpus`, or for
-        captioning of `zoo.data.caption_sets.load_captions`. May be left out for what is built in and for Penn
-        Treebank, whose sizes are known.
+      corpus: what to train on, whose sizes the model depends on, such as
+        `zoo.data.load_corpus("text", DIR)`. May be left out where the sizes are known, as they are for what
+        is built in and for Penn Treebank.
 
     Raises:
       InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
     """
     from zoo.configuration import config as configs
+    from zoo.registry import task_of
 
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)
-    return importlib.import_module(f"zoo.{config.task}.model").model_for(config, corpus)
+    return task_of(config).model_for(config, corpus)

@@ -1,7 +1,7 @@
 """Presets: complete configurations under a name, as plain data.
 
 A preset is one published (or, where none is published, chosen and so described) way to train one model. Where
-the numbers come from is said with them, in `zoo.language_model.presets` and `zoo.captioning.presets`.
+the numbers come from is said with them, beside each task.
 
 Two conventions, for whoever reads a configuration:
 
@@ -17,13 +17,13 @@ Two conventions, for whoever reads a configuration:
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from zoo.captioning import presets as captioning
 from zoo.configuration.methods import BAYESIAN_METHODS, METHODS, SHARPENING, WATCH
-from zoo.language_model import presets as language_model
+from zoo.registry import TASKS, task_of
 
 __all__ = [
     "BAYESIAN_METHODS",
@@ -36,7 +36,9 @@ __all__ = [
     "table",
 ]
 
-PRESETS: dict[str, dict[str, Any]] = {**language_model.PRESETS, **captioning.PRESETS}
+PRESETS: dict[str, Mapping[str, Any]] = {
+    name: preset for task in TASKS.values() for name, preset in task.presets.items()
+}
 
 
 def preset_names() -> tuple[str, ...]:
@@ -62,16 +64,11 @@ def table() -> str:
     """All presets as a table of plain text: name, task, size, method and description."""
     rows = [("preset", "task", "size", "method", "description")]
     for name, preset in PRESETS.items():
-        rows.append((name, preset["task"], _size(preset), preset["method"], preset["description"]))
+        size = task_of(preset).size(preset)
+        rows.append((name, preset["task"], size, preset["method"], preset["description"]))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append("  ".join([*cells, row[4]]).rstrip())
     return "\n".join(lines)
-
-
-def _size(preset: dict[str, Any]) -> str:
-    model, encoder = preset["model"], preset.get("encoder")
-    lstm = f"{model['layers']}x{model['units']}"
-    return f"{encoder['name']} {encoder['image_size']} + {lstm}" if encoder else lstm

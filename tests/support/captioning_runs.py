@@ -6,7 +6,7 @@ import pytest
 
 import absl_main
 from zoo import presets
-from zoo.captioning import experiment as module
+from zoo.captioning import model as module
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData
 from zoo.data.captions import CaptionSplit, caption_vocabulary

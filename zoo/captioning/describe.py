@@ -19,6 +19,7 @@ from zoo.captioning import sheet
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_card import HIGHEST_ENTROPY, CaptionedImage
 from zoo.captioning.caption_search import Captioner
+from zoo.captioning.model import restorable
 from zoo.configuration import methods
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths
@@ -63,7 +64,7 @@ def describe(
     first = next(photos, None)
     if first is None:
         raise InputError(f"none of the photos that --images names can be read ({len(paths)} given)")
-    model, vocabulary, step = restored(config, directory, "captioning")
+    model, vocabulary, step = restored(restorable, config, directory)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     settings, samples = config.evaluate, config.evaluate.num_samples if is_bayesian else 0
     captioner = Captioner(

@@ -16,14 +16,14 @@ from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.captioning.batches import CaptionBatches, minibatches
 from zoo.captioning.caption_search import check_beam
 from zoo.captioning.features import features_of
-from zoo.captioning.model import build_model
+from zoo.captioning.model import build_model, load_data
 from zoo.captioning.results import final_results, summary
 from zoo.configuration import config as configs
-from zoo.data.caption_sets import CaptionData, load_captions
+from zoo.data.caption_sets import CaptionData
 from zoo.data.captions import CaptionSplit
 from zoo.runs.board import Board
 from zoo.runs.run_data import check_data
-from zoo.runs.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
+from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
 
 
@@ -55,7 +55,7 @@ class Experiment:
         strategy = strategy or tf.distribute.get_strategy()
         train = config.train
         replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
-        self.data: CaptionData = load_captions(config.data.name, data_dir, config.data.min_count or None)
+        self.data: CaptionData = load_data(config, data_dir)
         check_beam(config.evaluate.beam, self.data.vocabulary, config.evaluate.max_words)
         check_data(workdir, self.data)
         steps = minibatches(len(self.data.train.names), train.batch)
@@ -208,21 +208,3 @@ class _Training(TrainingRun):
             + f", KL {entry['kl_per_training_caption']:.3f} nats/training caption, "
             f"{entry['seconds']:.0f} s of training, {entry['captions_per_second']:.0f} captions/s"
         )
-
-
-def train(
-    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
-) -> dict[str, Any] | None:
-    """The command `train`: trains, then evaluates. Of several workers the chief does what is done once."""
-    return carry_out(
-        lambda directory: Experiment(config, directory, data_dir, strategy), config, workdir, strategy
-    )
-
-
-def evaluate(
-    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
-) -> dict[str, Any]:
-    """The command `evaluate`: evaluates what is in a workdir, on one device."""
-    directory = Workdir(workdir, create=False)
-    ready_to_score(directory, None if directory.is_in_use else directory.results_path)
-    return Experiment(config, directory, data_dir, strategy).evaluate()

@@ -9,7 +9,9 @@ from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import minibatches
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
+from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData, load_captions
+from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.network import build_network, dtype_policy
 from zoo.runs.assembly import assemble
 
@@ -47,6 +49,18 @@ def build_model(
     return assemble(config, build, training_images, steps_per_epoch)
 
 
+def load_data(config: ConfigDict, data_dir: str | None) -> CaptionData:
+    """The captions of a resolved configuration."""
+    return load_captions(config.data.name, data_dir, config.data.min_count or None)
+
+
+def restorable(config: ConfigDict, vocabulary: Vocabulary) -> BayesianModel:
+    """`build_model` for a checkpoint: no training, whose length is not known then, can follow."""
+    # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
+    config = configs.with_overrides(config, {"encoder.weights": ""})
+    return build_model(config, len(vocabulary), training_images=1, steps_per_epoch=1)
+
+
 def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianModel:
     """`build_model` with the sizes of `data`, or of the configured data where they are built in.
 
@@ -60,7 +74,7 @@ def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianMo
                 f"data {name!r} has no fixed size: pass "
                 f"corpus=zoo.data.caption_sets.load_captions({name!r}, DIR)"
             )
-        data = load_captions(name, min_count=config.data.min_count or None)
+        data = load_data(config, None)
     batch = config.train.batch
     steps = minibatches(len(data.train.names), batch)
     return build_model(config, len(data.vocabulary), steps * batch, steps)

@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 
 from zoo import presets
 from zoo.machine.machine import Machine
-from zoo.tasks import MODELS, experiment_module
-
-_OF_TASK = {"caption": "captioning", "generate": "language_model"}  # Modes of one task only.
+from zoo.registry import task_of, tasks_with
+from zoo.task import Task
 
 
 def run(
@@ -38,18 +37,19 @@ def run(
     if mode == "list":
         print(presets.table())
         return
-    _check_task(mode, config, workdir)
+    task = None if config is None else task_of(config)
+    if task is not None:
+        _check_task(mode, task, config, workdir)
     strategy = machine.start()
     # Imported here because TensorFlow takes seconds to import, and "list" does without it.
     load = importlib.import_module
     if mode in ("train", "evaluate"):
-        getattr(experiment_module(config.task), mode)(config, workdir, data_dir, strategy)
+        function = getattr(load("zoo.runs.experiment"), f"{mode}_run")
+        function(task.experiment, config, workdir, data_dir, strategy)
     elif mode == "caption":
-        load("zoo.captioning.describe").describe(config, workdir, **given)
+        task.modes[mode](config, workdir, **given)
     elif mode == "generate":
-        load("zoo.language_model.continue_prompts").continue_prompts(
-            config, workdir, given.pop("prompt", None), **given
-        )
+        task.modes[mode](config, workdir, given.pop("prompt", None), **given)
     elif mode == "uncertainty":
         load("zoo.uncertainty.comparison").compare_models(workdir, data_dir=data_dir, **given)
     elif mode == "prune":
@@ -60,11 +60,11 @@ def run(
         load("zoo.report.workdir_report").write_report(config, workdir, data_dir, **given)
 
 
-def _check_task(mode: str, config: ConfigDict | None, workdir: str | None) -> None:
-    task = _OF_TASK.get(mode)
-    if task is not None and config.task != task:
+def _check_task(mode: str, task: Task, config: ConfigDict, workdir: str | None) -> None:
+    able = tasks_with(mode)
+    if able and task not in able:
         errors = importlib.import_module("tfp_bayesrnn.errors")
         raise errors.InputError(
-            f"--mode={mode} needs the workdir of a {MODELS[task]}; {workdir} is of {config.preset!r}, a "
-            f"{MODELS[config.task]}"
+            f"--mode={mode} needs the workdir of a {' or a '.join(one.label for one in able)}; {workdir} is "
+            f"of {config.preset!r}, a {task.label}"
         )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
+from ml_collections import ConfigDict
 
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
-from zoo.captioning.caption_search import FORBIDDEN
+from zoo.captioning.caption_search import FORBIDDEN, check_beam
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
@@ -146,3 +148,30 @@ class CaptionExport:
     def _next(self, draw, tokens, state):
         logits, state = self._run(draw, tokens[:, tf.newaxis], state)
         return logits[:, 0], state
+
+
+def export(
+    config: ConfigDict,
+    model: BayesianModel,
+    exported: ExportedPosterior,
+    vocabulary: Vocabulary,
+    directory: str | os.PathLike[str],
+) -> tuple[CaptionExport, dict[str, Any]]:
+    """What a SavedModel of a run holds, and what `signatures.json` says about it, an example of a call too.
+
+    Args:
+      config: the run's, resolved.
+      model: the run's.
+      exported: the weights of its network.
+      vocabulary: of its words.
+      directory: as for `Words`.
+
+    Raises:
+      InputError: the vocabulary has fewer words than there are beams.
+    """
+    settings, size = config.evaluate, config.encoder.image_size
+    chosen = {name: settings[name] for name in ("max_words", "beam", "length_penalty")}
+    check_beam(settings.beam, vocabulary, settings.max_words)
+    made = CaptionExport(model.network, exported, vocabulary, directory, image_size=size, **chosen)
+    example = 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]'
+    return made, {"image_size": size, **chosen, "example": example}

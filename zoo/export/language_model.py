@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
+from ml_collections import ConfigDict
 
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.export.draws import FreshDraws, HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, require
@@ -336,3 +338,25 @@ class LanguageModelExport:
 def _longest(lengths: tf.Tensor) -> tf.Tensor:
     """The largest length, 0 where there are no rows."""
     return tf.reduce_max(tf.concat([lengths, [0]], axis=0))
+
+
+def export(
+    config: ConfigDict,
+    model: BayesianModel,
+    exported: ExportedPosterior,
+    vocabulary: Vocabulary,
+    directory: str | os.PathLike[str],
+) -> tuple[LanguageModelExport, dict[str, Any]]:
+    """What a SavedModel of a run holds, and what `signatures.json` says about it, an example of a call too.
+
+    Args:
+      config: the run's, resolved.
+      model: the run's.
+      exported: the weights of its network.
+      vocabulary: of its words.
+      directory: as for `Words`.
+    """
+    made = LanguageModelExport(model.network, exported, vocabulary, directory)
+    text = " ".join([word for word in vocabulary.words if word.isalpha()][:3])
+    example = f'model.signatures["score_text"](text=tf.constant([{text!r}]))["log_probs"]'
+    return made, {"state_size": made.state_size, "max_words": MAX_WORDS, "example": example}

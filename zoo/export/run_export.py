@@ -21,13 +21,10 @@ from tfp_bayesrnn.export.saved_model import (
 )
 from tfp_bayesrnn.export.storage import FORMATS
 from tfp_bayesrnn.filesystem.paths import local_path
-from zoo.captioning.caption_search import check_beam
 from zoo.configuration import methods
-from zoo.export.captioning import CaptionExport
-from zoo.export.language_model import LanguageModelExport
-from zoo.export.sampling import MAX_WORDS
 from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.writable import check_writable
+from zoo.registry import task_of
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 
@@ -78,7 +75,10 @@ def export_run(
     path = local_path(output, "--output") if output is not None else directory.export_dir
     check_replaceable(path)
     check_writable(path)
-    model, vocabulary, step = restored(config, directory)
+    task = task_of(config)
+    if task.export is None:
+        raise InputError(f"--mode=export is not for a {task.label}, which {config.preset!r} is")
+    model, vocabulary, step = restored(task.restorable, config, directory, task.has_vocabulary)
     exported = ExportedPosterior(model.network, weights, format, prune or 0.0)
     about = {
         "preset": config.preset,
@@ -88,12 +88,12 @@ def export_run(
         "weights": "posterior" if exported.has_scales else "mean",
         "format": format,
         "pruned": exported.pruned,
-        "words": len(vocabulary),
+        **({"words": len(vocabulary)} if vocabulary is not None else {}),
         "bytes": {"weights": exported.nbytes},
     }
     with tempfile.TemporaryDirectory() as assets:
-        task, settings = _TASKS[config.task](config, model, exported, vocabulary, assets)
-        signatures = task.signatures()
+        made, settings = task.export(config, model, exported, vocabulary, assets)
+        signatures = made.signatures()
         about |= settings
         about["signatures"] = _described(signatures)
 
@@ -103,28 +103,9 @@ def export_run(
             (directory / "signatures.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
             (directory / "README.md").write_text(_readme(about), encoding="utf-8")
 
-        write_saved_model(path, task.module, signatures, finish)
+        write_saved_model(path, made.module, signatures, finish)
     print(_report(about, path))
     return about
-
-
-def _language_model(config, model, exported, vocabulary, assets):
-    task = LanguageModelExport(model.network, exported, vocabulary, assets)
-    text = " ".join([word for word in vocabulary.words if word.isalpha()][:3])
-    example = f'model.signatures["score_text"](text=tf.constant([{text!r}]))["log_probs"]'
-    return task, {"state_size": task.state_size, "max_words": MAX_WORDS, "example": example}
-
-
-def _captioning(config, model, exported, vocabulary, assets):
-    settings, size = config.evaluate, config.encoder.image_size
-    chosen = {name: settings[name] for name in ("max_words", "beam", "length_penalty")}
-    check_beam(settings.beam, vocabulary, settings.max_words)
-    task = CaptionExport(model.network, exported, vocabulary, assets, image_size=size, **chosen)
-    example = 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]'
-    return task, {"image_size": size, **chosen, "example": example}
-
-
-_TASKS = {"captioning": _captioning, "language_model": _language_model}
 
 
 def _described(signatures: Mapping[str, Callable]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from zoo.filesystem.files import check_output, explained, to_jsonable
 from zoo.filesystem.writable import check_openable
 from zoo.language_model.continuation_text import Shade, as_record, as_text_block, heading
 from zoo.language_model.continuations import Generator
+from zoo.language_model.model import restorable
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.terminal import terminal
@@ -148,8 +149,8 @@ def continue_prompts(
       output: a file for JSON lines, one for each continuation; "-": standard output, in place of the text.
 
     Raises:
-      InputError: an argument is not accepted, a prompt cannot be read, the workdir holds no language model
-        that has been trained for an epoch, or the output cannot be written.
+      InputError: an argument is not accepted, a prompt cannot be read, the workdir holds no model that has
+        been trained for an epoch, or the output cannot be written.
     """
     choice = Choice(decode, temperature, top_k, top_p, beam)
     _check(config, choice, max_words, continuations, draw_per_continuation, color)
@@ -163,7 +164,7 @@ def continue_prompts(
         check_openable(output)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     directory = Workdir(workdir, create=False)
-    model, vocabulary, step = restored(config, directory, "language_model")
+    model, vocabulary, step = restored(restorable, config, directory)
     forbidden = () if allow_unk or UNK not in vocabulary else (UNK,)
     _check_vocabulary(vocabulary, choice, end_at_eos, forbidden)
     samples = config.evaluate.num_samples if is_bayesian and not draw_per_continuation else 0

@@ -10,14 +10,13 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import replicas
 from tfp_bayesrnn.loop.loop import EpochReport
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
-from zoo.data.corpus import load_corpus
 from zoo.data.windows import evaluation_windows, train_windows
-from zoo.language_model.model import build_model
+from zoo.language_model.model import build_model, load_data
 from zoo.language_model.results import final_results
 from zoo.language_model.summary import summary
 from zoo.runs.board import Board
 from zoo.runs.run_data import check_data
-from zoo.runs.training_run import TrainingRun, carry_out, make_loop, publish, ready_to_score, restore_best
+from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
 
 
@@ -48,7 +47,7 @@ class Experiment:
         strategy = strategy or tf.distribute.get_strategy()
         train = config.train
         replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
-        self.corpus = load_corpus(config.data.name, data_dir)
+        self.corpus = load_data(config, data_dir)
         check_data(workdir, self.corpus)
         self.windows = train_windows(self.corpus.train, train.batch, train.unroll, train.tail)
         vocabulary_size = len(self.corpus.vocabulary)
@@ -131,21 +130,3 @@ class _Training(TrainingRun):
             + f", KL {entry['kl_per_training_token']:.4f} nats/training token, "
             f"{entry['seconds']:.0f} s of training, {entry['tokens_per_second']:.0f} tokens/s"
         )
-
-
-def train(
-    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
-) -> dict[str, Any] | None:
-    """The command `train`: trains, then evaluates. Of several workers the chief does what is done once."""
-    return carry_out(
-        lambda directory: Experiment(config, directory, data_dir, strategy), config, workdir, strategy
-    )
-
-
-def evaluate(
-    config: ConfigDict, workdir: str, data_dir: str | None, strategy: tf.distribute.Strategy
-) -> dict[str, Any]:
-    """The command `evaluate`: evaluates what is in a workdir, on one device."""
-    directory = Workdir(workdir, create=False)
-    ready_to_score(directory, None if directory.is_in_use else directory.results_path)
-    return Experiment(config, directory, data_dir, strategy).evaluate()

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import BayesianModel, InputError
 from zoo.data.corpus import Corpus, load_corpus
 from zoo.data.known import KNOWN_SIZES
+from zoo.data.vocabulary import Vocabulary
 from zoo.data.windows import train_windows
 from zoo.language_model.network import build_network
 from zoo.runs.assembly import assemble
@@ -17,6 +18,16 @@ def build_model(config: ConfigDict, vocabulary_size: int, windows_per_epoch: int
     """The compiled model of a resolved configuration, its weights drawn from `config.seed`."""
     rows = config.train.batch * windows_per_epoch
     return assemble(config, lambda: build_network(config, vocabulary_size), rows, windows_per_epoch)
+
+
+def load_data(config: ConfigDict, data_dir: str | None) -> Corpus:
+    """The corpus of a resolved configuration."""
+    return load_corpus(config.data.name, data_dir)
+
+
+def restorable(config: ConfigDict, vocabulary: Vocabulary) -> BayesianModel:
+    """`build_model` for a checkpoint: no training, whose length is not known then, can follow."""
+    return build_model(config, len(vocabulary), windows_per_epoch=1)
 
 
 def model_for(config: ConfigDict, corpus: Corpus | None = None) -> BayesianModel:

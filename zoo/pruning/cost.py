@@ -27,10 +27,10 @@ from zoo.data.windows import evaluation_windows
 from zoo.drawing.line_plot import Panel, Series, line_plot
 from zoo.filesystem.files import write_whole
 from zoo.filesystem.writable import printed_after
+from zoo.registry import task_of
 from zoo.runs.pruned_workdir import check_replaceable, write_pruned
 from zoo.runs.training_run import ready_to_score, restore_best
 from zoo.runs.workdir import Workdir
-from zoo.tasks import experiment_module
 from zoo.terminal import terminal
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -76,8 +76,7 @@ def measure_pruning(
     ready_to_score(directory, directory.pruning_path)
     if fraction is not None:
         check_replaceable(directory.pruned_dir)
-    task = experiment_module(config.task)
-    experiment = task.Experiment(config, directory, data_dir, strategy)
+    experiment = task_of(config).experiment(config, directory, data_dir, strategy)
     step = restore_best(experiment.loop, directory)
     by = "signal_to_noise" if experiment.model.posterior.is_variational else "magnitude"
     fractions = sorted({*fractions, *([] if fraction is None else [fraction])})

@@ -15,7 +15,7 @@ from PIL import Image
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_search import Captioner
-from zoo.data.caption_sets import load_captions
+from zoo.captioning.model import load_data, restorable
 from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode
 from zoo.report.contents import Contents
@@ -54,8 +54,6 @@ class Captioned(NamedTuple):
 def captions(contents: Contents) -> Section:
     """The pictures, or why there are none."""
     name, title = "captions", "Captions of test pictures"
-    if contents.config.task != "captioning":
-        raise ValueError(f"Captions are of captioning models. Received: task={contents.config.task!r}")
     try:
         found = caption_pictures(contents)
     except InputError as error:
@@ -72,8 +70,8 @@ def caption_pictures(contents: Contents) -> list[Captioned]:
       InputError: the data cannot be read or are not those of the run, or it has no checkpoint yet.
     """
     config, settings = contents.config, contents.config.evaluate
-    model, vocabulary, _ = restored(config, contents.directory)
-    data = load_captions(config.data.name, contents.data_dir, config.data.min_count or None)
+    model, vocabulary, _ = restored(restorable, config, contents.directory)
+    data = load_data(config, contents.data_dir)
     check_data(contents.directory, data)
     pictures = readable(data.test)
     captioner = Captioner(

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from zoo.configuration.methods import LABELS
+from zoo.registry import task_of
 from zoo.report.charts import Line, line_chart
 from zoo.report.contents import Contents, understood
 from zoo.report.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
@@ -23,7 +24,6 @@ _NAMES = {
     "compute_dtype": "Computed in",
     "jit_compile": "Compiled by XLA",
 }
-_TASKS = {"captioning": "captions of pictures", "language_model": "language model, word by word"}
 
 
 def facts(values: Mapping[str, Any]) -> Markup:
@@ -52,7 +52,7 @@ def configuration(contents: Contents) -> Section:
             groups.append(details([code(name), unused], _fields(fields.pop(name))))
     said = {
         "preset": code(config.preset),
-        "task": _TASKS[config.task],
+        "task": task_of(config).about,
         "method": f"{LABELS[config.method]} ({config.method})",
     }
     return Section(

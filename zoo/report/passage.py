@@ -12,8 +12,8 @@ from absl import logging
 
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
-from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
+from zoo.language_model.model import load_data, restorable
 from zoo.language_model.reading import score_words
 from zoo.report.contents import Contents
 from zoo.report.markup import Markup, details, missing, number, paragraph, table, tag
@@ -43,8 +43,6 @@ class Passage(NamedTuple):
 def passage(contents: Contents) -> Section:
     """The passage, or why there is none."""
     name, title = "passage", "A passage of the test text"
-    if contents.config.task != "language_model":
-        raise ValueError(f"A passage is of language models. Received: task={contents.config.task!r}")
     try:
         found = score_passage(contents)
     except InputError as error:
@@ -84,8 +82,8 @@ def score_passage(contents: Contents) -> Passage:
       InputError: the data cannot be read or are not those of the run, or it has no checkpoint yet.
     """
     config = contents.config
-    model, vocabulary, _ = restored(config, contents.directory)
-    corpus = load_corpus(config.data.name, contents.data_dir)
+    model, vocabulary, _ = restored(restorable, config, contents.directory)
+    corpus = load_data(config, contents.data_dir)
     check_data(contents.directory, corpus)
     start, end = bounds(corpus.test, vocabulary.id(EOS) if EOS in vocabulary else None)
     root = noise.derive(noise.make_seed(config.seed), _DRAWS)

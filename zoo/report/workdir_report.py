@@ -12,12 +12,11 @@ from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration.methods import LABELS
 from zoo.filesystem.files import check_output, write_whole
 from zoo.filesystem.writable import check_writable
-from zoo.report.captions import captions
+from zoo.registry import task_of
 from zoo.report.contents import Contents, understood
 from zoo.report.markup import code, number, paragraph
 from zoo.report.overview import configuration, learning
 from zoo.report.page import page
-from zoo.report.passage import passage
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
@@ -55,7 +54,9 @@ def write_report(
     path = _checked(local_path(output, "--output") if output is not None else contents.directory.path / FILE)
     # The figures first, which are soon shown, lest a damaged file be found after minutes only.
     sections = [make(contents) for make in (configuration, learning, results, uncertainty, pruning)]
-    sections.insert(3, {"captioning": captions, "language_model": passage}[config.task](contents))
+    at_work = task_of(config).report_section
+    if at_work is not None:
+        sections.insert(3, at_work(contents))
     name = contents.directory.path.resolve().name or str(contents.directory.path)
     write_whole(path, page(f"{name}: {config.preset}", _about(contents), sections))
     print(f"report: {path} ({path.stat().st_size / 1024:,.0f} KiB)")

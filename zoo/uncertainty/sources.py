@@ -33,6 +33,7 @@ from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.files import explained, is_file, is_there
 from zoo.language_model.network import LanguageModelNetwork
+from zoo.registry import TASKS, task_of
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.uncertainty.files import FileScorer
@@ -220,7 +221,13 @@ _BY_SUFFIX = {
 def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
     workdir = Workdir(path, create=False)
     config = workdir.read_config()
-    model = restored(config, workdir, "language_model")
+    task = task_of(config)
+    if not task.scores_text:
+        able = " or a ".join(other.label for other in TASKS.values() if other.scores_text)
+        raise InputError(
+            f"workdir {workdir.path} is of {config.preset!r}, a {task.label}: a {able} is needed"
+        )
+    model = restored(task.restorable, config, workdir, task.has_vocabulary)
     if model.vocabulary != vocabulary:
         raise InputError(
             f"workdir {path} has another vocabulary ({len(model.vocabulary)} words) than the data of the "

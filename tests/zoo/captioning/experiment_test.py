@@ -151,7 +151,7 @@ def one_line_error(capsys):
 def test_another_vocabulary_is_refused(copy, monkeypatch, capsys):
     data = small_data()
     other = dataclasses.replace(data, vocabulary=caption_vocabulary([("a", "b")]))
-    monkeypatch.setattr(module, "load_captions", lambda *_: other)
+    monkeypatch.setattr("zoo.captioning.model.load_captions", lambda *_: other)
     assert run("evaluate", copy) == 2
     message = one_line_error(capsys)
     assert "vocabulary (6 words)" in message and f"({len(data.vocabulary)} words)" in message

@@ -23,7 +23,7 @@ from zoo.language_model.continue_prompts import (
     _prompts,
     continue_prompts,
 )
-from zoo.language_model.model import build_model
+from zoo.language_model.model import build_model, restorable
 from zoo.presets import get_preset
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
@@ -457,7 +457,7 @@ def test_an_output_that_cannot_be_written_is_reported(run, tmp_path):
 
 def test_what_is_restored_is_the_best_checkpoint(run):
     path, config, model = run
-    found = restored(config, Workdir(path, create=False))
+    found = restored(restorable, config, Workdir(path, create=False))
     assert (found.step, found.vocabulary) == (12, VOCABULARY)
     for variable, expected in zip(found.model.variables, model.variables, strict=True):
         if variable.dtype == "float32":

@@ -174,7 +174,7 @@ def captioner_run(tmp_path, monkeypatch, eagerly):
         Checkpoints(directory.checkpoints_dir, model.training_state(), best=["model"]).save_best(5)
         split = split_of(**{"count": 30, **of_split})
         data = CaptionData("builtin_shapes", CAPTION_WORDS, split, split, split)
-        monkeypatch.setattr(captions, "load_captions", lambda *arguments: data)
+        monkeypatch.setattr("zoo.captioning.model.load_captions", lambda *arguments: data)
         return directory.path, split
 
     return make

@@ -14,6 +14,7 @@ from report_pages import NASTY, WORDS, command, report, shades, text_files
 from zoo.configuration import config as configs
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
+from zoo.language_model.model import restorable
 from zoo.pruning.cost import measure_pruning
 from zoo.report import passage
 from zoo.report.contents import Contents
@@ -196,7 +197,7 @@ def test_the_passage_is_judged_as_the_benchmark_does(finished, samples):
     workdir, data = finished
     found = scored(finished, samples)
     config = Workdir(workdir, create=False).read_config()
-    model, vocabulary, _ = restored(config, Workdir(workdir))
+    model, vocabulary, _ = restored(restorable, config, Workdir(workdir))
     corpus = load_corpus("text", data)
     end = found.read_before + len(found.words)
     predictor = NetworkPredictor(model.network, samples, config.seed, "logits")

@@ -14,7 +14,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import Loop
 from zoo.filesystem import ownership
-from zoo.language_model import experiment as module
+from zoo.language_model import model as module
 from zoo.runs import training_run
 from zoo.runs.workdir import Workdir
 
