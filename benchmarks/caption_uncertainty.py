@@ -24,7 +24,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_search import Captioner, Captions
-from zoo.captioning.experiment import Experiment
+from zoo.captioning.experiment import CaptioningExperiment
 from zoo.captioning.results import caption_split
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
@@ -65,7 +65,7 @@ def caption_images(captioner: Captioner, images: np.ndarray, batch: int) -> Capt
     return Captions.joined(parts).of(range(count))
 
 
-def compare(experiment: Experiment, others: dict[str, np.ndarray], samples: int) -> list[dict]:
+def compare(experiment: CaptioningExperiment, others: dict[str, np.ndarray], samples: int) -> list[dict]:
     """A row for each kind of other images, each signal, and mean or samples."""
     settings, rows = experiment.config.evaluate, []
     batches = experiment.batches_of(experiment.data.test, settings.batch)
@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--output", help="JSON file for the rows")
     arguments = parser.parse_args()
     workdir = Workdir(arguments.workdir, create=False)
-    experiment = Experiment(workdir.read_config(), workdir, arguments.data_dir)
+    experiment = CaptioningExperiment(workdir.read_config(), workdir, arguments.data_dir)
     experiment.restore_best()
     size = experiment.config.encoder.image_size
     others = {"noise": noise_images(arguments.count, size), "blank": blank_images(arguments.count, size)}

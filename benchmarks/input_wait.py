@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from tfp_bayesrnn import replicas
 from tfp_bayesrnn.loop.loop import EpochReport, Figures, Hooks, TrainingStopped
-from zoo.language_model.experiment import Experiment
+from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.presets import get_preset
 from zoo.runs.workdir import Workdir
 
@@ -84,7 +84,7 @@ def run(config: ConfigDict, data_dir: str | None, steps: int, warmup: int) -> tu
     """Trains for so many steps after the warm-up; also the seconds a minibatch takes without training."""
     stopwatch = Stopwatch(warmup + steps)
     with tempfile.TemporaryDirectory() as directory:
-        loop = Experiment(config, Workdir(directory), data_dir).loop
+        loop = LanguageModelExperiment(config, Workdir(directory), data_dir).loop
         timed = mock.patch.object(replicas, "stream", stopwatch.timed(replicas.stream))
         with timed, contextlib.suppress(TrainingStopped):
             loop.run(0, warmup + steps, stopwatch)  # So many epochs are enough.

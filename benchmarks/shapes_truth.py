@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Sequence
 
 from zoo.captioning.caption_search import Captioner
-from zoo.captioning.experiment import Experiment
+from zoo.captioning.experiment import CaptioningExperiment
 from zoo.captioning.results import caption_split
 from zoo.configuration import config as configs
 from zoo.data.captions import Caption
@@ -40,7 +40,7 @@ def captions_of(workdir: str, samples: int) -> tuple[str, Sequence[Caption]]:
     """A run's preset, and its best checkpoint's captions of the test drawings."""
     directory = Workdir(workdir, create=False)
     config = configs.with_overrides(directory.read_config(), {"evaluate.num_samples": samples})
-    experiment = Experiment(config, directory, None)
+    experiment = CaptioningExperiment(config, directory, None)
     experiment.restore_best()
     settings = config.evaluate
     captioner = Captioner(

@@ -19,7 +19,7 @@ from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
 from tfp_bayesrnn.distributions.posteriors import inverse_softplus
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.windows import evaluation_windows
-from zoo.language_model.experiment import Experiment
+from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.runs.workdir import Workdir
 
 SIGMA0 = (0.01, 0.02, 0.04, 0.07, 0.1)
@@ -33,7 +33,7 @@ class Study:
 
     def __init__(self, workdir: str, data_dir: str | None, windows: int):
         directory = Workdir(workdir, create=False)
-        self.experiment = Experiment(directory.read_config(), directory, data_dir)
+        self.experiment = LanguageModelExperiment(directory.read_config(), directory, data_dir)
         if self.experiment.loop.checkpoints.restore_best() is None:
             raise InputError(f"workdir {workdir} holds no best checkpoint: train it for an epoch first")
         self.windows = windows
@@ -50,7 +50,7 @@ class Study:
 
     def dataset(self, rows: int = 20, unroll: int = 35):
         """As many tokens as `windows` windows of 20 rows and 35 steps have."""
-        windows = evaluation_windows(self.experiment.corpus.valid, rows=rows, unroll=unroll)
+        windows = evaluation_windows(self.experiment.data.valid, rows=rows, unroll=unroll)
         return windows.dataset().take(max(1, self.windows * 700 // (rows * unroll)))
 
     def mean(self, **shape) -> float:

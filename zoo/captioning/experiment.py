@@ -3,79 +3,86 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
-from tfp_bayesrnn import InputError, replicas
+from tfp_bayesrnn import BayesianModel, InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import EpochReport
-from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.captioning.batches import CaptionBatches, minibatches
 from zoo.captioning.caption_search import check_beam
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model, load_data
-from zoo.captioning.results import final_results, summary
+from zoo.captioning.results import caption_results, summary
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData
 from zoo.data.captions import CaptionSplit
-from zoo.runs.board import Board
-from zoo.runs.run_data import check_data
-from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
+from zoo.runs.experiment import Experiment
 from zoo.runs.workdir import Workdir
 
 
-class Experiment:
-    """One run: its data, model, loop and workdir."""
+class CaptioningExperiment(Experiment):
+    """A run on images with captions."""
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        workdir: Workdir,
-        data_dir: str | None,
-        strategy: tf.distribute.Strategy | None = None,
-    ):
-        """Reads the captions and builds the model; nothing is trained or restored yet.
+    unit = "captions"
+    kept_of_metrics = ("kl_per_training_caption", "kl_per_training_token")
+    data: CaptionData
 
-        Args:
-          config: resolved.
-          workdir: the run's.
-          data_dir: the data set's directory, where it needs one.
-          strategy: to train under; one device if left out.
+    def read_data(self, data_dir: str | None) -> CaptionData:
+        """The images with their captions.
 
         Raises:
-          InputError: if the data cannot be used, they are not the ones the run was trained with, the run to
-            start from holds no best weights that fit, there are fewer captions than beams,
-            or the batch cannot be shared out over the replicas.
+          InputError: if they cannot be used, or there are fewer captions than beams.
         """
-        self.config = config
-        self.workdir = workdir
-        strategy = strategy or tf.distribute.get_strategy()
-        train = config.train
-        replicas.rows_of_replica(train.batch, strategy.num_replicas_in_sync)
-        self.data: CaptionData = load_data(config, data_dir)
-        check_beam(config.evaluate.beam, self.data.vocabulary, config.evaluate.max_words)
-        check_data(workdir, self.data)
-        steps = minibatches(len(self.data.train.names), train.batch)
-        with strategy.scope():
-            self.model = build_model(
-                self._without_needless_files(), len(self.data.vocabulary), steps * train.batch, steps
-            )
-        self._take_earlier_weights()
-        self.batches = self.batches_of(self.data.train, train.batch, config.data.captions_per_image)
-        self.loop = make_loop(
-            config,
-            workdir,
-            self.model,
-            lambda step: self.batches.training(
-                step, config.seed, shift=config.data.shift, flip=config.data.flip
-            ),
-            len(self.batches),
+        data = load_data(self.config, data_dir)
+        check_beam(self.config.evaluate.beam, data.vocabulary, self.config.evaluate.max_words)
+        return data
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Minibatches of images."""
+        return minibatches(len(self.data.train.names), self.config.train.batch)
+
+    @property
+    def predictions_per_step(self) -> float:
+        """Captions of a minibatch."""
+        return self.batches.captions / len(self.batches)
+
+    def build_model(self) -> BayesianModel:
+        """The compiled model."""
+        steps = self.steps_per_epoch
+        return build_model(
+            self._without_needless_files(),
             len(self.data.vocabulary),
+            steps * self.config.train.batch,
+            steps,
         )
-        self.evaluator = StreamEvaluator(self.model)
+
+    @functools.cached_property
+    def batches(self) -> CaptionBatches:
+        """Those of training; features are of the encoder as it is when they are first asked for."""
+        config = self.config
+        return self.batches_of(self.data.train, config.train.batch, config.data.captions_per_image)
+
+    @functools.cached_property
+    def _scored(self) -> dict[str, CaptionBatches]:
+        return {}
+
+    def training_data(self, step: int) -> Iterable:
+        """The minibatches from a step on."""
+        data = self.config.data
+        return self.batches.training(step, self.config.seed, shift=data.shift, flip=data.flip)
+
+    def scored_data(self, split: str) -> Iterable:
+        """The words of all captions."""
+        if split not in self._scored:
+            self._scored[split] = self.batches_of(getattr(self.data, split), self.config.evaluate.batch)
+        return self._scored[split].evaluation()
+
+    layout = "captions"
 
     def batches_of(self, split: CaptionSplit, batch: int, captions: int | None = None) -> CaptionBatches:
         """A split in minibatches, of features where those of an image never change.
@@ -100,17 +107,13 @@ class Experiment:
             features,
         )
 
-    def train(self) -> None:
-        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
-        _Training(self).train()
-
     def _without_needless_files(self) -> ConfigDict:
         """The configuration without the encoder's weights file, where all weights are in a checkpoint."""
         if self.workdir.has_trained or self.config.train.start_from:
             return configs.with_overrides(self.config, {"encoder.weights": ""})
         return self.config
 
-    def _take_earlier_weights(self) -> None:
+    def take_earlier_weights(self) -> None:
         """Restores those of this run, or else of the one to start from.
 
         It comes before anything is computed: features of photos are those of the encoder as it is then.
@@ -137,64 +140,14 @@ class Experiment:
             )
         logging.info("starting from the weights of %s at step %d", other.path, step)
 
-    def restore_best(self) -> int:
-        """Goes to the best checkpoint; its step.
-
-        Raises:
-          InputError: if there is none.
-        """
-        return restore_best(self.loop, self.workdir)
-
-    def evaluate(self) -> dict[str, Any]:
-        """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
-        step = self.restore_best()
-        results = final_results(self, step)
-        publish(self.workdir, self.loop.checkpoints, step, results, lambda: summary(results))
-        return results
-
-
-class _Training(TrainingRun):
-    """Validates with the posterior mean, on the words of all captions."""
-
-    def __init__(self, experiment: Experiment):
-        self._experiment = experiment
-        self._captions_per_step = experiment.batches.captions / len(experiment.batches)
-        self._valid = experiment.batches_of(experiment.data.valid, experiment.config.evaluate.batch)
-        super().__init__(
-            experiment.config,
-            experiment.workdir,
-            experiment.data,
-            experiment.loop,
-            lambda: Board(
-                experiment.workdir.tensorboard_dir, experiment.model, self._captions_per_step, "captions"
-            ),
-        )
-
-    def evaluate(self, report: EpochReport, seconds: float) -> dict[str, Any]:
-        """The entry of an epoch."""
-        logs, batches = report.logs, self._experiment.batches
-        score = self._experiment.evaluator.mean(self._valid.evaluation())
-        unreadable = len(batches.unreadable)
+    def epoch_figures(self, report: EpochReport) -> dict[str, Any]:
+        """The KL's shares, and the photos that are missing."""
+        unreadable = len(self.batches.unreadable)
         if unreadable:
             logging.warning("%d of the photos met so far cannot be read and are left out", unreadable)
         return {
-            "step": report.step,
-            "epoch": report.epoch,
-            "seconds": seconds,
-            "split": "valid",
-            "weights": "mean",
-            "nll": score.nll,
-            "perplexity": score.perplexity,
-            "tokens": score.predictions,
-            "loss": logs["loss"],
-            "train_nll": logs["nll"],
-            "train_kl_sharpening": logs.get("kl_sharpening", 0.0),
-            "kl": logs["kl"],
-            "kl_per_training_caption": logs["kl"] / batches.captions,
-            "kl_per_training_token": logs["kl"] / batches.predictions,
-            "gradient_norm": logs["gradient_norm"],
-            "learning_rate": report.last["learning_rate"],
-            "captions_per_second": self._captions_per_step * report.steps / report.seconds,
+            "kl_per_training_caption": report.logs["kl"] / self.batches.captions,
+            "kl_per_training_token": report.logs["kl"] / self.batches.predictions,
             "unreadable_photos": unreadable,
         }
 
@@ -204,7 +157,20 @@ class _Training(TrainingRun):
         return (
             f"valid perplexity {entry['perplexity']:.2f} (mean), "
             f"train NLL {entry['train_nll']:.4f} nats/word (one draw)"
-            + (f" + sharpening KL {sharpening:.4f}" if self._experiment.model.sharpening else "")
+            + (f" + sharpening KL {sharpening:.4f}" if self.model.sharpening else "")
             + f", KL {entry['kl_per_training_caption']:.3f} nats/training caption, "
             f"{entry['seconds']:.0f} s of training, {entry['captions_per_second']:.0f} captions/s"
         )
+
+    def final_results(self) -> dict[str, Any]:
+        """The perplexities of both splits, and the scores of the captions of test."""
+        found: dict[str, Any] = {"kl_weight": self.config.train.kl_weight}
+        for name in ("valid", "test"):
+            split = getattr(self.data, name)
+            batches = self.batches_of(split, self.config.evaluate.batch)
+            found |= caption_results(name, split, batches, self.config, self.evaluator, self.data.vocabulary)
+        return found
+
+    def summary(self, results: dict[str, Any]) -> str:
+        """A table of the figures."""
+        return summary(results)

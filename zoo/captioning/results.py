@@ -4,73 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
+from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning import metrics
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.caption_search import Captioner, Captions
 from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
+from zoo.data.vocabulary import Vocabulary
+from zoo.runs.figures import word_figures
 from zoo.terminal import progress
 
-if TYPE_CHECKING:
-    from zoo.captioning.experiment import Experiment
 
-
-def final_results(experiment: Experiment, step: int) -> dict[str, Any]:
-    """Scores valid and test with the posterior mean, and in every other mode that is asked for.
+def caption_results(
+    name: str,
+    split: CaptionSplit,
+    batches: CaptionBatches,
+    config: ConfigDict,
+    evaluator: StreamEvaluator,
+    vocabulary: Vocabulary,
+) -> dict[str, Any]:
+    """Scores a split with the posterior mean, and in every other mode that is asked for.
 
     Args:
-      experiment: whose model's variables are those of the checkpoint to be scored.
-      step: of the checkpoint.
+      name: of the split; the captions of "test" are scored too.
+      split: its images and captions.
+      batches: the same in minibatches.
+      config: of the run.
+      evaluator: of the model, whose variables are those of the checkpoint to be scored.
+      vocabulary: of its words.
     """
-    config, model = experiment.config, experiment.model
-    entries = experiment.workdir.read_metrics()
-    own = next((entry for entry in entries if entry["step"] == step), {})
-    results = {
-        "task": config.task,
-        "preset": config.preset,
-        "method": config.method,
-        "data": config.data.name,
-        "seed": config.seed,
-        "steps": step,
-        "epochs": own.get("epoch", step // len(experiment.batches)),
-        "epochs_trained": entries[-1]["epoch"] if entries else None,
-        "train_seconds": entries[-1]["seconds"] if entries else None,
-        "parameters": {
-            "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
-            "trainable": sum(math.prod(variable.shape) for variable in model.trained_variables),
-        },
-        "kl_weight": config.train.kl_weight,
-        "kl_per_training_caption": own.get("kl_per_training_caption"),
-        "kl_per_training_token": own.get("kl_per_training_token"),
-    }
-    for name in ("valid", "test"):
-        split = getattr(experiment.data, name)
-        batches = experiment.batches_of(split, config.evaluate.batch)
-        results |= _likelihoods(experiment, name, batches)
-        if name == "test":
-            results |= _captions(experiment, split, batches, results)
+    results = _likelihoods(name, batches, config, evaluator)
+    if name == "test":
+        results |= _captions(split, batches, config, evaluator.model, vocabulary, results)
     return results
 
 
-def _likelihoods(experiment: Experiment, name: str, batches: CaptionBatches) -> dict[str, dict[str, Any]]:
+def _likelihoods(
+    name: str, batches: CaptionBatches, config: ConfigDict, evaluator: StreamEvaluator
+) -> dict[str, dict[str, Any]]:
     """Perplexities: of the mean, the average over samples, the sharpened bound."""
-    evaluator, samples = experiment.evaluator, experiment.config.evaluate.num_samples
+    samples = config.evaluate.num_samples
     score = evaluator.mean(batches.evaluation(), progress=progress.batches(name))
-    results = {name: {**_figures(score), "weights": "mean"}}
+    results = {name: {**word_figures(score), "weights": "mean"}}
     if samples:
         score = evaluator.average(
             batches.evaluation(), samples, progress=progress.batches(f"{name}, samples")
         )
         weights = f"average over {samples} samples"
-        results[f"{name}_mc"] = {**_figures(score), "weights": weights, "samples": samples}
-    if experiment.model.sharpening:
+        results[f"{name}_mc"] = {**word_figures(score), "weights": weights, "samples": samples}
+    if evaluator.model.sharpening:
         bound = evaluator.sharpened_bound(batches.evaluation(), progress=progress.batches(f"{name}, bound"))
         results[f"{name}_sharpened_bound"] = {
             "perplexity_bound": bound.perplexity_bound,
@@ -83,33 +74,34 @@ def _likelihoods(experiment: Experiment, name: str, batches: CaptionBatches) -> 
     return results
 
 
-def _figures(score) -> dict[str, Any]:
-    return {"perplexity": score.perplexity, "nll": score.nll, "tokens": score.predictions}
-
-
 def _captions(
-    experiment: Experiment, split: CaptionSplit, batches: CaptionBatches, results: Mapping[str, Any]
+    split: CaptionSplit,
+    batches: CaptionBatches,
+    config: ConfigDict,
+    model: BayesianModel,
+    vocabulary: Vocabulary,
+    results: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The test figures with the scores of the captions found, and what the model's uncertainty says.
 
     Photos that cannot be read are left out. Captions are of an average over draws of the weights, so there
     are none where only dropout masks are drawn. Without the scorers there is nothing to add, which is said.
     """
-    settings, found = experiment.config.evaluate, {}
+    settings, found = config.evaluate, {}
     try:
         metrics.require()
     except InputError as error:  # The scorers are an optional extra.
         logging.warning("%s", error)
         return {}
-    for key in ("test", "test_mc") if experiment.model.posterior.is_variational else ("test",):
+    for key in ("test", "test_mc") if model.posterior.is_variational else ("test",):
         if key not in results:
             continue
         captioner = Captioner(
-            experiment.model,
-            experiment.data.vocabulary,
+            model,
+            vocabulary,
             settings.max_words,
             samples=settings.num_samples if key == "test_mc" else 0,
-            seed=experiment.config.seed,
+            seed=config.seed,
             beam=settings.beam,
             length_penalty=settings.length_penalty,
         )

@@ -44,7 +44,7 @@ def run(
     # Imported here because TensorFlow takes seconds to import, and "list" does without it.
     load = importlib.import_module
     if mode in ("train", "evaluate"):
-        function = getattr(load("zoo.runs.experiment"), f"{mode}_run")
+        function = getattr(load("zoo.runs.commands"), f"{mode}_run")
         function(task.experiment, config, workdir, data_dir, strategy)
     elif mode == "caption":
         task.modes[mode](config, workdir, **given)

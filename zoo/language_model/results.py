@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,57 +11,28 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator, StreamScore
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
+from zoo.runs.figures import word_figures
 from zoo.terminal import progress
 
 
-def final_results(
-    config: ConfigDict,
-    evaluator: StreamEvaluator,
-    corpus: Corpus,
-    metrics: Sequence[dict[str, Any]],
-    step: int,
-    steps_per_epoch: int,
-) -> dict[str, Any]:
-    """Scores valid and test with the posterior mean, and in every other mode that is asked for.
-
-    Args:
-      config: of the run.
-      evaluator: of the model, whose variables are those of the checkpoint to be scored.
-      corpus: whose valid and test splits are scored, each as one stream unless configured otherwise.
-      metrics: the evaluations during training, oldest first.
-      step: of the checkpoint.
-      steps_per_epoch: windows in one pass over the training data.
-    """
-    model = evaluator.model
-    results = {
-        "task": config.task,
-        "preset": config.preset,
-        "method": config.method,
-        "data": config.data.name,
-        "seed": config.seed,
-        "steps": step,
-        "epochs": step // steps_per_epoch,
-        "epochs_trained": metrics[-1]["epoch"] if metrics else None,
-        "train_seconds": metrics[-1]["seconds"] if metrics else None,
-        "parameters": {
-            "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
-            "trainable": sum(math.prod(variable.shape) for variable in model.trained_variables),
-        },
-        "kl_per_training_token": next(
-            (entry["kl_per_training_token"] for entry in metrics if entry["step"] == step), None
-        ),
-    }
-    for split in ("valid", "test"):
-        results.update(_split_results(split, getattr(corpus, split), config, evaluator))
-    if corpus.entropy_rate is not None:
-        results["lowest_perplexity"] = math.exp(corpus.entropy_rate)
-    return results
+def lowest_perplexity(corpus: Corpus) -> dict[str, float]:
+    """What no model can go below, where that is known."""
+    if corpus.entropy_rate is None:
+        return {}
+    return {"lowest_perplexity": math.exp(corpus.entropy_rate)}
 
 
-def _split_results(
+def split_results(
     split: str, tokens: np.ndarray, config: ConfigDict, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
-    """The figures of one split, a dictionary for each mode of evaluation that is asked for."""
+    """The figures of one split, a dictionary for each mode of evaluation that is asked for.
+
+    Args:
+      split: its name.
+      tokens: its ids.
+      config: of the run.
+      evaluator: of the model, whose variables are those of the checkpoint to be scored.
+    """
     settings = config.evaluate
     windows = evaluation_windows(tokens, rows=settings.final_rows, unroll=settings.final_unroll)
     score = evaluator.mean(windows.dataset(), progress=progress.windows(split))
@@ -113,12 +83,7 @@ def _results_by_window(
 
 
 def _figures(score: StreamScore, windows: Windows) -> dict[str, Any]:
-    return {
-        "perplexity": score.perplexity,
-        "nll": score.nll,
-        "tokens": score.predictions,
-        "layout": _layout(windows),
-    }
+    return {**word_figures(score), "layout": _layout(windows)}
 
 
 def _bound_figures(bound: SharpenedBound, windows: Windows, phi: str) -> dict[str, Any]:

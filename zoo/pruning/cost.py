@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,13 @@ from tfp_bayesrnn import Posterior, VariationalWeight
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.posterior import pruning
 from tfp_bayesrnn.posterior.pruning import Masks
-from zoo.data.windows import evaluation_windows
 from zoo.drawing.line_plot import Panel, Series, line_plot
 from zoo.filesystem.files import write_whole
 from zoo.filesystem.writable import printed_after
 from zoo.registry import task_of
+from zoo.runs.commands import ready_to_score
+from zoo.runs.experiment import Experiment
 from zoo.runs.pruned_workdir import check_replaceable, write_pruned
-from zoo.runs.training_run import ready_to_score, restore_best
 from zoo.runs.workdir import Workdir
 from zoo.terminal import terminal
 
@@ -77,7 +77,7 @@ def measure_pruning(
     if fraction is not None:
         check_replaceable(directory.pruned_dir)
     experiment = task_of(config).experiment(config, directory, data_dir, strategy)
-    step = restore_best(experiment.loop, directory)
+    step = experiment.restore_best()
     by = "signal_to_noise" if experiment.model.posterior.is_variational else "magnitude"
     fractions = sorted({*fractions, *([] if fraction is None else [fraction])})
     results = {
@@ -93,8 +93,7 @@ def measure_pruning(
         directory.write_json(directory.pruning_path, results)
         write_whole(directory.pruning_plot_path, plot(results))
         if fraction is not None:
-            valid = _Scores(experiment).dataset("valid")
-            results["pruned"] = write_pruned(experiment, directory, step, by, fraction, valid)
+            results["pruned"] = write_pruned(experiment, step, by, fraction)
             directory.write_json(directory.pruning_path, results)
     return results
 
@@ -102,7 +101,9 @@ def measure_pruning(
 # Measuring.
 
 
-def _measure(experiment: Any, by: str, fractions: Sequence[float], alone: Sequence[float]) -> dict[str, Any]:
+def _measure(
+    experiment: Experiment, by: str, fractions: Sequence[float], alone: Sequence[float]
+) -> dict[str, Any]:
     posterior = experiment.model.posterior
     names = _names(posterior)
     weights = [
@@ -132,7 +133,7 @@ def _measure(experiment: Any, by: str, fractions: Sequence[float], alone: Sequen
             curves.append({"by": one, "scope": scope, "weight": names.get(weight), "points": points})
     name_of = {weight.path: name for weight, name in names.items()}
     return {
-        "layout": score.layout,
+        "layout": experiment.layout,
         "elements": sum(weight["elements"] for weight in weights),
         "weights": weights,
         "unpruned": unpruned,
@@ -157,32 +158,16 @@ def _names(posterior: Posterior) -> dict[VariationalWeight, str]:
 class _Scores:
     """Perplexity of the posterior mean under masks, on the rows or minibatches that training validates on."""
 
-    def __init__(self, experiment: Any):
-        self._evaluator = experiment.evaluator
+    def __init__(self, experiment: Experiment):
+        self._experiment = experiment
         self._mean = experiment.model.posterior.mean()
-        self._datasets: dict[str, Callable[[], Iterable]] = {}
         self.after_each: Callable[[], Any] = lambda: None
-        settings = experiment.config.evaluate
-        if experiment.config.task == "captioning":
-            self.layout = "captions"
-            for split in SPLITS:
-                batches = experiment.batches_of(getattr(experiment.data, split), settings.batch)
-                self._datasets[split] = batches.evaluation
-        else:
-            self.layout = f"{settings.rows} rows"
-            for split in SPLITS:
-                tokens = getattr(experiment.corpus, split)
-                self._datasets[split] = evaluation_windows(tokens, settings.rows, settings.unroll).dataset
 
     def __call__(self, split: str, masks: Masks) -> float:
-        draw = pruning.masked_draw(self._mean, masks)
-        nats = -self._evaluator.log_probabilities(self.dataset(split), draw)
+        draw, data = pruning.masked_draw(self._mean, masks), self._experiment.scored_data(split)
+        nats = -self._experiment.evaluator.log_probabilities(data, draw)
         self.after_each()
         return math.exp(min(float(np.mean(nats)), 700.0))
-
-    def dataset(self, split: str) -> Iterable:
-        """The rows or minibatches of a split."""
-        return self._datasets[split]()
 
 
 def _point(

@@ -1,49 +1,205 @@
-"""The commands `train` and `evaluate`, whatever the task."""
+"""A run of any task: what all of them do alike, and what a task gives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from zoo.runs.training_run import carry_out, ready_to_score
+from tfp_bayesrnn import BayesianModel, replicas
+from tfp_bayesrnn.loop.loop import EpochReport
+from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
+from zoo.runs.board import Board
+from zoo.runs.figures import figures, word_figures
+from zoo.runs.run_data import Data, check_data
+from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
 
 
-def train_run(
-    experiment: Callable[..., Any],
-    config: ConfigDict,
-    workdir: str,
-    data_dir: str | None,
-    strategy: tf.distribute.Strategy,
-) -> dict[str, Any] | None:
-    """Trains, then evaluates. Of several workers the chief does what is done once.
+class Experiment(ABC):
+    """One run: its data, model, loop and workdir. A task derives its own and gives what is abstract here.
 
-    Args:
-      experiment: as `zoo.task.Task.experiment`.
+    Attributes:
       config: resolved.
-      workdir: the directory of the run.
-      data_dir: the data set's directory, where it needs one.
-      strategy: to train under.
-
-    Returns:
-      The results; None in a worker that is not the chief.
+      workdir: the run's.
+      data: what is trained on and scored.
+      model: of the task, its weights those to go on from.
+      loop: that trains it.
+      evaluator: that scores it.
     """
-    return carry_out(
-        lambda directory: experiment(config, directory, data_dir, strategy), config, workdir, strategy
-    )
 
+    unit = "predictions"
+    """What training counts, in the plural: `predictions_per_step` are of it."""
 
-def evaluate_run(
-    experiment: Callable[..., Any],
-    config: ConfigDict,
-    workdir: str,
-    data_dir: str | None,
-    strategy: tf.distribute.Strategy,
-) -> dict[str, Any]:
-    """Evaluates what is in a workdir, on one device; the arguments are those of `train_run`."""
-    directory = Workdir(workdir, create=False)
-    ready_to_score(directory, None if directory.is_in_use else directory.results_path)
-    return experiment(config, directory, data_dir, strategy).evaluate()
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Workdir,
+        data_dir: str | None,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        """Reads the data and builds the model; nothing is trained yet.
+
+        Args:
+          config: resolved.
+          workdir: the run's.
+          data_dir: the data set's directory, where it needs one.
+          strategy: to train under; one device if left out.
+
+        Raises:
+          InputError: if the data cannot be used, they are not the ones the run was trained with, or the batch
+            cannot be shared out over the replicas; or for what a task has to say against it.
+        """
+        self.config = config
+        self.workdir = workdir
+        strategy = strategy or tf.distribute.get_strategy()
+        replicas.rows_of_replica(config.train.batch, strategy.num_replicas_in_sync)
+        self.data = self.read_data(data_dir)
+        check_data(workdir, self.data)
+        with strategy.scope():
+            self.model = self.build_model()
+        self.take_earlier_weights()
+        self.loop = make_loop(
+            config, workdir, self.model, self.training_data, self.steps_per_epoch, self.guessing_nll
+        )
+        self.evaluator = StreamEvaluator(self.model)
+
+    # What a task gives.
+
+    @abstractmethod
+    def read_data(self, data_dir: str | None) -> Data:
+        """The configured data."""
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Minibatches in one pass over the training data; of the data alone."""
+
+    @property
+    @abstractmethod
+    def predictions_per_step(self) -> float:
+        """How many of `unit` a minibatch has on average."""
+
+    @abstractmethod
+    def build_model(self) -> BayesianModel:
+        """The compiled model (`zoo.runs.assembly`); called in the strategy's scope."""
+
+    def take_earlier_weights(self) -> None:  # noqa: B027 (most tasks need none)
+        """Restores weights before anything is computed, for a task that needs them so early."""
+
+    @abstractmethod
+    def training_data(self, step: int) -> Iterable:
+        """The minibatches of training from a step on, without end."""
+
+    @abstractmethod
+    def scored_data(self, split: str) -> Iterable:
+        """The minibatches of "valid" or "test" as training validates on them."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """In what form `scored_data` reads a split, in a word or two."""
+
+    @property
+    def guessing_nll(self) -> float:
+        """Nats that guessing costs; infinite where nobody can say."""
+        words = self.data.vocabulary
+        return math.inf if words is None else math.log(len(words))
+
+    @abstractmethod
+    def epoch_figures(self, report: EpochReport) -> dict[str, Any]:
+        """What an epoch's entry in `metrics.jsonl` has besides what `epoch_entry` knows."""
+
+    @abstractmethod
+    def describe(self, entry: dict[str, Any]) -> str:
+        """An entry of `metrics.jsonl` as a line of the log."""
+
+    @abstractmethod
+    def final_results(self) -> dict[str, Any]:
+        """The scores of valid and test, by their keys in `results.json`, of the model as it is now."""
+
+    @abstractmethod
+    def summary(self, results: dict[str, Any]) -> str:
+        """What `results.json` holds, as text for a terminal."""
+
+    # What all have alike.
+
+    def train(self) -> None:
+        """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
+        TrainingRun(
+            self.config,
+            self.workdir,
+            self.data,
+            self.loop,
+            lambda: Board(self.workdir.tensorboard_dir, self.model, self.predictions_per_step, self.unit),
+            self.epoch_entry,
+            self.describe,
+        ).train()
+
+    def figures(self, score: StreamScore) -> dict[str, Any]:
+        """What is written down of a score."""
+        return (figures if self.data.vocabulary is None else word_figures)(score)
+
+    def epoch_entry(self, report: EpochReport, seconds: float) -> dict[str, Any]:
+        """The entry of an epoch in `metrics.jsonl`; `seconds` are those of training so far."""
+        logs = report.logs
+        score = self.evaluator.mean(self.scored_data("valid"))
+        return {
+            "step": report.step,
+            "epoch": report.epoch,
+            "seconds": seconds,
+            "split": "valid",
+            "weights": "mean",
+            **self.figures(score),
+            "loss": logs["loss"],
+            "train_nll": logs["nll"],
+            "train_kl_sharpening": logs.get("kl_sharpening", 0.0),
+            "kl": logs["kl"],
+            "gradient_norm": logs["gradient_norm"],
+            "learning_rate": report.last["learning_rate"],
+            **self.epoch_figures(report),
+            f"{self.unit}_per_second": self.predictions_per_step * report.steps / report.seconds,
+        }
+
+    def restore_best(self) -> int:
+        """Goes to the best checkpoint; its step.
+
+        Raises:
+          InputError: if there is none.
+        """
+        return restore_best(self.loop, self.workdir)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
+        step = self.restore_best()
+        results = {**self.about(step), **self.final_results()}
+        publish(self.workdir, self.loop.checkpoints, step, results, lambda: self.summary(results))
+        return results
+
+    def about(self, step: int) -> dict[str, Any]:
+        """What `results.json` says of the checkpoint of a step before it comes to scores."""
+        config, model, entries = self.config, self.model, self.workdir.read_metrics()
+        own = next((entry for entry in entries if entry["step"] == step), {})
+        return {
+            "task": config.task,
+            "preset": config.preset,
+            "method": config.method,
+            "data": config.data.name,
+            "seed": config.seed,
+            "steps": step,
+            "epochs": own.get("epoch", step // self.steps_per_epoch),
+            "epochs_trained": entries[-1]["epoch"] if entries else None,
+            "train_seconds": entries[-1]["seconds"] if entries else None,
+            "parameters": {
+                "weights": sum(math.prod(weight.shape) for weight in model.posterior.weights),
+                "trainable": sum(math.prod(variable.shape) for variable in model.trained_variables),
+            },
+            **{name: own.get(name) for name in self.kept_of_metrics},
+        }
+
+    kept_of_metrics: tuple[str, ...] = ()
+    """What `results.json` takes over of the checkpoint's own entry in `metrics.jsonl`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import Loop
-from tfp_bayesrnn.model.evaluation import StreamScore
 from tfp_bayesrnn.posterior import pruning
 from zoo.filesystem.files import explained, is_there
+from zoo.runs.experiment import Experiment
 from zoo.runs.workdir import Workdir
 
 _KL_SEED = -3  # Of the draw that the pruned model's KL is estimated by; others are of training or evaluation.
@@ -36,9 +36,7 @@ def check_replaceable(path: Path) -> None:
     _check_just_pruned(earlier)
 
 
-def write_pruned(
-    experiment: Any, directory: Workdir, step: int, by: str, fraction: float, valid: Iterable
-) -> dict[str, Any]:
+def write_pruned(experiment: Experiment, step: int, by: str, fraction: float) -> dict[str, Any]:
     """Prunes the model of an experiment, and writes the workdir of the pruned model.
 
     It replaces the one before once it is complete. Training it goes on from `step` with the optimizer's last
@@ -46,11 +44,9 @@ def write_pruned(
 
     Args:
       experiment: of the run, its model that of the best checkpoint.
-      directory: the run's.
       step: of the checkpoint.
       by: the ranking of all weights, as `tfp_bayesrnn.posterior.pruning.masks` takes it.
       fraction: of all weights, what is dropped.
-      valid: the validation data, as training scores them.
 
     Returns:
       What has been written: where, what it keeps, the bytes of it, its validation perplexity.
@@ -58,12 +54,13 @@ def write_pruned(
     Raises:
       InputError: it cannot be written.
     """
-    model, loop, entries = experiment.model, experiment.loop, directory.read_metrics()
+    model, loop, directory = experiment.model, experiment.loop, experiment.workdir
+    entries = directory.read_metrics()
     _restore_optimizers(model, loop, directory)
     model.optimizer.iterations.assign(step)
     masks = pruning.masks(model.posterior, fraction, by)
     pruning.prune(model.posterior, masks)
-    score = experiment.evaluator.mean(valid)
+    score = experiment.evaluator.mean(experiment.scored_data("valid"))
     loop.progress.best_nll.assign(score.nll)
     loop.progress.best_epoch.assign(step // loop.steps_per_epoch)
     left = pruning.remaining(masks)
@@ -93,7 +90,7 @@ def write_pruned(
         checkpoints = Checkpoints(pruned.checkpoints_dir, trackables, best=["model"])
         checkpoints.save(step)
         checkpoints.save_best(step)
-        for entry in _entries(model, entries, step, score, fraction):
+        for entry in _entries(model, entries, step, experiment.figures(score), fraction):
             pruned.append_metrics(entry)
         pruned.write_json(pruned.pruning_path, {**made, "workdir": "."})
     logging.info("%s holds the pruned model: evaluate it, or train it for more epochs", directory.pruned_dir)
@@ -135,7 +132,7 @@ def _restore_optimizers(model: BayesianModel, loop: Loop, directory: Workdir) ->
 
 
 def _entries(
-    model: BayesianModel, entries: list[dict[str, Any]], step: int, score: StreamScore, fraction: float
+    model: BayesianModel, entries: list[dict[str, Any]], step: int, figures: dict[str, Any], fraction: float
 ) -> list[dict[str, Any]]:
     """The run's metrics up to the step, that of the step itself with the pruned model's own figures."""
     earlier = [entry for entry in entries if entry.get("step", 0) < step]
@@ -143,7 +140,7 @@ def _entries(
     if same is None:
         return earlier
     posterior = model.posterior
-    own = {"nll": score.nll, "perplexity": score.perplexity, "tokens": score.predictions, "pruned": fraction}
+    own = {**figures, "pruned": fraction}
     if posterior.is_variational and same.get("kl"):
         own["kl"] = float(posterior.kl(posterior.sample(noise.derive(noise.make_seed(model.seed), _KL_SEED))))
         shares = {name: value for name, value in same.items() if name.startswith("kl_per_") and value}

@@ -16,9 +16,13 @@ from zoo.runs.workdir import Workdir
 
 
 class Data(Protocol):
-    """What is trained on: `zoo.data.corpus.Corpus`, `zoo.data.caption_sets.CaptionData`."""
+    """What is trained on, such as `zoo.data.corpus.Corpus`.
 
-    vocabulary: Vocabulary
+    Attributes:
+      vocabulary: the words that ids stand for; None of data that are no words.
+    """
+
+    vocabulary: Vocabulary | None
 
     def fingerprints(self) -> dict[str, str]:
         """The SHA-256 of each split's text, by its name."""
@@ -45,7 +49,7 @@ def check_data(workdir: Workdir, data: Data) -> None:
     if not workdir.has_trained:
         return
     path = workdir.vocabulary_path
-    if is_there(path):
+    if data.vocabulary is not None and is_there(path):
         saved = read_vocabulary(workdir)
         if saved != data.vocabulary:
             raise InputError(
@@ -57,10 +61,12 @@ def check_data(workdir: Workdir, data: Data) -> None:
         kept = configs.parse_object(workdir.read(path).decode("utf-8", "replace"), str(path))
         differing = [name for name, digest in data.fingerprints().items() if kept.get(name) != digest]
         if differing:
+            what, how = "data", ""
+            if data.vocabulary is not None:
+                what, how = "text", "its words are the same, but in another order or number; "
             raise InputError(
-                f"the text of {' and '.join(differing)} is not the one that the run in {workdir.path} was "
-                "trained with: its words are the same, but in another order or number; give the data that "
-                "the run was trained on"
+                f"the {what} of {' and '.join(differing)} is not the one that the run in {workdir.path} was "
+                f"trained with: {how}give the data that the run was trained on"
             )
 
 
@@ -71,7 +77,7 @@ def keep_data(workdir: Workdir, data: Data) -> None:
       InputError: it cannot be written.
     """
     is_new = not workdir.has_trained
-    if is_new or not is_there(workdir.vocabulary_path):
+    if data.vocabulary is not None and (is_new or not is_there(workdir.vocabulary_path)):
         workdir.write(workdir.vocabulary_path, data.vocabulary.content())
     if is_new or not is_there(workdir.data_path):
         workdir.write_json(workdir.data_path, data.fingerprints())

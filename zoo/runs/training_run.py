@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import math
 import signal
-import zlib
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import EpochReport, Figures, Hooks, Loop, TrainingDiverged, TrainingStopped
-from tfp_bayesrnn.workers import Workers
-from zoo.configuration import config as configs
 from zoo.filesystem.ownership import WorkdirInUse
-from zoo.filesystem.writable import check_file_writable, printed_after
+from zoo.filesystem.writable import printed_after
 from zoo.machine import interruption
 from zoo.runs.board import Board
 from zoo.runs.run_data import Data, keep_data
@@ -33,11 +25,18 @@ from zoo.terminal import progress
 class TrainingRun(Hooks):
     """Trains to the configured number of epochs, resuming where the workdir's checkpoints say.
 
-    Every worker has one; the chief's writes. A task says what an epoch's entry in metrics.jsonl is.
+    Every worker has one; the chief's writes.
     """
 
     def __init__(
-        self, config: ConfigDict, workdir: Workdir, data: Data, loop: Loop, board: Callable[[], Board]
+        self,
+        config: Any,
+        workdir: Workdir,
+        data: Data,
+        loop: Loop,
+        board: Callable[[], Board],
+        evaluate: Callable[[EpochReport, float], dict[str, Any]],
+        describe: Callable[[dict[str, Any]], str],
     ):
         """Builds the run.
 
@@ -47,6 +46,9 @@ class TrainingRun(Hooks):
           data: what is trained on.
           loop: of the task's model.
           board: makes the task's `Board`.
+          evaluate: from the report of an epoch and the seconds of training so far to the epoch's entry in
+            `metrics.jsonl`: among other things "nll", of validation with the posterior mean.
+          describe: from an entry to a line of the log.
         """
         self.config = config
         self.workdir = workdir
@@ -54,20 +56,8 @@ class TrainingRun(Hooks):
         self.loop = loop
         self.seconds = 0.0
         self._signal: Callable[[], int | None] = lambda: None
+        self._evaluate, self._describe = evaluate, describe
         self._board = board() if loop.workers.is_chief else None
-
-    @abstractmethod
-    def evaluate(self, report: EpochReport, seconds: float) -> dict[str, Any]:
-        """The entry of an epoch: among other things "nll", of validation with the posterior mean.
-
-        Args:
-          report: of the epoch.
-          seconds: of training so far.
-        """
-
-    @abstractmethod
-    def describe(self, entry: dict[str, Any]) -> str:
-        """An entry as a line of the log."""
 
     def train(self) -> None:
         """Trains.
@@ -118,11 +108,11 @@ class TrainingRun(Hooks):
     def on_epoch_end(self, report: EpochReport) -> float:
         """Evaluates, writes the entry; the validation NLL."""
         self.seconds += report.seconds
-        entry = self.evaluate(report, self.seconds)
+        entry = self._evaluate(report, self.seconds)
         if self._board:
             self.workdir.append_metrics(entry)
             self._board.evaluation(report.step, entry)
-            logging.info("epoch %d/%d: %s", report.epoch, self.config.train.epochs, self.describe(entry))
+            logging.info("epoch %d/%d: %s", report.epoch, self.config.train.epochs, self._describe(entry))
         return entry["nll"]
 
     def on_step_back(self, step: int) -> None:
@@ -139,59 +129,13 @@ class TrainingRun(Hooks):
         return self._signal() is not None
 
 
-def carry_out(
-    make: Callable[[Workdir], Any], config: ConfigDict, workdir: str, strategy: tf.distribute.Strategy
-) -> dict[str, Any] | None:
-    """The command `train` of any task: trains, then evaluates, which of several workers the chief does.
-
-    Args:
-      make: the experiment of a workdir, with its methods `train` and `evaluate`.
-      config: resolved.
-      workdir: the directory of the run.
-      strategy: to train under.
-
-    Returns:
-      The results; None in a worker that is not the chief.
-    """
-    directory, workers = Workdir(workdir), Workers(strategy)
-    with ExitStack() as until_the_end:
-        with workers.needed():
-            if not workers.agree(zlib.crc32(configs.to_json(config).encode())):
-                raise InputError(
-                    "the workers have different configurations: give all of them the same command"
-                )
-            _take(directory, config, workers, until_the_end)
-            experiment = make(directory)
-            logging.info("training on %d replica(s)", strategy.num_replicas_in_sync)
-            experiment.train()
-        return experiment.evaluate() if workers.is_chief else None
-
-
-def _take(workdir: Workdir, config: ConfigDict, workers: Workers, until: ExitStack) -> None:
-    """Has the chief own the workdir, if that accepts the configuration; called by all workers.
-
-    Raises:
-      InputError: in every worker, if it does not, or another process owns it.
-    """
-    refused = None
-    if workers.is_chief:
-        try:
-            until.enter_context(workdir.owned())
-            check_file_writable(workdir.results_path)
-            workdir.accept(config)
-        except InputError as error:
-            refused = error
-    if any(workers.total([refused is not None])):
-        raise refused or InputError(f"the chief cannot train in {workdir.path}: it says why")
-
-
 def make_loop(
-    config: ConfigDict,
+    config: Any,
     workdir: Workdir,
     model: BayesianModel,
     dataset: Callable[[int], Iterable],
     steps_per_epoch: int,
-    words: int,
+    guessing_nll: float,
 ) -> Loop:
     """The loop of a run of any task.
 
@@ -201,7 +145,7 @@ def make_loop(
       model: to train.
       dataset: as `Loop` takes it.
       steps_per_epoch: minibatches in one pass over the training data.
-      words: of the vocabulary; an NLL that is too high is said in units of uniform guessing.
+      guessing_nll: nats that guessing costs: an NLL that is too high is configured in units of it.
     """
     train = config.train
     return Loop(
@@ -211,26 +155,10 @@ def make_loop(
         workdir.checkpoints_dir,
         checkpoint_seconds=train.checkpoint_seconds,
         patience=train.patience,
-        max_nll=train.max_nll * math.log(words) if train.max_nll else math.inf,
+        max_nll=train.max_nll * guessing_nll if train.max_nll else math.inf,
         step_backs=train.step_backs,
         step_back_factor=train.step_back_factor,
     )
-
-
-def ready_to_score(workdir: Workdir, output: Path | None) -> None:
-    """Sees, before hours of work, that there is a model to score and that the figures can be written.
-
-    Args:
-      workdir: of the run.
-      output: the file of the figures; None where nothing is written.
-
-    Raises:
-      InputError: if not.
-    """
-    if Checkpoints(workdir.checkpoints_dir, {}, writes=False).best_step is None:
-        raise _nothing_trained(workdir)
-    if output is not None:
-        check_file_writable(output)
 
 
 def publish(
@@ -277,9 +205,10 @@ def restore_best_of(checkpoints: Checkpoints, workdir: Workdir) -> int:
     """`restore_best`, for what does not train and so has no loop."""
     step = checkpoints.restore_best()
     if step is None:
-        raise _nothing_trained(workdir)
+        raise nothing_trained(workdir)
     return step
 
 
-def _nothing_trained(workdir: Workdir) -> InputError:
+def nothing_trained(workdir: Workdir) -> InputError:
+    """The error for a workdir without a best checkpoint."""
     return InputError(f"workdir {workdir.path} holds no best checkpoint: train it for an epoch first")

@@ -14,7 +14,7 @@ from captioning_runs import IMAGE, MAX_WORDS, config_of, metrics, run, small_dat
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.captioning import experiment as module
 from zoo.captioning.caption_search import Captioner
-from zoo.captioning.experiment import Experiment
+from zoo.captioning.experiment import CaptioningExperiment
 from zoo.captioning.model import build_model
 from zoo.captioning.results import caption_split
 from zoo.data.captions import caption_vocabulary, encode_captions
@@ -201,7 +201,7 @@ class TestFeatures:
 
     def experiment(self, tmp_path, preset="shapes_demo_bbb", **changes):
         config = config_of(preset, encoder__trainable=False, data__shift=False, train__epochs=1, **changes)
-        return Experiment(config, Workdir(tmp_path / "run"), None)
+        return CaptioningExperiment(config, Workdir(tmp_path / "run"), None)
 
     def test_a_run(self, tmp_path, monkeypatch):
         use(monkeypatch, corrupt=[("train", 3)])
@@ -219,7 +219,7 @@ class TestFeatures:
 
     def test_images_that_are_moved_have_no_features(self, tmp_path):
         config = config_of(encoder__trainable=False, data__shift=True)
-        experiment = Experiment(config, Workdir(tmp_path / "run"), None)
+        experiment = CaptioningExperiment(config, Workdir(tmp_path / "run"), None)
         assert set(experiment.batches.training(0, 0).element_spec[0]) == {"image", "words"}
         of_test = experiment.batches_of(experiment.data.test, 4)
         assert set(of_test.evaluation().element_spec[0]) == {"features", "words"}
@@ -257,6 +257,6 @@ class TestStartFrom:
 
 
 def test_a_workdir_without_a_run_cannot_be_evaluated(tmp_path):
-    experiment = Experiment(config_of(), Workdir(tmp_path), None)
+    experiment = CaptioningExperiment(config_of(), Workdir(tmp_path), None)
     with pytest.raises(module.InputError, match="holds no best checkpoint"):
         experiment.restore_best()

@@ -12,7 +12,7 @@ import quick_runs
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning import encoder as encoders
 from zoo.captioning import model as models
-from zoo.captioning.experiment import Experiment
+from zoo.captioning.experiment import CaptioningExperiment
 from zoo.runs.workdir import Workdir
 
 FROZEN = (
@@ -67,7 +67,7 @@ def weights_argument(workdir):
 
 def experiment_of(workdir):
     directory = Workdir(workdir)
-    return Experiment(directory.read_config(), directory, None)
+    return CaptioningExperiment(directory.read_config(), directory, None)
 
 
 def features_and_encoder(experiment):
@@ -112,7 +112,7 @@ def test_features_of_a_run_that_starts_from_another_are_of_that_ones_encoder(tra
         **{"encoder.trainable": False, "data.shift": False, "data.flip": False},
         **{"train.start_from": str(trained), "encoder.weights": str(Path("a", "file", "that", "is", "none"))},
     )
-    experiment = Experiment(config, Workdir(tmp_path / "run"), None)
+    experiment = CaptioningExperiment(config, Workdir(tmp_path / "run"), None)
     read, made = features_and_encoder(experiment)
     np.testing.assert_array_equal(read, made)
     np.testing.assert_array_equal(read, features_and_encoder(experiment_of(trained))[0])

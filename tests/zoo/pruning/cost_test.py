@@ -14,7 +14,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.posterior import pruning as library
 from zoo.data.windows import evaluation_windows
 from zoo.drawing.line_plot import Panel, Series, line_plot
-from zoo.language_model.experiment import Experiment
+from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.pruning import cost
 from zoo.runs.workdir import Workdir
 
@@ -57,7 +57,7 @@ def prune(workdir, **arguments):
 
 def experiment_of(workdir):
     directory = Workdir(workdir, create=False)
-    experiment = Experiment(directory.read_config(), directory, None)
+    experiment = LanguageModelExperiment(directory.read_config(), directory, None)
     step = experiment.loop.checkpoints.restore_best()
     return experiment, step
 
@@ -74,7 +74,7 @@ def perplexity_by_hand(experiment, masks, split="valid"):
     for weight, keep in masks.items():
         weight.mu.assign(np.where(keep, before[weight], 0.0))
     settings = experiment.config.evaluate
-    windows = evaluation_windows(getattr(experiment.corpus, split), settings.rows, settings.unroll)
+    windows = evaluation_windows(getattr(experiment.data, split), settings.rows, settings.unroll)
     perplexity = experiment.evaluator.mean(windows.dataset()).perplexity
     for weight, mu in before.items():
         weight.mu.assign(mu)

@@ -275,9 +275,12 @@ class TestWriting:
         def works(*_, **__):
             raise AssertionError("the work has begun")
 
-        for name in ("zoo.language_model.experiment.Experiment.__init__", "zoo.runs.restored.restored"):
+        for name in (
+            "zoo.language_model.experiment.LanguageModelExperiment.__init__",
+            "zoo.runs.restored.restored",
+        ):
             monkeypatch.setattr(name, works)
-        for name in ("zoo.report.workdir_report.passage", "zoo.uncertainty.comparison.open_source"):
+        for name in ("zoo.report.passage.passage", "zoo.uncertainty.comparison.open_source"):
             monkeypatch.setattr(name, works)
         (copy / file).unlink(missing_ok=True)
         (copy / file).mkdir()
