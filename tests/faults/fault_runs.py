@@ -20,6 +20,7 @@ import numpy as np
 from zoo.command_line.quiet import import_quietly
 
 tf = import_quietly("tensorflow")
+plain = import_quietly("tfp_bayesrnn.filesystem.paths").plain
 
 _PROGRAM = Path(__file__).parents[2] / "absl_main.py"
 EPOCHS = 3
@@ -251,8 +252,9 @@ class Reference:
 def read(prefix: Path) -> dict[str, np.ndarray] | None:
     """Every variable of a checkpoint, its checksum verified; None if it cannot be read."""
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        with plain(prefix.parent) as folder:
+            reader = tf.train.load_checkpoint(str(folder / prefix.name))
+            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except Exception:  # Of many types, by what is damaged.
         return None
 
@@ -306,17 +308,18 @@ def _figures(workdir: Path) -> dict[str, object]:
     """Every figure, under a name of its own."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     tables = {f"line {number}": json.loads(line) for number, line in enumerate(lines)}
-    return _flat({**tables, "results": json.loads((workdir / "results.json").read_text())})
+    return flat({**tables, "results": json.loads((workdir / "results.json").read_text())})
 
 
-def _flat(table: dict, prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in table.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
+def flat(table: dict | list, prefix: str = "") -> dict[str, object]:
+    """Name -> figure, of all objects and arrays in one, without those of the clock."""
+    found: dict[str, object] = {}
+    for name, value in table.items() if isinstance(table, dict) else enumerate(table):
+        if isinstance(value, dict | list):
+            found.update(flat(value, f"{prefix}{name}."))
         elif name not in _WALL_CLOCK:
-            flat[prefix + name] = value
-    return flat
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def _free_addresses(count: int) -> list[str]:

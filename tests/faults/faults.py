@@ -22,7 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fault_flips
 import fault_neighbours
+import fault_paths
 import fault_runs
 import numpy as np
 from fault_runs import EPOCHS, Layout, NotSurvived, Reference, Run
@@ -419,6 +421,12 @@ def faults(suite: Suite, kills: int) -> dict[str, Callable[[], None]]:
     def prune():
         fault_neighbours.prune_over_prune(suite, ONE)
 
+    def paths():
+        fault_paths.odd_paths(suite, ONE)
+
+    def flips():
+        fault_flips.flips(suite, ONE)
+
     return {
         "kill": kill,
         "term": terminate,
@@ -427,6 +435,8 @@ def faults(suite: Suite, kills: int) -> dict[str, Callable[[], None]]:
         "disk": disk,
         "neighbours": neighbours,
         "prune": prune,
+        "paths": paths,
+        "flips": flips,
     }
 
 

@@ -36,9 +36,10 @@ def archive(path, texts=TEXTS, top="./simple-examples/", change=lambda member: m
     return path
 
 
-def test_the_builder_reads_the_archive(tmp_path):
+@pytest.mark.parametrize("folder", ["tfds", "lr=[0.1] \\ ~*"])
+def test_the_builder_reads_the_archive(tmp_path, folder):
     url = archive(tmp_path / "simple-examples.tgz").as_uri()
-    builder = ptb.PennTreebankWords(url=url, sha256=SHA256, data_dir=tmp_path / "tfds")
+    builder = ptb.PennTreebankWords(url=url, sha256=SHA256, data_dir=tmp_path / folder)
     vocabulary, splits = ptb.load_prepared(builder)
     assert vocabulary.words == ("<eos>", "sat", "the", "<unk>", "cat", "dog")
     assert vocabulary.decode(splits["train"]) == "the cat <unk> sat <eos> the dog sat <eos>".split()
@@ -46,7 +47,7 @@ def test_the_builder_reads_the_archive(tmp_path):
     assert set(builder.info.splits) == {"train", "valid", "test"}
     # Prepared once: the archive is not needed again.
     (tmp_path / "simple-examples.tgz").unlink()
-    again = ptb.PennTreebankWords(url=url, sha256=SHA256, data_dir=tmp_path / "tfds")
+    again = ptb.PennTreebankWords(url=url, sha256=SHA256, data_dir=tmp_path / folder)
     assert ptb.load_prepared(again)[0] == vocabulary
 
 
