@@ -13,7 +13,7 @@ from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.recurrence import State
-from tfp_bayesrnn.model.trainer import BayesianTrainer
+from tfp_bayesrnn.model.trainer import BayesianTrainer, of_evaluation
 from tfp_bayesrnn.model.training import Minibatch
 from tfp_bayesrnn.objective import likelihoods, objective
 from tfp_bayesrnn.objective import outputs as outputs_of
@@ -22,9 +22,6 @@ from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
-
-# Logs of training that say nothing of an evaluation.
-_TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
@@ -287,7 +284,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         nll = forward.nll
         energy = FreeEnergy(loss=nll.per_row, nll=nll, kl=tf.zeros([]), kl_sharpening=tf.zeros([]))
         self._track(batch, energy, forward.outputs)
-        return {k: v for k, v in self.get_metrics_result().items() if k not in _TRAINING_ONLY}
+        return of_evaluation(self.get_metrics_result())
 
     def predict_step(self, data):
         """The network's outputs under the posterior mean."""

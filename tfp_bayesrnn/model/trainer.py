@@ -17,6 +17,14 @@ from tfp_bayesrnn.objective.class_weights import ClassWeights
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior.posterior import Posterior
 
+# Figures of training that say nothing of an evaluation.
+_TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
+
+
+def of_evaluation(results: dict) -> dict:
+    """Figures by name, without those of training alone."""
+    return {name: value for name, value in results.items() if name not in _TRAINING_ONLY}
+
 
 class BayesianTrainer(keras.Model):
     """What `BayesianModel` makes of `keras.Model`: the part that knows nothing of the objective.
@@ -39,6 +47,7 @@ class BayesianTrainer(keras.Model):
         self._trained_in: frozenset[int] = frozenset()
         self._carried_train: CarriedState | None = None
         self._carried_test: CarriedState | None = None
+        self._is_evaluated = False
 
     @property
     def posterior(self) -> Posterior:
@@ -121,6 +130,23 @@ class BayesianTrainer(keras.Model):
         kwargs.update(zip(list(inspect.signature(super().fit).parameters)[1:], args, strict=False))
         with class_weights.taken_from(kwargs, self):
             return super().fit(x, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """As in `keras.Model.evaluate`."""
+        self._is_evaluated = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._is_evaluated = False
+
+    def get_metrics_result(self):
+        """As in `keras.Model`; in `evaluate` without what is of training alone.
+
+        Keras takes the figures of several replicas from here, summed over all rows, only if they are named as
+        those that `test_step` returns; else it takes the mean of the replicas' own, whose rows may differ.
+        """
+        results = super().get_metrics_result()
+        return of_evaluation(results) if self._is_evaluated else results
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """As in `keras.Model.train_on_batch`; `class_weight` as in `fit`."""

@@ -226,6 +226,30 @@ def test_graphs_fit_and_evaluators(tmp_path):
     assert again.get_config()["likelihood"] == model.get_config()["likelihood"]
 
 
+@pytest.mark.parametrize("batch", [6, 5])
+def test_two_replicas_are_as_one(mirrored, batch):
+    """Each output's sums are over all rows: 3 by 3 of them; 3 by 2, and one in a last minibatch."""
+
+    def trained(strategy):
+        with strategy.scope():
+            keras.utils.set_random_seed(1)
+            network = functional(as_nested)
+            options = {"metrics": as_nested(METRICS), "run_eagerly": False, "jit_compile": False}
+            model = compiled(network, as_nested(LIKELIHOODS), 0.1, **options)
+        y, weights = ({"u": (of["a"], of["b"]), "v": of["k"]} for of in (Y, W))
+        dataset = tf.data.Dataset.from_tensor_slices((X, y, weights)).batch(batch)
+        history = model.fit(dataset, epochs=2, verbose=0).history
+        return network.get_weights(), history, model.evaluate(dataset, verbose=0, return_dict=True)
+
+    one, two = trained(tf.distribute.get_strategy()), trained(mirrored(2))
+    for expected, found in zip(one[0], two[0], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for expected, found in zip(one[1:], two[1:], strict=True):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+
+
 REFUSED = {
     "one tensor of targets": (as_list, NORMAL, Y["b"]),
     "targets in another structure": (as_dictionary, as_dictionary(LIKELIHOODS), as_list(Y)),
