@@ -159,7 +159,7 @@ def _flip_some(suite, folder: _Folder, name: str, kind: Kind, row) -> collection
     return counts
 
 
-def _features(suite, layout: Layout, count: int = 5, tried: int = 60) -> None:
+def _features(suite, layout: Layout, count: int = 5, tried: int = 20) -> None:
     """Flips bytes of an encoder's kept vectors, which then are computed again."""
     keras.utils.set_random_seed(0)
     folder, encoder = suite.new_directory(), build_encoder("compact", 32, trainable=False, width=2)
