@@ -25,6 +25,7 @@ from tfp_bayesrnn.distributions import (
 )
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.layers import (
+    CellWeight,
     Dropout,
     VariationalDense,
     VariationalEmbedding,
@@ -32,6 +33,10 @@ from tfp_bayesrnn.layers import (
     VariationalGRUCell,
     VariationalLSTM,
     VariationalLSTMCell,
+    VariationalMGU,
+    VariationalMGUCell,
+    VariationalRNN,
+    VariationalRNNCell,
 )
 from tfp_bayesrnn.loop.callbacks import ExactResume
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
@@ -47,6 +52,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BayesianModel",
+    "CellWeight",
     "CentredNormalPrior",
     "DistributionPrior",
     "Draw",
@@ -70,6 +76,10 @@ __all__ = [
     "VariationalGRUCell",
     "VariationalLSTM",
     "VariationalLSTMCell",
+    "VariationalMGU",
+    "VariationalMGUCell",
+    "VariationalRNN",
+    "VariationalRNNCell",
     "VariationalWeight",
     "draw_in_force",
     "noise",

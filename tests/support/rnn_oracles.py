@@ -50,6 +50,17 @@ def gru_step(x, state, weights, dropout=1.0, reset_after=True):
     return [z * hidden + (1 - z) * g]
 
 
+def mgu_step(x, state, weights, dropout=1.0):
+    (hidden,) = state
+    kernel, recurrent_kernel, *bias = weights
+    x_f, x_g = np.split(x @ kernel + sum(bias), 2, axis=-1)
+    r_f, r_g = np.split(recurrent_kernel, 2, axis=-1)
+    entering = dropout * hidden
+    f = sigmoid(x_f + entering @ r_f)
+    g = np.tanh(x_g + (f * entering) @ r_g)
+    return [(1 - f) * hidden + f * g]
+
+
 def sequence(step, inputs, state, weights, mask=None, go_backwards=False, **options):
     """`step` over time; a masked row keeps its state and repeats its last output, at first zeros."""
     order = range(inputs.shape[1])[:: -1 if go_backwards else 1]

@@ -45,8 +45,8 @@ def check_shapes(inputs, rank, kernel, recurrent_kernel, bias, *, state, gates, 
 
 
 def time_major(inputs: tf.Tensor, go_backwards: bool) -> tf.Tensor:
-    """[B, T, D] to [T, B, D] in the order in which steps are taken."""
-    inputs = tf.transpose(inputs, [1, 0, 2])
+    """[B, T, ...] to [T, B, ...] in the order in which steps are taken."""
+    inputs = tf.transpose(inputs, [1, 0, *range(2, inputs.shape.rank)])
     return tf.reverse(inputs, axis=[0]) if go_backwards else inputs
 
 
@@ -145,3 +145,47 @@ def scan(step, state: tuple, sequences: Sequence[tf.Tensor], widths: Sequence[in
         parallel_iterations=1,
     )
     return [write.stack() for write in writes], state
+
+
+def recur(
+    step: Callable,
+    inputs,
+    initial_state: Sequence[tf.Tensor],
+    output_size: int,
+    *,
+    mask: tf.Tensor | None = None,
+    go_backwards: bool = False,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Any step over a whole sequence, with Keras's meaning of a mask. The gradient is automatic.
+
+    Args:
+      step: (inputs of one step, states) -> (output [B, output_size], new states), in one dtype.
+      inputs: [B, T, ...], or a nested structure of such tensors, of which `step` gets the [B, ...].
+      initial_state: the states before the first step, each [B, size].
+      output_size: the last dimension of an output.
+      mask: [B, T], boolean; where False, that row's states stay as they were and its output repeats the
+        previous one (zeros before the row's first True step, whatever the initial state).
+      go_backwards: run from the last step to the first; outputs then come in the order computed.
+
+    Returns:
+      The outputs [B, T, output_size] and the states after the last step.
+
+    Raises:
+      ValueError: where the mask has another shape.
+    """
+    state = as_tensors(*initial_state)
+    sequences = [time_major(each, go_backwards) for each in as_tensors(*tf.nest.flatten(inputs))]
+    mask = time_major_mask(mask, go_backwards)
+
+    def masked_step(carried, slices):
+        valid = None if mask is None else slices.pop()
+        output, new = step(tf.nest.pack_sequence_as(inputs, slices), carried[1:])
+        new = (output, *new)
+        if valid is not None:
+            new = tuple(tf.where(valid, one, other) for one, other in zip(new, carried, strict=True))
+        return new, [new[0]]
+
+    nothing = tf.zeros([tf.shape(state[0])[0], output_size], state[0].dtype)
+    sequences += [] if mask is None else [mask]
+    (outputs,), (_, *state) = scan(masked_step, (nothing, *state), sequences, [output_size])
+    return tf.transpose(outputs, [1, 0, 2]), state

@@ -14,7 +14,9 @@ from tfp_bayesrnn.layers import (
     VariationalGRUCell,
     VariationalLSTM,
     VariationalLSTMCell,
-    recurrent,
+    VariationalMGU,
+    VariationalMGUCell,
+    cell,
 )
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 
@@ -26,9 +28,15 @@ INPUTS = RNG.normal(size=(BATCH, STEPS, FEATURES)).astype(np.float32)
 CONSTANT = np.repeat(INPUTS[:, :1], STEPS, axis=1)
 STATES = [RNG.normal(size=(BATCH, UNITS)).astype(np.float32) for _ in range(2)]
 
-LAYERS = {"lstm": VariationalLSTM, "gru": VariationalGRU}
-CELLS = {"lstm": VariationalLSTMCell, "gru": VariationalGRUCell}
-STATE_COUNT = {"lstm": 2, "gru": 1}
+LAYERS = {"lstm": VariationalLSTM, "gru": VariationalGRU, "mgu": VariationalMGU}
+CELLS = {"lstm": VariationalLSTMCell, "gru": VariationalGRUCell, "mgu": VariationalMGUCell}
+STATE_COUNT = {"lstm": 2, "gru": 1, "mgu": 1}
+# Where each has the bias of the gate that decides about the old state, and what keeps the old state out.
+GATES = {
+    VariationalLSTMCell: (slice(UNITS, 2 * UNITS), -30.0),
+    VariationalGRUCell: (slice(0, UNITS), -30.0),
+    VariationalMGUCell: (slice(0, UNITS), 30.0),
+}
 
 # Ways of running a variational recurrence over a sequence, from its kind and the cell's arguments.
 WRAPPERS = {
@@ -62,20 +70,19 @@ def run_under(layer, draw, *args, **kwargs):
 
 
 def cells_of(layer):
-    return [cell for cell in layer._flatten_layers() if isinstance(cell, recurrent.VariationalRNNCell)]
+    return [each for each in layer._flatten_layers() if isinstance(each, cell.VariationalRNNCell)]
 
 
 def ignore_the_state(layer):
     """Sets the posterior so that no step sees the one before: only the kernels stay noisy."""
-    for cell in cells_of(layer):
-        for weight in (cell.recurrent_kernel, cell.bias):
+    for each in cells_of(layer):
+        for weight in (each.recurrent_kernel, each.bias):
             weight.mu.assign(tf.zeros(weight.shape))
             weight.rho.assign(tf.fill(weight.shape, -30.0))  # sigma = 1e-5
-        bias = cell.bias.mu.numpy()
-        # The gate that lets the old state through, shut: the LSTM's forget gate, the GRU's update gate.
-        gate = slice(UNITS, 2 * UNITS) if isinstance(cell, VariationalLSTMCell) else slice(0, UNITS)
-        bias[..., gate] = -30.0
-        cell.bias.mu.assign(bias)
+        bias = each.bias.mu.numpy()
+        gate, shut = GATES[type(each)]
+        bias[..., gate] = shut
+        each.bias.mu.assign(bias)
 
 
 def spread_over_time(outputs):
@@ -117,10 +124,10 @@ class TestOneDrawForAllSteps:
         ignore_the_state(layer)
         seeds = iter(range(100))
 
-        def redraw(cell, training):
-            return cell._sequence_weights(Posterior.of(cell).sample(next(seeds)))
+        def redraw(each, training):
+            return each._sequence_weights(Posterior.of(each).sample(next(seeds)))
 
-        monkeypatch.setattr(recurrent.VariationalRNNCell, "_step_weights", redraw)
+        monkeypatch.setattr(cell.VariationalRNNCell, "_step_weights", redraw)
         assert spread_over_time(layer(CONSTANT, training=True).numpy()) > 0.02
 
     @each_kind
@@ -190,21 +197,21 @@ class TestOneDrawForAllSteps:
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(loaded(INPUTS), model(INPUTS))
-        assert {float(cell.kl_weight) for cell in cells_of(loaded)} == {1.0}
+        assert {float(each.kl_weight) for each in cells_of(loaded)} == {1.0}
 
 
 class TestCellAlone:
     @each_kind
     def test_training_step_needs_a_draw(self, kind):
-        cell = CELLS[kind](UNITS, kl_weight=KL_WEIGHT)
-        cell.build((BATCH, FEATURES))
+        alone = CELLS[kind](UNITS, kl_weight=KL_WEIGHT)
+        alone.build((BATCH, FEATURES))
         states = STATES[: STATE_COUNT[kind]]
         with pytest.raises(ValueError, match=r"stepped by itself.*Received: training=True"):
-            cell(INPUTS[:, 0], states, training=True)
-        draw = Posterior.of(cell).sample(0)
-        expected = run_under(cell, draw, INPUTS[:, 0], states)
-        assert_all_close(run_under(cell, draw, INPUTS[:, 0], states, training=True), expected, TOLERANCE)
-        assert np.any(np.abs(cell(INPUTS[:, 0], states)[0] - expected[0]) > 1e-3)
+            alone(INPUTS[:, 0], states, training=True)
+        draw = Posterior.of(alone).sample(0)
+        expected = run_under(alone, draw, INPUTS[:, 0], states)
+        assert_all_close(run_under(alone, draw, INPUTS[:, 0], states, training=True), expected, TOLERANCE)
+        assert np.any(np.abs(alone(INPUTS[:, 0], states)[0] - expected[0]) > 1e-3)
 
     @each_kind
     def test_nothing_is_held_between_sequences(self, kind):
@@ -240,7 +247,7 @@ class TestDropout:
         # Each row has a mask of its own: of eight rows, some differ.
         assert np.abs(outputs - outputs[:1]).max() > 0.02
 
-    @each_kind
+    @pytest.mark.parametrize("kind", ["lstm", "gru"])  # Those with a kernel of their own.
     @pytest.mark.parametrize("wrapper", ["layer", "RNN"])
     def test_masks_are_made_once_and_go_where_they_belong(self, wrapper, kind, monkeypatch):
         masks = {
@@ -253,13 +260,12 @@ class TestDropout:
             asked.append((*np.array(shape), rate))
             return tf.constant(masks[shape[1]], dtype)
 
-        monkeypatch.setattr(recurrent, "dropout_mask", given)
+        monkeypatch.setattr(cell, "dropout_mask", given)
         layer = built(WRAPPERS[wrapper](kind, dropout=0.3, recurrent_dropout=0.4))
-        cell, posterior = layer.cell, Posterior.of(layer)
-        draw = posterior.sample(0)
+        draw = Posterior.of(layer).sample(0)
         outputs = run_under(layer, draw, INPUTS)
         assert asked == [(BATCH, FEATURES, 0.3), (BATCH, UNITS, 0.4)]
-        weights = [draw[w] for w in (cell.kernel, cell.recurrent_kernel, cell.bias)]
+        weights = [draw[w] for w in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias)]
         zeros = tf.zeros([BATCH, UNITS])
         states = {"lstm": ops.LSTMState(zeros, zeros), "gru": zeros}[kind]
         inputs = tf.constant(INPUTS * masks[FEATURES][:, None], tf.float32)

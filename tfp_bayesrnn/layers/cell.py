@@ -1,0 +1,373 @@
+"""A recurrent cell: the weights that it declares, and one step."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+# The one hook that Keras offers before and after the loop over time: `keras.layers.RNN` calls it for any cell
+# of this class, once a sequence and outside the loop, which is where a draw has to be made.
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+from tfp_bayesrnn import ops
+from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.layers import signatures
+from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, forward_pass, mask_seed
+from tfp_bayesrnn.posterior import posterior as posteriors
+
+_TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
+
+
+@dataclasses.dataclass(frozen=True)
+class CellWeight:
+    """What a cell says of one of its weights.
+
+    Attributes:
+      name: by which `step` reads the weight; the cell has an attribute of this name, the `VariationalWeight`.
+      shape: of the weight.
+      initializer: of the posterior mean.
+      variational: whether the weight has a distribution; if not it is a point mass, without a KL.
+      amend: makes the initial mean from what the initializer gives; None to leave that as it is.
+    """
+
+    name: str
+    shape: Sequence[int]
+    initializer: str | keras.initializers.Initializer
+    variational: bool = True
+    amend: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceWeights:
+    """The weights, by `weights["kernel"]`, and masks of one pass over a sequence, in the compute dtype."""
+
+    values: Mapping[str, tf.Tensor]
+    input_mask: tf.Tensor | None = None  # Of dropout, [B, D].
+    recurrent_mask: tf.Tensor | None = None  # Of recurrent dropout, [B, size of the first state].
+
+    def __getitem__(self, name: str) -> tf.Tensor:
+        return self.values[name]
+
+    def get(self, name: str) -> tf.Tensor | None:
+        """The weight, or None where the cell has none of this name."""
+        return self.values.get(name)
+
+    def dropped(self, hidden: tf.Tensor) -> tf.Tensor:
+        """`hidden`, of the first state's shape, under the mask of recurrent dropout if there is one."""
+        return hidden if self.recurrent_mask is None else hidden * self.recurrent_mask
+
+
+class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
+    """Base of the variational cells. A subclass declares its weights and takes one step.
+
+    `declare_weights` and `step` are all that a cell needs. Further it may say what its states are
+    (`state_sizes`), what of its inputs can be computed for all steps at once (`project`), and how a whole
+    sequence is run faster than by a loop over its steps (`sequence`). A class of two lines makes a layer of
+    it: see `VariationalRNN`.
+
+    The cell has the weights that it declares and no other, and it is their KL that counts. Inside a recurrent
+    layer they are drawn, and the masks of dropout made, once a sequence.
+
+    Arguments that a cell has no use for it names in `without`: they are refused where they are given. A
+    constructor of its own takes `self, units, *args`, its own arguments, which have to be given by keyword,
+    and `**kwargs`; it then shows those of this class as well.
+    """
+
+    without: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if {"step", "project"} & cls.__dict__.keys() and "sequence" not in cls.__dict__:
+            cls.sequence = VariationalRNNCell.sequence  # A parent's would take the parent's steps.
+        parent = super(cls, cls).__init__
+        if "__init__" not in cls.__dict__:
+            if "without" not in cls.__dict__:
+                return
+            cls.__init__ = _handing_on(cls)
+        found = signatures.inherited(cls.__init__, parent)
+        found = {name: each for name, each in found.items() if name not in cls.without}
+        signatures.show(cls.__init__, found, "Builds the cell.", [parent, cls.__init__])
+
+    def __init__(
+        self,
+        units: int,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        prior=None,
+        posterior=None,
+        variational_bias: bool = True,
+        kl_weight: float | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        """Builds the cell.
+
+        Args:
+          units: U, the size of the output and of each state.
+          activation: of the cell input and output.
+          recurrent_activation: of the gates.
+          use_bias: whether there is a bias.
+          kernel_initializer: of the posterior mean of the kernel.
+          recurrent_initializer: of the posterior mean of the recurrent kernel.
+          bias_initializer: of the (posterior mean of the) bias.
+          dropout: rate at which inputs are dropped, by one mask for all steps (Gal and Ghahramani, 2016).
+          recurrent_dropout: the same for the hidden state that enters the recurrent product.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
+          posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
+          variational_bias: whether the bias has a distribution too, as in the released code.
+          kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
+          seed: of the draws the layer makes by itself.
+          **kwargs: of `keras.layers.Layer`.
+
+        Raises:
+          ValueError: for a number out of its range, or an argument that this cell has no use for.
+        """
+        self._refuse_arguments(locals())
+        super().__init__(**kwargs)
+        self._init_variational(prior, posterior or MeanFieldNormal((0.25, 0.5)), kl_weight, seed)
+        if units <= 0:
+            raise ValueError(f"units must be positive. Received: units={units}")
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} must lie in [0, 1). Received: {name}={rate}")
+        self.units = int(units)
+        self.activation = keras.activations.get(activation)
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.variational_bias = variational_bias
+        self.bias = None
+        self._declared: tuple[str, ...] = ()
+        self._held = (None, None)
+
+    def _refuse_arguments(self, given: Mapping) -> None:
+        known = inspect.signature(VariationalRNNCell.__init__).parameters
+        for name in self.without:
+            if given[name] is not known[name].default and given[name] != known[name].default:
+                raise ValueError(f"A {type(self).__name__} has no {name}. Received: {name}={given[name]!r}")
+
+    # What a cell says of itself.
+
+    def declare_weights(self, features: int) -> Iterable[CellWeight]:
+        """The weights of the cell, for inputs of D features: all that it has."""
+        raise NotImplementedError(f"{type(self).__name__} must define declare_weights(features)")
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The last dimension of each state, [B, size]; one of U unless a cell says otherwise."""
+        return (self.units,)
+
+    @property
+    def output_size(self) -> int:
+        """The last dimension of the output; U unless a cell says otherwise."""
+        return self.units
+
+    def project(self, weights: SequenceWeights, inputs: tf.Tensor) -> tf.Tensor:
+        """What a step reads of its inputs and that does not depend on the state, of [..., D] at once.
+
+        It is computed for all steps together where there is a sequence: one large product in place of many
+        small ones. A tensor [..., any size], or a nested structure of them.
+        """
+        del weights
+        return inputs
+
+    def step(
+        self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        """One step.
+
+        Args:
+          weights: the weights by their declared names, as in `weights["kernel"]`; `weights.get` where one may
+            be absent; and `weights.dropped(hidden)` for a hidden state that enters a product, which is what
+            recurrent dropout leaves of it.
+          inputs: what `project` makes of [B, D].
+          state: a tensor [B, size] for each of `state_sizes`.
+
+        Returns:
+          The output [B, output_size] and the new states, a list.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define step(weights, inputs, state)")
+
+    def sequence(self, weights: SequenceWeights, inputs, state, mask, go_backwards: bool):
+        """Runs a whole sequence; a cell that has a faster way than its steps one by one overrides it.
+
+        Args:
+          weights: as in `step`.
+          inputs: [B, T, D], dropout done.
+          state: a tensor [B, size] for each of `state_sizes`.
+          mask: [B, T], boolean, or None. Where it is False the state stays as it was and the output repeats
+            the one before, which is zero before the first step.
+          go_backwards: whether the last step comes first; outputs come in the order computed.
+
+        Returns:
+          The outputs [B, T, output_size] and the final states, a list.
+        """
+        return ops.recur(
+            lambda inputs, state: self._checked_step(weights, inputs, state),
+            self.project(weights, inputs),
+            state,
+            self.output_size,
+            mask=mask,
+            go_backwards=go_backwards,
+        )
+
+    # What Keras asks of a cell.
+
+    def build(self, input_shape):
+        """Makes the declared weights."""
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError(f"the size of the inputs must be known. Received: input_shape={input_shape}")
+        for declared in self.declare_weights(int(features)):
+            name, initializer = declared.name, keras.initializers.get(declared.initializer)
+            if not name.isidentifier() or getattr(self, name, None) is not None:
+                raise ValueError(
+                    f"{type(self).__name__} declares a weight by a name that is no identifier, or is taken. "
+                    f"Received: name={name!r}"
+                )
+            weight = self._add_variational_weight(
+                name, declared.shape, initializer, declared.variational, amend=declared.amend
+            )
+            setattr(self, name, weight)
+            self._declared += (name,)
+
+    @property
+    def state_size(self) -> int | list[int]:
+        """`state_sizes` as Keras writes them: a number where there is one state."""
+        return self.state_sizes[0] if len(self.state_sizes) == 1 else list(self.state_sizes)
+
+    def get_initial_state(self, batch_size=None):
+        """Zeros of the states' shapes, in the compute dtype."""
+        return [tf.zeros((batch_size, size), self.compute_dtype) for size in self.state_sizes]
+
+    def call(self, inputs, states, training=False):
+        """inputs [B, D] and a list of states [B, size], or a single state: the output and the new states."""
+        is_list = keras.tree.is_nested(states)
+        weights = self._step_weights(training)
+        inputs, *state = (
+            tf.cast(each, self.compute_dtype) for each in (inputs, *(states if is_list else [states]))
+        )
+        if weights.input_mask is not None:
+            inputs = inputs * weights.input_mask
+        output, state = self._checked_step(weights, self.project(weights, inputs), state)
+        return output, list(state) if is_list else state[0]
+
+    def _checked_step(self, weights, inputs, state):
+        """`step`, of states and with a result that are what they should be."""
+        sizes = (self.output_size, *self.state_sizes)
+        if [each.shape[-1] for each in state] != list(sizes[1:]):
+            raise ValueError(
+                f"the states of a {type(self).__name__} must be [B, size], of sizes {list(sizes[1:])}. "
+                f"Received: state={state!r}"
+            )
+        result = self.step(weights, inputs, state)
+        try:
+            output, new_state = result
+            found = [(each.shape[-1], each.dtype) for each in (output, *new_state)]
+        except (AttributeError, TypeError, ValueError):
+            found = None
+        if found != [(size, tf.as_dtype(self.compute_dtype)) for size in sizes]:
+            raise ValueError(
+                f"{type(self).__name__}.step must return an output [B, {sizes[0]}] and a list of states "
+                f"[B, size], of sizes {list(sizes[1:])}, in {self.compute_dtype}. Received: {result!r}"
+            )
+        return output, new_state
+
+    def _sequence_weights(self, draw, step_input=None, training=False) -> SequenceWeights:
+        dtype = self.compute_dtype
+        masks = [None, None]
+        if step_input is not None:
+            rows = tf.shape(step_input)[0]
+            for i, (rate, size) in enumerate(
+                ((self.dropout, step_input.shape[-1]), (self.recurrent_dropout, self.state_sizes[0]))
+            ):
+                seed = mask_seed(self.seed_generator, training) if rate > 0.0 else None
+                if seed is not None:
+                    masks[i] = dropout_mask([rows, size], rate, seed, dtype)
+        values = {name: tf.cast(draw[getattr(self, name)], dtype) for name in self._declared}
+        return SequenceWeights(values, *masks)
+
+    def get_dropout_mask(self, step_input):
+        """Called by `keras.layers.RNN` before its loop: draws the weights and masks of this sequence."""
+        context = forward_pass()
+        training = bool(context is not None and context.get_value("training"))
+        weights = self._sequence_weights(self._draw_for_call(training), step_input, training)
+        self._held = context, weights
+        return weights.input_mask
+
+    def get_recurrent_dropout_mask(self, step_input):
+        """Called by `keras.layers.RNN` before its loop, after `get_dropout_mask`."""
+        return self.held.recurrent_mask
+
+    def reset_dropout_mask(self):
+        """Called by `keras.layers.RNN` after its loop: the weights and masks of this sequence are over."""
+        self._held = (None, None)
+
+    def reset_recurrent_dropout_mask(self):
+        """Called by `keras.layers.RNN` after its loop."""
+
+    @property
+    def held(self) -> SequenceWeights | None:
+        """The weights and masks of the sequence that is being processed."""
+        context, weights = self._held
+        return weights if context is forward_pass() else None  # What a failed call has left does not count.
+
+    def _step_weights(self, training) -> SequenceWeights:
+        if self.held is not None:
+            return self.held
+        if posteriors.draw_in_force() is None and training and posteriors.Posterior.of(self).is_variational:
+            raise ValueError(
+                f"Cell {self.name!r} was stepped by itself with training=True: each step would get other "
+                "weights. Put it into keras.layers.RNN, or run the steps under a draw "
+                "(`with posterior.sample(seed).in_force():`). Received: training=True"
+            )
+        return self._sequence_weights(self._draw_for_call(training))
+
+    def _tf_activations(self) -> dict:
+        """The activations as `tfp_bayesrnn.ops` knows them: those with a gradient written by hand."""
+        return {
+            name: _TF_ACTIVATIONS.get(getattr(self, name), getattr(self, name))
+            for name in ("activation", "recurrent_activation")
+        }
+
+    def get_config(self):
+        """The constructor's arguments."""
+        serialize = keras.initializers.serialize
+        config = {
+            **self._variational_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "recurrent_initializer": serialize(self.recurrent_initializer),
+            "bias_initializer": serialize(self.bias_initializer),
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "variational_bias": self.variational_bias,
+        }
+        kept = {name: value for name, value in config.items() if name not in self.without}
+        return {**super().get_config(), **kept}
+
+
+def _handing_on(cell_class: type) -> Callable:
+    """A constructor that does nothing but hand its arguments on."""
+
+    def __init__(self, *args, **kwargs):
+        super(cell_class, self).__init__(*args, **kwargs)
+
+    return __init__
