@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 
-from zoo.command_line import quiet
+from zoo.command_line import quiet_imports
 
 STEPS, WINDOWS = 8, 2
 
@@ -47,7 +47,7 @@ def of_process(*work: str) -> dict[str, float]:
 def main():
     """Does the work, prints its memory."""
     sys.modules.update(dict.fromkeys(NOT_NEEDED))
-    contestants = quiet.import_quietly("benchmarks.contestants")
+    contestants = quiet_imports.import_quietly("benchmarks.contestants")
     imports = resident("VmRSS")
     if sys.argv[1] == "training":
         step = contestants.our_step("medium", "BBB")

@@ -25,7 +25,7 @@ from importlib import metadata
 from benchmarks import memory, timing
 from benchmarks.peers import PEERS
 from benchmarks.timing import Figures, stopwatch
-from zoo.command_line import quiet
+from zoo.command_line import quiet_imports
 
 GROUPS = {
     "layer": "LSTM layer, 650 units",
@@ -112,7 +112,7 @@ def measure_group(group: str, effort: Effort, peers: Mapping[str, timing.Peer]) 
     """The figures of a group's contestants and of those peers that take part in it."""
     if group == "memory":
         return measure_memory(effort.long_repetitions)
-    contestants = quiet.import_quietly("benchmarks.contestants")
+    contestants = quiet_imports.import_quietly("benchmarks.contestants")
     if group == "evaluation":
         calls = contestants.evaluation("small", effort.windows)
         meters = {name: stopwatch(call) for name, call in calls.items()}

@@ -38,7 +38,12 @@ def arrows(package):
         room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
         for name in imported(path):
             parts = name.split(".")
-            if parts[0] == package and room != "__init__" and len(parts) > 1 and parts[1] != room:
+            if (
+                parts[0] == package
+                and room not in ("__init__", "__main__")
+                and len(parts) > 1
+                and parts[1] != room
+            ):
                 if (ROOT / package / parts[1]).is_dir() or (ROOT / package / f"{parts[1]}.py").exists():
                     found.setdefault((room, parts[1]), []).append(str(path.relative_to(ROOT)))
     return found
@@ -49,7 +54,7 @@ def test_every_room_is_described(package):
     found = {
         path.stem
         for path in (ROOT / package).iterdir()
-        if path.stem not in ("__init__", "__pycache__", "py") and path.stem not in EVERYWHERE
+        if path.stem not in ("__init__", "__main__", "__pycache__", "py") and path.stem not in EVERYWHERE
     }
     assert {room for row in rows(package) for room in row} == found
 

@@ -8,13 +8,13 @@ model = zoo.from_preset("demo_bbb")     # a compiled tfp_bayesrnn.BayesianModel
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.presets import get_preset, preset_names
-
 if TYPE_CHECKING:
     from tfp_bayesrnn import BayesianModel
+    from zoo.presets import get_preset, preset_names
     from zoo.runs.run_data import Data
 
 __all__ = ["from_preset", "get_preset", "preset_names"]
@@ -37,8 +37,16 @@ def from_preset(
       InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
     """
     from zoo.configuration import config as configs
+    from zoo.presets import get_preset
     from zoo.registry import task_of
 
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)
     return task_of(config).model_for(config, corpus)
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when they are first asked for: what a program does before it can handle signals is to be short.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("zoo.presets"), name)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.command_line.quiet import import_quietly
+from zoo.command_line.quiet_imports import import_quietly
 
 tf = import_quietly("tensorflow")
 plain = import_quietly("tfp_bayesrnn.filesystem.paths").plain

@@ -95,7 +95,9 @@ class _Ending:
     """Ends the process where raising `Interrupted` does not, or not in time. Within one of these at most."""
 
     def __enter__(self) -> _Ending:
-        self._stderr = os.dup(2)  # The number 2 may be somewhere else then: see `zoo.command_line.quiet`.
+        self._stderr = os.dup(
+            2
+        )  # The number 2 may be somewhere else then: see `zoo.command_line.quiet_imports`.
         self._left = threading.Event()
         _RAISED.clear()
         self._sending = None

@@ -187,12 +187,12 @@ def test_and_one_that_anything_else_does_after_a_while(tmp_path):
 def test_the_line_is_said_where_standard_error_is_somewhere_else(tmp_path):
     """As it is while TensorFlow is imported."""
     (tmp_path / "swallowing.py").write_text(SWALLOWING)
-    what = "from zoo.command_line.quiet import import_quietly; import_quietly('swallowing')"
+    what = "from zoo.command_line.quiet_imports import import_quietly; import_quietly('swallowing')"
     done = in_a_process(SWALLOWED.format(what=what), str(tmp_path))
     assert (done.returncode, done.stderr) == (143, "interrupted by SIGTERM\n")
 
 
 @BOTH
 def test_signals_before_the_command_line_is_there(number):
-    done = in_a_process(f"import absl_main; absl_main._end({int(number)}, None)")
+    done = in_a_process(f"from zoo.command_line import console; console.end({int(number)}, None)")
     assert (done.returncode, done.stderr) == (128 + number, f"interrupted by {number.name}\n")

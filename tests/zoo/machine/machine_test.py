@@ -282,7 +282,7 @@ def test_which_strategy_it_is(meeting, started, machine, gpus, config, strategy)
     assert started(machine, gpus, config) == strategy
 
 
-# As zoo.commands does it: the task is imported before the machine starts.
+# As the command line does it: the task is imported before the machine starts.
 STARTED = """
 import tensorflow as tf
 from tensorflow.python.framework import config

@@ -13,18 +13,19 @@ ROOT = Path(zoo.__file__).parents[1]
 
 # A command that prints, logs and says what is wrong, without the time that TensorFlow takes.
 SCRIPT = """
-import sys, types
+import dataclasses, sys
 from absl import logging
-from zoo.command_line import command_line
-def run(*_, **__):
+from zoo.command_line import main
+from zoo.modes import MODES
+def run(request):
     with open(sys.argv[1], "w") as file:
         print("\\u00b1 caf\\u00e9 \\u2264", "x" * int(sys.argv[2]))
         print("a bar", file=sys.stderr)
         logging.warning("a log line: \\u2264")
         file.write("whole")
         print("the end")
-sys.modules["zoo.command_line.commands"] = types.SimpleNamespace(run=run)
-sys.exit(command_line.main(["m", "--mode=list"] + sys.argv[3:], "about"))
+MODES["list"] = dataclasses.replace(MODES["list"], run=run)
+sys.exit(main.main(["m", "--mode=list"] + sys.argv[3:]))
 """
 FULL = "error: cannot write standard output: No space left on device\n"
 PLAIN = {"PYTHONIOENCODING": "", "LC_ALL": "C.UTF-8"}

@@ -1,0 +1,103 @@
+"""The command line, from its arguments to its exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags, logging
+
+from zoo.command_line import help_text, parsing, requests
+from zoo.command_line.quiet_imports import import_quietly
+from zoo.machine import interruption
+from zoo.modes import MODES
+from zoo.terminal import standard_streams, terminal
+
+_LONGEST = 2000  # Characters of a message, which may quote what is of any length.
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command line; its exit status: 0, 2 for bad input, 128 + n when signal n ended it.
+
+    Args:
+      argv: the command line, the program's name first.
+    """
+    standard_streams.prepare()
+    status = 0
+    try:
+        status = _status_of(list(argv))
+        standard_streams.finish()
+    except BrokenPipeError:  # Whoever read our output, such as `head`, has had enough of it.
+        standard_streams.abandon()
+    except standard_streams.OutputError as error:
+        standard_streams.abandon()
+        status = status or _refuse(error)
+    return status
+
+
+def _status_of(argv: list[str]) -> int:
+    try:
+        with interruption.ending_at_once():
+            _run(argv)
+    except interruption.Interrupted as error:
+        print(error, file=sys.stderr)
+        return 128 + error.number
+    except (BrokenPipeError, standard_streams.OutputError):
+        raise
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
+            raise
+        return _refuse(problem)
+    return 0
+
+
+def _problem(error: Exception) -> str | None:
+    """What to tell the user of an error; None where it is a mistake of ours."""
+    if isinstance(error, flags.Error):
+        return str(error)
+    if isinstance(error, ValueError):
+        return str(error) if isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError) else None
+    if isinstance(error, OSError) and error.filename:  # Of a path that nothing else has explained.
+        return f"cannot use {error.filename}: {error.strerror}"
+    tensorflow = sys.modules.get("tensorflow")
+    exhausted = (MemoryError, *([tensorflow.errors.ResourceExhaustedError] if tensorflow else []))
+    if isinstance(error, exhausted):
+        reason = (str(error).strip().splitlines() or ["no more is there"])[0]
+        return f"there is not enough memory ({reason}); accepted: smaller sizes, such as the batch's"
+    return None
+
+
+def _refuse(problem: object) -> int:
+    print("error:", terminal.shortened(" ".join(str(problem).split()), _LONGEST), file=sys.stderr)
+    return 2
+
+
+def _run(argv: list[str]) -> None:
+    # First without the --config flags, to find the configuration that they then are defined by.
+    parsed = parsing.parse(parsing.define_flags(), argv, known_only=True)
+    if parsed["help"].value:
+        print(help_text.help_text(help_text.program_of(argv[0])))
+        return
+    parsing.check_choice("mode", parsed["mode"].value, tuple(MODES))
+    mode = MODES[parsed["mode"].value]
+    machine = requests.machine_of(parsed)
+    _use_plain_logging()
+    requests.carry_out(mode, requests.resolve(mode, parsed, argv, machine))
+
+
+def _use_plain_logging() -> None:
+    flags.FLAGS.mark_as_parsed()  # absl's own flags, --verbosity and its like, keep their defaults.
+    logging.use_absl_handler()
+    handler = logging.get_absl_handler().python_handler
+    if handler.stream in (None, sys.__stderr__):  # As it was before `standard_streams.prepare`.
+        handler.setStream(sys.stderr)
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: Any) -> bool:
+    """Whether a log record is of this project, or at least a warning of somebody else's."""
+    return record.levelname != "INFO" or not {"zoo", "tfp_bayesrnn"}.isdisjoint(record.pathname.split(os.sep))

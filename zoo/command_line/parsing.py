@@ -1,0 +1,191 @@
+"""The flags as absl knows them, save those of --config, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from zoo.command_line import general_flags
+from zoo.modes import MODES
+from zoo.modes.mode import Flag, Mode
+from zoo.terminal import terminal
+
+_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_DEFINE_BOOL, _DEFINE_REPEATED = flags.DEFINE_bool, flags.DEFINE_multi_string
+
+
+class _NamesParser(flags.ArgumentParser):
+    """One of some values, some of them under further names; a bare --flag is "true", --noflag is "false"."""
+
+    def __init__(self, values: Mapping[str, str]):
+        super().__init__()
+        self._values = values
+        self.syntactic_help = ", ".join(dict.fromkeys(values.values()))
+
+    def parse(self, argument: Any) -> str:
+        value = self._values.get(str(argument).lower())
+        if value is None:
+            raise ValueError(f"accepted: {self.syntactic_help}")
+        return value
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags, save those of --config, none of them given, as an object of their own."""
+    defined = flags.FlagValues()
+    defined.set_gnu_getopt(True)
+    for flag in _distinct([*general_flags.FLAGS, *(flag for mode in MODES.values() for flag in mode.flags)]):
+        _define(flag, defined)
+    return defined
+
+
+def _distinct(all_flags: Iterable[Flag]) -> list[Flag]:
+    """One flag of each name.
+
+    Raises:
+      ValueError: two of one name differ in more than in what is said of them.
+    """
+    found: dict[str, Flag] = {}
+    for flag in all_flags:
+        other = found.setdefault(flag.name, flag)
+        if _value_of(other) != _value_of(flag):
+            raise ValueError(f"Flags of one name must take the same values. Received: {other} and {flag}")
+    return list(found.values())
+
+
+def _value_of(flag: Flag) -> tuple:
+    return flag.kind, flag.repeated, flag.least, flag.most, flag.names, flag.is_path
+
+
+def _define(flag: Flag, defined: flags.FlagValues) -> None:
+    if flag.names is not None:
+        parser = _NamesParser(flag.names)
+        made = flags.Flag(parser, flags.ArgumentSerializer(), flag.name, None, flag.text, boolean=True)
+        flags.DEFINE_flag(made, defined)
+    elif flag.kind is bool:
+        short = {"short_name": "h"} if flag.name == "help" else {}
+        _DEFINE_BOOL(flag.name, None, flag.text, flag_values=defined, **short)
+    elif flag.repeated:
+        _DEFINE_REPEATED(flag.name, None, flag.text, flag_values=defined)
+    else:
+        limited = {} if flag.most is None else {"lower_bound": flag.least, "upper_bound": flag.most}
+        _DEFINE[flag.kind](flag.name, None, flag.text, flag_values=defined, **limited)
+
+
+def parse(
+    values: flags.FlagValues,
+    argv: list[str],
+    known_only: bool = False,
+    fields: Mapping[str, Any] | None = None,
+) -> flags.FlagValues:
+    """Reads a command line.
+
+    Args:
+      values: the flags; they receive what is given.
+      argv: the command line, the program's name first.
+      known_only: whether flags that are not among them are left alone.
+      fields: of the configuration, where --config flags are defined: dotted name -> value.
+
+    Returns:
+      `values`.
+
+    Raises:
+      flags.Error: a flag or a value that is not accepted, or something that is no flag; one line.
+    """
+    try:
+        rest = values(argv, known_only=known_only)
+    except flags.UnrecognizedFlagError as error:
+        raise flags.Error(_unknown_flag(error.flagname, values)) from None
+    except RecursionError:  # absl looks for names like it, letter by letter.
+        longest = max(argv, key=lambda argument: argument.startswith("-") * len(argument.split("=")[0]))
+        raise flags.Error(_unknown_flag(longest.split("=")[0].lstrip("-"), values)) from None
+    except flags.IllegalFlagValueError as error:
+        raise flags.Error(_wrong_value(str(error), fields or {}, values)) from None
+    if len(rest) > 1 and not known_only:
+        raise flags.Error(
+            f"unexpected argument {terminal.shortened(repr(rest[1]))}; accepted: --flag=value, see --help"
+        )
+    return values
+
+
+def flags_of(mode: Mode, parsed: flags.FlagValues) -> dict[str, Any]:
+    """The mode's own flags that the command line sets: name -> value.
+
+    Raises:
+      flags.Error: a flag of another mode is set.
+    """
+    shared = {flag.name for flag in general_flags.FLAGS} | {flag.name for flag in mode.flags}
+    others: dict[str, list[str]] = {}
+    for other in MODES.values():
+        for flag in other.flags:
+            others.setdefault(flag.name, []).append(f"--mode={other.name}")
+    for name, modes in others.items():
+        if name not in shared and parsed[name].value is not None:
+            raise flags.Error(f"--{name} is for {' or '.join(modes)}, not for --mode={mode.name}")
+    return {flag.name: parsed[flag.name].value for flag in mode.flags if parsed[flag.name].value is not None}
+
+
+def check_choice(flag: str, value: str | None, accepted: Sequence[str]) -> None:
+    """Raises flags.Error where a flag that is needed is not one of some values."""
+    if value in accepted:
+        return
+    if value is None:
+        raise flags.Error(f"--{flag} is needed: one of {', '.join(accepted)}; see --help")
+    raise flags.Error(_unknown(flag, value, accepted))
+
+
+def _unknown_flag(name: str, values: flags.FlagValues) -> str:
+    """What to say of a flag that there is not."""
+    names = sorted(name for name in values if name not in ("flagfile", "undefok", "h"))
+    ours = [f"--{flag}" for flag in names if not flag.startswith("config")]
+    return _unknown("flag", f"--{name}", [*ours, "--config.FIELD"])
+
+
+def _wrong_value(text: str, fields: Mapping[str, Any], values: flags.FlagValues) -> str:
+    """What absl says of a value that a flag does not accept, in our words.
+
+    Args:
+      text: absl's.
+      fields: of the configuration, where --config flags are defined: dotted name -> value.
+      values: the flags.
+    """
+    named = re.match(r"flag --(\S+?)=(.*?): (.*)", text, flags=re.DOTALL)
+    if named is None:
+        return text
+    name, value, reason = named[1], terminal.shortened(named[2]), named[3]
+    field = name.removeprefix("config.")
+    if name != field and field in fields:
+        kind = type(fields[field])
+        kinds = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            tuple: "numbers in parentheses",
+        }
+        return f"--{name}={value} is not accepted: it must be {kinds.get(kind, kind.__name__)}"
+    parser = values[name].parser if name in values else None
+    if isinstance(parser, flags.IntegerParser):
+        return f"--{name}={value} is not accepted: it must be {_whole_number(parser)}"
+    if isinstance(parser, flags.FloatParser):
+        return f"--{name}={value} is not accepted: it must be a number"
+    if isinstance(parser, flags.BooleanParser):
+        return f"--{name}={value} is not accepted: it must be true or false"
+    return f"--{name}={value}: {reason}"
+
+
+def _whole_number(parser: flags.IntegerParser) -> str:
+    if parser.lower_bound is None:
+        return "a whole number"
+    return f"a whole number of at least {parser.lower_bound} and at most {parser.upper_bound}"
+
+
+def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
+    """What to say of a name that is none of those accepted, near matches first."""
+    # `tfp_bayesrnn.errors.unknown_name` in words of its own: that import takes seconds, a typo's answer none.
+    name = terminal.shortened(name)
+    near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
+    hint = f" did you mean {' or '.join(near)}?" if near else ""
+    return f"unknown {kind} {name!r}:{hint} Accepted: {', '.join(accepted)}"
