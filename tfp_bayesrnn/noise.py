@@ -9,12 +9,36 @@ Philox (Salmon et al., 2011) are the same in both, so the normal numbers are mad
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 _ALGORITHM = "philox"
+
+
+@enum.unique
+class Stream(enum.IntEnum):
+    """All streams of noise: the first number that `derive` is given with a seed, so no two may be equal.
+
+    Those from 0 up come from the seed of a draw. Those below 0 come from the root seed of a run, with which
+    the numbers from 0 up are the steps of training.
+    """
+
+    # Of a draw's seed.
+    WEIGHTS = 0
+    MASKS = 1  # Of dropout.
+    SHARPENING = 2
+
+    # Of a run's root seed.
+    EVALUATION_DRAWS = -1  # Whatever predicts by the average over draws: the same seed, the same draws.
+    EVALUATION_SHARPENING = -2
+    DESCRIPTION_DRAWS = -3  # Of what describes an input in words.
+    DESCRIPTION_NOISE = -4
+    CONTINUATION_DRAWS = -5  # Of what goes on from words.
+    CONTINUATION_NOISE = -6
+    PRUNED_KL = -7  # Of the draw that a pruned posterior's KL is estimated by.
 
 
 def make_seed(seed: int | tf.Tensor) -> tf.Tensor:

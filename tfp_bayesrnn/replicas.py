@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -54,11 +53,6 @@ def total(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     if count() == 1:
         return list(values)
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(values))
-
-
-def take_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """Keeps an optimizer from summing over replicas what has been summed, and clipped, before it came."""
-    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
 
 def variable(value: tf.Tensor, name: str) -> tf.Variable:

@@ -19,6 +19,7 @@ from small_models import (
 
 from tfp_bayesrnn import PosteriorSharpening
 from tfp_bayesrnn.model import training
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior import posterior as posteriors
 
 X, Y = regression_data()
@@ -126,7 +127,7 @@ class Oracle:
         self.weights = model.posterior.weights
         self.chosen = [weight for weight in self.weights if weight.is_variational]
         epsilons = model.posterior.sample(SEED).epsilons
-        normals = posteriors.standard_normals(self.chosen, SEED, posteriors.SHARPENING)
+        normals = posteriors.standard_normals(self.chosen, SEED, Stream.SHARPENING)
         self.epsilons = {weight: epsilons[weight].numpy().astype(np.float64) for weight in self.chosen}
         self.normals = {weight: normals[weight].numpy().astype(np.float64) for weight in self.chosen}
 

@@ -1,6 +1,8 @@
 """Noise: the same numbers in every mode, of the right distribution, from streams that do not repeat."""
 
+import ast
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -180,3 +182,17 @@ def test_streams_are_independent(first, second):
 def test_shape_may_be_a_tensor():
     shaped = tf.function(lambda shape: noise.normal(shape, SEED))
     np.testing.assert_allclose(shaped(tf.constant([3, 2])), noise.normal([3, 2], SEED), atol=2e-5)
+
+
+def test_streams_of_seeds_have_numbers_of_their_own_and_are_nowhere_else():
+    numbers = [stream.value for stream in noise.Stream.__members__.values()]
+    assert len(set(numbers)) == len(noise.Stream.__members__)
+    seeds = {tuple(noise.derive(SEED, stream).numpy()) for stream in noise.Stream}
+    assert len(seeds) == len(numbers)
+    np.testing.assert_array_equal(noise.derive(SEED, noise.Stream.PRUNED_KL), noise.derive(SEED, -7))
+    for package in ("tfp_bayesrnn", "zoo"):
+        for path in (pathlib.Path(__file__).parents[2] / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "derive":
+                    streams = node.args[1:2]
+                    assert not any(isinstance(arg, ast.Constant | ast.UnaryOp) for arg in streams), path

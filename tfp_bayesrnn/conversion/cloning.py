@@ -12,9 +12,7 @@ from typing import Any
 
 import keras
 
-# `keras.Model(inputs, outputs)` makes one, but Keras offers no public name for it.
-from keras.src.models.functional import Functional
-
+from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.errors import InputError
 
 Layer = keras.layers.Layer
@@ -27,7 +25,7 @@ def is_network(layer: Layer) -> bool:
 
     A subclass of either is one too, unless it has a `call` of its own.
     """
-    kinds = (keras.Sequential, Functional)
+    kinds = (keras.Sequential, keras_internals.Functional)
     return any(isinstance(layer, kind) and type(layer).call is kind.call for kind in kinds)
 
 
@@ -151,7 +149,7 @@ class _Copier:
 
 def _input(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """A new input like `tensor`, an input of another network."""
-    layer = tensor._keras_history.operation
+    layer = keras_internals.operation_of(tensor)
     return type(layer).from_config(layer.get_config()).output
 
 
@@ -171,8 +169,9 @@ def _rebuilt(operation: keras.Operation) -> keras.Operation:
     kind = type(operation)
     try:
         if kind is keras.layers.Lambda:
-            live = {"function": operation.function, "mask": operation.mask}
-            return kind(**{**operation.get_config(), **live, "output_shape": operation._output_shape})
+            shape = keras_internals.output_shape_of(operation)
+            live = {"function": operation.function, "mask": operation.mask, "output_shape": shape}
+            return kind(**{**operation.get_config(), **live})
         # What another's from_config makes of objects, who knows.
         is_keras_s = isinstance(operation, Layer) and kind.__module__.startswith("keras.")
         return kind.from_config(config_of(operation) if is_keras_s else operation.get_config())
@@ -198,7 +197,7 @@ def _copy_recurrent_state(source: Layer, target: Layer) -> None:
 
 def _copy_layer_state(source: Layer, target: Layer) -> None:
     """The variables and the vocabularies of a layer and all its parts, and which of them are trained."""
-    pairs = list(zip(source._flatten_layers(), target._flatten_layers(), strict=False))
+    pairs = list(zip(*map(keras_internals.layers_within, (source, target)), strict=False))
     try:
         for old, new in pairs:
             new.trainable = old.trainable  # Of a layer before its parts: it sets theirs too.

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.conversion import cloning
 from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, priors
 from tfp_bayesrnn.distributions.posteriors import rho_from_scale, scale_from_rho
@@ -207,7 +208,7 @@ def _plain(layer: Layer) -> Layer | None:
     kind = _PLAIN.get(type(layer))
     if kind is None:
         ours = (VariationalLayer, Dropout)
-        for part in layer._flatten_layers():
+        for part in keras_internals.layers_within(layer):
             if isinstance(part, ours):
                 raise InputError(
                     f"layer {layer.name!r} has no counterpart in Keras: it is or holds a "
@@ -285,9 +286,9 @@ def _check_outputs(network: keras.Model, likelihood: str | NegativeLogLikelihood
     if likelihood not in ("categorical", "bernoulli"):
         return
     for output in network.outputs:
-        operation = output._keras_history.operation
+        operation = keras_internals.operation_of(output)
         while cloning.is_network(operation) and len(operation.outputs) == 1:
-            operation = operation.outputs[0]._keras_history.operation
+            operation = keras_internals.operation_of(operation.outputs[0])
         layer = operation.layer if isinstance(operation, keras.layers.TimeDistributed) else operation
         activation = getattr(layer, "activation", None)
         name = getattr(activation, "__name__", type(layer).__name__).lower()

@@ -14,13 +14,11 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.export.draws import FreshDraws, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.objective import likelihoods
 from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction import uncertainty
-
-# The draws of `serve_mc` are those of `StreamEvaluator.average` for the same seed.
-_SAMPLES = -1
 
 _SCALARS = {name: tf.TensorSpec([], tf.int32, name=name) for name in ("num_samples", "seed")}
 
@@ -69,7 +67,7 @@ def export_network(
         return named(outputs(exported.mean(), of_names(inputs)))
 
     def serve_mc(inputs):
-        root = noise.derive(noise.make_seed(inputs["seed"]), _SAMPLES)
+        root = noise.derive(noise.make_seed(inputs["seed"]), Stream.EVALUATION_DRAWS)
         draws = FreshDraws(exported, check_samples(inputs["num_samples"]), root)
         return _average(draws, lambda draw: outputs(draw, of_names(inputs)), likelihood, network)
 

@@ -23,8 +23,9 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.export.storage import FORMATS, StoredArray
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.filesystem.paths import is_pattern, local_path
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior import pruning
-from tfp_bayesrnn.posterior.posterior import WEIGHTS, Draw, Posterior, standard_normals
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior, standard_normals
 
 WEIGHTS_KINDS = ("mean", "posterior")
 """What can be exported of the weights: their means, or their means and scales."""
@@ -119,7 +120,7 @@ class ExportedPosterior:
 
     def _sample(self, seed: tf.Tensor) -> list[tf.Tensor]:
         values = dict(self.mean())
-        for weight, epsilon in standard_normals(self.posterior.variational, seed, WEIGHTS).items():
+        for weight, epsilon in standard_normals(self.posterior.variational, seed, Stream.WEIGHTS).items():
             values[weight] += self._scales[weight].read() * epsilon
         return list(values.values())
 

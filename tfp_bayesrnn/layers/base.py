@@ -5,10 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-# Keras offers no public way to tell one outermost call from the next.
-from keras.src.backend.common import global_state
-
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import keras_internals, noise
 from tfp_bayesrnn.distributions import PointMass, priors
 from tfp_bayesrnn.distributions import posteriors as families
 from tfp_bayesrnn.posterior import initial_values
@@ -16,11 +13,6 @@ from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
-
-
-def forward_pass():
-    """The context that Keras makes for an outermost call and shares with all calls within; None outside."""
-    return global_state.get_global_attribute("current_call_ctx")
 
 
 class VariationalLayer(KLWeighted):
@@ -91,7 +83,7 @@ class VariationalLayer(KLWeighted):
 
     def _own_draw(self, own: Posterior) -> Draw:
         """The layer's draw for this forward pass; its KL joins the losses when it is made."""
-        made, context = {}, forward_pass()
+        made, context = {}, keras_internals.forward_pass()
         if context is not None:
             made = context.get_value("variational_draws", made)
             context.set_value("variational_draws", made)

@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-# The one hook that Keras offers before and after the loop over time: `keras.layers.RNN` calls it for any cell
-# of this class, once a sequence and outside the loop, which is where a draw has to be made.
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
-
-from tfp_bayesrnn import ops
+from tfp_bayesrnn import keras_internals, ops
 from tfp_bayesrnn.distributions import MeanFieldNormal
 from tfp_bayesrnn.layers import signatures
-from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, forward_pass, mask_seed
+from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, mask_seed
 from tfp_bayesrnn.posterior import posterior as posteriors
 
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
@@ -61,7 +57,7 @@ class SequenceWeights:
         return hidden if self.recurrent_mask is None else hidden * self.recurrent_mask
 
 
-class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
+class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.DropoutRNNCell):
     """Base of the variational cells. A subclass declares its weights and takes one step.
 
     `declare_weights` and `step` are all that a cell needs. Further it may say what its states are
@@ -303,7 +299,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
 
     def get_dropout_mask(self, step_input):
         """Called by `keras.layers.RNN` before its loop: draws the weights and masks of this sequence."""
-        context = forward_pass()
+        context = keras_internals.forward_pass()
         training = bool(context is not None and context.get_value("training"))
         weights = self._sequence_weights(self._draw_for_call(training), step_input, training)
         self._held = context, weights
@@ -324,7 +320,8 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, DropoutRNNCell):
     def held(self) -> SequenceWeights | None:
         """The weights and masks of the sequence that is being processed."""
         context, weights = self._held
-        return weights if context is forward_pass() else None  # What a failed call has left does not count.
+        # What a failed call has left does not count.
+        return weights if context is keras_internals.forward_pass() else None
 
     def _step_weights(self, training) -> SequenceWeights:
         if self.held is not None:

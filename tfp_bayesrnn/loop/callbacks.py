@@ -7,6 +7,7 @@ import os
 import keras
 from absl import logging
 
+from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.filesystem.paths import local_path
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.optimization import optimizers
@@ -61,7 +62,7 @@ class ExactResume(keras.callbacks.Callback):
         epochs = self._checkpoints().restore_latest()
         if epochs:
             logging.info("%d epochs are done; going on from there", epochs)
-            self.model._initial_epoch = epochs
+            keras_internals.set_initial_epoch(self.model, epochs)
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves.
@@ -73,7 +74,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Lets a further call of `fit` start from its own first epoch."""
-        self.model._initial_epoch = None
+        keras_internals.set_initial_epoch(self.model, None)
 
     def _checkpoints(self) -> Checkpoints:
         state = self.model.training_state()

@@ -169,7 +169,7 @@ class Loop:
         """Makes every variable that a step uses, so that a checkpoint can be restored before the first."""
         data = replicas.first(self.strategy, next(replicas.stream(self.strategy, self.dataset, 0)))
         with self.strategy.scope():
-            self.model._symbolic_build(data_batch=data)  # The network, the optimizer, the user's metrics.
+            self.model.build_for(data)  # The network, the optimizer, the user's metrics.
             self.model.carried("train", training.unpack(data))
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import noise, replicas
+from tfp_bayesrnn import keras_internals, noise, replicas
 from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.model import recurrence
@@ -216,7 +216,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         return self._kl_weight.read() * tf.minimum(1.0, step / self.kl_warmup_steps)
 
     def _check_owns_objective(self):
-        for layer in self.network._flatten_layers():
+        for layer in keras_internals.layers_within(self.network):
             if getattr(layer, "kl_weight", None) is not None:
                 raise ValueError(
                     "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of "
@@ -229,7 +229,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             )
 
     def _free_energy_gradients(self, batch, state, seed, kl_weight, share, loss_scale):
-        with_outputs = self._compile_metrics is not None
+        with_outputs = self.has_compiled_metrics
         return steps.free_energy_gradients(
             self, batch, state, seed, kl_weight, share, with_outputs, loss_scale
         )
@@ -293,7 +293,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     def _track(self, batch: Minibatch, energy: FreeEnergy, outputs) -> dict[str, tf.Tensor]:
         """Updates the metrics; the minibatch's own figures."""
         nll = energy.nll
-        self._loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
+        self.loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
         per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
         self.nll_tracker.update_state(per_prediction, sample_weight=nll.predictions)
         kl_sharpening = tf.math.divide_no_nan(energy.kl_sharpening, nll.predictions)

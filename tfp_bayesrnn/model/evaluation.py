@@ -22,10 +22,8 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.model import recurrence, training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
-
-# The draws of evaluation share no seed with those of training, nor the samples with sharpening's noise.
-_SAMPLES, _SHARPENING = -1, -2
 
 # Wraps an iteration, to show how far it has come.
 Progress = Callable[[Iterable], Iterable]
@@ -123,7 +121,7 @@ class StreamEvaluator:
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
-        root, total = noise.derive(self._seed(seed), _SAMPLES), None
+        root, total = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS), None
         for sample in range(samples):
             draw = self.model.posterior.sample(noise.derive(root, sample))
             scores, weights = _joined(self._run(dataset, draw, progress))
@@ -159,7 +157,7 @@ class StreamEvaluator:
                 "The sharpened bound is of a model with BayesianModel(..., sharpening=...). "
                 f"Received: model={self.model.name!r}, without"
             )
-        seed = noise.derive(self._seed(seed), _SHARPENING)
+        seed = noise.derive(self._seed(seed), Stream.EVALUATION_SHARPENING)
         windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, learning_rate))
         score, weight = _score(windows), sum(float(np.sum(window.weights)) for window in windows)
         return SharpenedBound(score.nll, sum(window.kl for window in windows) / weight, score.predictions)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import replicas
+from tfp_bayesrnn import keras_internals, replicas
 
 State = Any
 
@@ -44,7 +44,7 @@ def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -
     _recurrent_layers(network)
     state, new_state = list(state), []
     for layer in network.layers:
-        kwargs = {"training": training} if layer._call_has_training_arg else {}
+        kwargs = {"training": training} if keras_internals.takes_training(layer) else {}
         if isinstance(layer, keras.layers.RNN):
             inputs, layer_state = run_layer(layer, inputs, state.pop(0), **kwargs)
             new_state.append(layer_state)
@@ -56,7 +56,7 @@ def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -
 def run_layer(layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor], **kwargs):
     """Runs one recurrent layer from `state`, whatever its `return_state`: (outputs, new state)."""
     return_state, layer.return_state = layer.return_state, True
-    mask = getattr(inputs, "_keras_mask", None)  # Keras looks it up itself only if no state is passed.
+    mask = keras_internals.mask_of(inputs)  # Keras looks it up itself only if no state is passed.
     try:
         outputs, *new_state = layer(inputs, initial_state=state, mask=mask, **kwargs)
     finally:
@@ -117,7 +117,7 @@ def _recurrent_layers(network: keras.Model) -> list[keras.layers.RNN]:
     for layer in network.layers:
         if isinstance(layer, keras.layers.RNN):
             continue
-        if any(isinstance(inner, keras.layers.RNN) for inner in layer._flatten_layers()):
+        if any(isinstance(inner, keras.layers.RNN) for inner in keras_internals.layers_within(layer)):
             raise ValueError(
                 "Only recurrent layers that stand in the keras.Sequential themselves carry their state from "
                 f"batch to batch, not those inside another layer. Received: layer={layer.name!r}"

@@ -8,7 +8,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import replicas, workers
+from tfp_bayesrnn import keras_internals, replicas, workers
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.recurrence import CarriedState
 from tfp_bayesrnn.model.training import Minibatch
@@ -26,7 +26,7 @@ def of_evaluation(results: dict) -> dict:
     return {name: value for name, value in results.items() if name not in _TRAINING_ONLY}
 
 
-class BayesianTrainer(keras.Model):
+class BayesianTrainer(keras_internals.Model):
     """What `BayesianModel` makes of `keras.Model`: the part that knows nothing of the objective.
 
     The model has a `network`, a `likelihood`, and in `update` the step.
@@ -94,7 +94,7 @@ class BayesianTrainer(keras.Model):
         optimizer = keras.optimizers.get(optimizer)
         if optimizer is not None:
             optimizers.check(optimizer, self.distribute_strategy)
-        self._compile_metrics = None  # Where none are given, Keras would keep those of an earlier call.
+        self.forget_compiled_metrics()
         super().compile(
             optimizer=optimizer,
             metrics=metrics or None,
@@ -188,14 +188,15 @@ class BayesianTrainer(keras.Model):
         """A step of the model's own."""
         raise NotImplementedError
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def example_for_build(self, iterator, data_batch):
+        """As in `keras_internals.Model`: under a strategy, the minibatch of one replica."""
         # Keras takes the mean of the replicas' first minibatches, and there is none of booleans such as
         # `is_first`. Only shapes and types matter: those of one replica will do.
         if iterator is not None and replicas.is_distributed(self.distribute_strategy):
             _, _, distributed = next(iter(iterator))
             data_batch = replicas.first(self.distribute_strategy, next(distributed))
             iterator = None
-        super()._maybe_symbolic_build(iterator, data_batch)
+        return iterator, data_batch
 
     def _carry_state_of(self, dataset: tf.data.Dataset):
         """Makes the state carried in training before the first step, so that callbacks can restore it."""
@@ -231,7 +232,7 @@ class BayesianTrainer(keras.Model):
 
     def use_jit(self) -> bool:
         """Whether XLA compiles the free energy and its gradients."""
-        request, layers = self.jit_compile_request, self.network._flatten_layers()
+        request, layers = self.jit_compile_request, keras_internals.layers_within(self.network)
         unable = [layer for layer in layers if not layer.supports_jit]
         if request == "auto":
             return not self.run_eagerly and not unable and not self._is_faster_without_xla()
@@ -246,7 +247,7 @@ class BayesianTrainer(keras.Model):
         """Whether it is all bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
         if self.posterior.is_variational or tf.config.list_physical_devices("GPU"):
             return False
-        return any(layer.compute_dtype == "bfloat16" for layer in self.network._flatten_layers())
+        return any(layer.compute_dtype == "bfloat16" for layer in keras_internals.layers_within(self.network))
 
     def get_compile_config(self):
         """The arguments of `compile`; None for a model that has not been compiled."""

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import keras_internals
+
 NegativeLogLikelihood = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -123,7 +125,7 @@ def evaluate(likelihood: NegativeLogLikelihood, targets: tf.Tensor, outputs: tf.
         )
     checked = _checked(tf.convert_to_tensor(nats), targets, outputs, getattr(likelihood, "axes", 0))
     # That of `ignore_class` of Keras's losses.
-    checked._keras_mask = getattr(nats, "_keras_mask", None)
+    keras_internals.set_mask(checked, keras_internals.mask_of(nats))
     return checked
 
 

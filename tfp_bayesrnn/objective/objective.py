@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.objective import likelihoods
 from tfp_bayesrnn.objective.likelihoods import NegativeLogLikelihood
 
@@ -64,7 +65,7 @@ def negative_log_likelihood(
     if weights is not None:
         targets, outputs = _without_padding(weights, targets, outputs)
     nats = likelihoods.evaluate(likelihood, targets, outputs)
-    weights = product(weights, getattr(nats, "_keras_mask", None))
+    weights = product(weights, keras_internals.mask_of(nats))
     nats = tf.cast(nats, tf.float32)
     if weights is None:
         weights, predictions = tf.ones_like(nats), tf.cast(tf.size(nats), tf.float32)

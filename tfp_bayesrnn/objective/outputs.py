@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import keras_internals
+
 _MISSING = object()
 
 
@@ -28,14 +30,14 @@ class Output(NamedTuple):
 
 def masks(outputs: Any) -> Any:
     """The masks that Keras's layers have handed on to the outputs, in their structure; None where is none."""
-    return keras.tree.map_structure(lambda output: getattr(output, "_keras_mask", None), outputs)
+    return keras.tree.map_structure(keras_internals.mask_of, outputs)
 
 
 def with_masks(outputs: Any, masks: Any) -> Any:
     """The outputs with these masks, which they lose where a function returns them."""
     for output, mask in zip(keras.tree.flatten(outputs), keras.tree.flatten(masks), strict=True):
         if mask is not None:
-            output._keras_mask = mask
+            keras_internals.set_mask(output, mask)
     return outputs
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import replicas
+from tfp_bayesrnn import keras_internals, replicas
 from tfp_bayesrnn.optimization.schedules import Scaled
 
 _ON_ONE_REPLICA = ("gradient_accumulation_steps", "ema_overwrite_frequency")
@@ -59,7 +59,7 @@ def steps_taken(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
     while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
     # Not `iterations`, which counts the updates where gradients are accumulated over minibatches.
-    return optimizer._iterations.value
+    return keras_internals.minibatches_seen(optimizer)
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
@@ -80,7 +80,7 @@ def build(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Varia
         optimizer.build(list(variables))
         found = parts(optimizer)
     for part in found:
-        replicas.take_summed_gradients(part)
+        keras_internals.take_summed_gradients(part)
 
 
 def apply(
@@ -110,7 +110,7 @@ def apply(
 def scale_rates(optimizer: keras.optimizers.Optimizer, scale: tf.Variable) -> None:
     """Has the learning rates that are functions multiplied by a variable; see `multiply_rates`."""
     for part in parts(optimizer):
-        rate = part._learning_rate  # `learning_rate` is its value at this step.
+        rate = keras_internals.learning_rate_given(part)  # `learning_rate` is its value at this step.
         if isinstance(rate, Scaled) and isinstance(rate.scale, tf.Variable):
             part.learning_rate = Scaled(rate.schedule, scale)  # Of an earlier loop.
         elif isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -122,7 +122,7 @@ def scale_rates(optimizer: keras.optimizers.Optimizer, scale: tf.Variable) -> No
 def multiply_rates(optimizer: keras.optimizers.Optimizer, factor: float) -> None:
     """Multiplies the learning rates that are numbers; the others go by the variable of `scale_rates`."""
     for part in parts(optimizer):
-        if isinstance(part._learning_rate, keras.Variable):
+        if isinstance(keras_internals.learning_rate_given(part), keras.Variable):
             part.learning_rate = float(part.learning_rate) * factor
 
 

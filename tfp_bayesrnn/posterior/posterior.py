@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import keras_internals, noise
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior import initial_values
 from tfp_bayesrnn.posterior.weights import VariationalWeight
-
-# Seeds of the weights, of the masks of dropout and of sharpening's noise come from separate streams.
-WEIGHTS, MASKS, SHARPENING = 0, 1, 2
 
 
 class _InForce(threading.local):
@@ -107,11 +106,11 @@ def next_mask_seed() -> tf.Tensor | None:
     if context.draw.seed is None:
         return None
     context.masks += 1
-    return noise.derive(context.draw.seed, MASKS, context.masks)
+    return noise.derive(context.draw.seed, Stream.MASKS, context.masks)
 
 
 def standard_normals(
-    weights: Sequence[VariationalWeight], seed: tf.Tensor, stream: int
+    weights: Sequence[VariationalWeight], seed: tf.Tensor, stream: Stream
 ) -> dict[VariationalWeight, tf.Tensor]:
     """Standard normal noise for each of the weights."""
     shapes = [weight.shape for weight in weights]
@@ -126,13 +125,15 @@ class Posterior:
 
     @classmethod
     def of(cls, *layers: keras.layers.Layer) -> Posterior:
-        """The posterior of all variational weights in these layers, each weight once, in a fixed order."""
-        found = [
-            inner
-            for layer in layers
-            for inner in layer._flatten_layers()
-            if isinstance(inner, VariationalWeight)
-        ]
+        """The posterior of all variational weights in these layers, each weight once.
+
+        Their order, by which a draw shares out its noise, is that of their paths within a layer, the names of
+        the layers that hold them: "lstm_2" before "lstm_10", and "bias" before "kernel". So it depends
+        neither on the order in which layers were made or found, nor on how many the process has made.
+        """
+        found: list[VariationalWeight] = []
+        for layer in layers:
+            found += _by_path(layer, seen=set())
         return cls(dict.fromkeys(found))
 
     @property
@@ -164,7 +165,7 @@ class Posterior:
         """
         if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
-        epsilons = standard_normals(self.variational, seed, WEIGHTS)
+        epsilons = standard_normals(self.variational, seed, Stream.WEIGHTS)
         values = {
             weight: weight.sample(epsilons[weight]) if weight in epsilons else weight.mean()
             for weight in self.weights
@@ -179,3 +180,21 @@ class Posterior:
         """KL[q || p] in nats, summed over all weights; see `VariationalWeight.kl`. Float32 scalar."""
         terms = [weight.kl(draw[weight], draw.epsilons.get(weight)) for weight in self.weights]
         return tf.add_n(terms) if terms else tf.zeros([])
+
+
+def _by_path(layer: keras.layers.Layer, seen: set[int]) -> Iterator[VariationalWeight]:
+    """The weights within a layer, in the order of their paths; of several paths to one the first counts."""
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    if isinstance(layer, VariationalWeight):
+        yield layer
+        return
+    for inner in sorted(keras_internals.layers_directly_within(layer), key=_by_name):
+        yield from _by_path(inner, seen)
+
+
+def _by_name(layer: keras.layers.Layer) -> list[str | int]:
+    """What sorts layers by name, the numbers in it as numbers."""
+    parts = re.split(r"([0-9]+)", layer.name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]

@@ -18,9 +18,11 @@ import math
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.distributions.posteriors import inverse_softplus
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
@@ -127,7 +129,7 @@ class PosteriorSharpening(keras.layers.Layer):
           theta, with phi's dropout masks, and the KL in nats, for the whole minibatch: a float32 scalar.
         """
         weights = [weight for weight in phi if weight.is_variational]
-        epsilons = posteriors.standard_normals(weights, seed, posteriors.SHARPENING)
+        epsilons = posteriors.standard_normals(weights, seed, Stream.SHARPENING)
         values, squares = dict(phi), []
         for weight, u in zip(weights, self.u, strict=True):
             step = tf.nn.softplus(u.value) * gradients[weight]  # eta * g / sigma0^2: no 0/0 if sigma0 is 0.
@@ -139,6 +141,27 @@ class PosteriorSharpening(keras.layers.Layer):
     def apply_gradients(self, gradients: list[tf.Tensor]) -> None:
         """Updates u by gradients with respect to it, in the order of `u`."""
         optimizers.apply(self.optimizer, gradients, self.u)
+
+    def save_own_variables(self, store):
+        """As in `keras.layers.Layer`, by a name that says which order the variables are in."""
+        for index, u in enumerate(self.u):
+            store[f"u_by_path_{index}"] = np.asarray(u.value)
+
+    def load_own_variables(self, store):
+        """As in `keras.layers.Layer`.
+
+        Raises:
+          ValueError: if they were saved in another order, that in which Keras found the weights.
+        """
+        names = [f"u_by_path_{index}" for index in range(len(self.u))]
+        if sorted(store.keys()) != sorted(names):
+            raise ValueError(
+                f"A saved PosteriorSharpening must have one u for each of {len(names)} weights, in the order "
+                "of their paths, as tfp_bayesrnn saves them since they are in that order: train the model "
+                f"again with this version. Received: saved={sorted(store.keys())}"
+            )
+        for name, u in zip(names, self.u, strict=True):
+            u.assign(store[name])
 
     def get_config(self):
         """The constructor's arguments."""

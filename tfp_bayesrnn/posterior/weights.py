@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.distributions import MeanFieldNormal, PointMass, Prior
 from tfp_bayesrnn.distributions.posteriors import rho_from_scale, scale_from_rho
 from tfp_bayesrnn.distributions.priors import marginal
@@ -109,17 +110,13 @@ class VariationalWeight(keras.layers.Layer):
         """Makes `keep`, true everywhere, of a weight that has none; see `tfp_bayesrnn.posterior.pruning`."""
         if self.is_pruned:
             return
-        self._tracker.unlock()  # As Keras's own layers do where they add a variable after `build`.
-        try:
-            with _scope_of(self.mu):
-                self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
-        finally:
-            self._tracker.lock()
+        with keras_internals.adding_variables(self), _scope_of(self.mu):
+            self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
 
     def remove_mask(self) -> None:
         """Takes `keep` away: mu and rho are again what they were where it was false."""
         if self.is_pruned:
-            self._untrack_variable(self.keep)
+            keras_internals.forget_variable(self, self.keep)
             self.keep = None
 
     def load_own_variables(self, store):

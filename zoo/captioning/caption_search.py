@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, InputError, noise
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction import uncertainty
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
@@ -19,9 +20,6 @@ from zoo.decoding.beam_search import beam_search, sequences
 
 FORBIDDEN = (PAD, START, UNK)
 """What no caption has; that unknown words are never said is a choice of ours."""
-
-# Its draws share no seed with those of training and of evaluation.
-_CAPTIONS, _NOISE = -3, -4
 
 
 def check_beam(beam: int, vocabulary: Vocabulary, max_words: int) -> None:
@@ -138,7 +136,7 @@ class Captioner:
         start = tf.fill([tf.shape(features)[0]], START)
         arguments = (step, state, start, self.max_words + 1, END, FORBIDDEN)
         if self.sampling is not None:
-            seed = noise.derive(noise.make_seed(self.seed), _NOISE, batch)
+            seed = noise.derive(noise.make_seed(self.seed), Stream.DESCRIPTION_NOISE, batch)
             found = decoding.sample(*arguments, seed=seed, **self.sampling)
         elif self.beam == 1:
             found = decoding.greedy(*arguments)
@@ -153,7 +151,7 @@ class Captioner:
         posterior = self.model.posterior
         if not self.samples:
             return [posterior.mean()]
-        root = noise.derive(noise.make_seed(self.seed), _CAPTIONS)
+        root = noise.derive(noise.make_seed(self.seed), Stream.DESCRIPTION_DRAWS)
         seeds = [noise.derive(root, sample) for sample in range(self.samples)]
         return [posterior.sample(seed).without_dropout() for seed in seeds]
 

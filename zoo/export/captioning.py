@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
+from tfp_bayesrnn.noise import Stream
 from zoo.captioning.caption_search import FORBIDDEN, check_beam
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
@@ -23,9 +24,6 @@ from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
 from zoo.export.images import decode_images
 from zoo.export.words import Words
-
-# The draws of `zoo.captioning.caption_search`: the same seed gives the same captions as there.
-_DRAWS = -3
 
 _IMAGES = tf.TensorSpec([None], tf.string, "images")
 _NUM_SAMPLES = tf.TensorSpec([], tf.int32, "num_samples")
@@ -105,7 +103,7 @@ class CaptionExport:
 
     def caption_mc(self, images, num_samples, seed):
         """As `caption`, under the average of S draws, the same ones for all images and words."""
-        root = noise.derive(noise.make_seed(seed), _DRAWS)
+        root = noise.derive(noise.make_seed(seed), Stream.DESCRIPTION_DRAWS)
         return self._caption(HeldDraws(self._posterior, check_samples(num_samples), root), images)
 
     def _caption(self, draws, images):

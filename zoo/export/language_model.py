@@ -20,16 +20,13 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.export.draws import FreshDraws, HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, require
 from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding import decoding
 from zoo.export import sampling
 from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
-
-# Streams of seeds: the draws of scoring are those of `StreamEvaluator.average`, draws and noise of generation
-# those of `zoo.language_model.continuations`, so the same seed gives the same numbers as there.
-_SCORING_DRAWS, _GENERATION_DRAWS, _GENERATION_NOISE = -1, -5, -6
 
 # Probabilities that are computed at a time: longer rows are read piece by piece.
 _AT_ONCE = 2**25
@@ -209,11 +206,11 @@ class LanguageModelExport:
         return {name: value for name, value in outputs.items() if name != "mutual_information"}
 
     def _fresh(self, num_samples, seed) -> FreshDraws:
-        root = noise.derive(noise.make_seed(seed), _SCORING_DRAWS)
+        root = noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)
         return FreshDraws(self._posterior, num_samples, root)
 
     def _held(self, num_samples, seed) -> HeldDraws:
-        root = noise.derive(noise.make_seed(seed), _GENERATION_DRAWS)
+        root = noise.derive(noise.make_seed(seed), Stream.CONTINUATION_DRAWS)
         return HeldDraws(self._posterior, num_samples, root)
 
     # The next word.
@@ -293,7 +290,7 @@ class LanguageModelExport:
             return tf.where(living[:, tf.newaxis], log_probs, -math.inf), (states, count + 1, living)
 
         state = (states, tf.zeros([rows], tf.int32), tf.ones([rows], tf.bool))
-        noise_seed = noise.derive(noise.make_seed(seed), _GENERATION_NOISE, 0)
+        noise_seed = noise.derive(noise.make_seed(seed), Stream.CONTINUATION_NOISE, 0)
         found = decoding.sample(step, state, last, MAX_WORDS, None, seed=noise_seed)
         tokens = found.tokens[:, : _longest(found.lengths)]
         before = tf.concat([last[:, tf.newaxis], tokens[:, :-1]], axis=1)

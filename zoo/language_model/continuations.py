@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, noise
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
@@ -20,9 +21,6 @@ from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
 from zoo.language_model.prompts import Prompt, as_text, encode_prompt
 from zoo.language_model.reading import prime, score_words
-
-# Its draws and its noise share no seed with those of training, evaluation and captioning.
-_DRAWS, _NOISE = -5, -6
 
 # Probabilities that are scored at a time, so that their memory does not grow with the rows.
 _SCORED_AT_ONCE = 2**26
@@ -161,7 +159,7 @@ class Generator:
         for row, ids in enumerate(encoded):
             padded[row, : len(ids)] = ids
 
-        seed = noise.derive(noise.make_seed(self.seed), _NOISE, stream)
+        seed = noise.derive(noise.make_seed(self.seed), Stream.CONTINUATION_NOISE, stream)
         if self.draw_per_continuation:
             parts = [
                 self._decode(padded, lengths, index, 1, noise.derive(seed, index))
@@ -185,7 +183,7 @@ class Generator:
         posterior = self.model.posterior
         if not self.samples and not self.draw_per_continuation:
             return posterior.mean()
-        return posterior.sample(noise.derive(noise.make_seed(self.seed), _DRAWS, number))
+        return posterior.sample(noise.derive(noise.make_seed(self.seed), Stream.CONTINUATION_DRAWS, number))
 
     def _continuation(self, prompt: np.ndarray, found, scores: TargetScores, place) -> Continuation:
         size = found.lengths[place] + found.finished[place]

@@ -27,7 +27,6 @@ CONTEXT, WORDS = 100, 200
 
 _TO_LINE_END = 80  # But at most by so many words.
 _LINE_END = "\N{RETURN SYMBOL}"
-_DRAWS = -1  # The draws are those of the average of evaluation.
 
 
 class Passage(NamedTuple):
@@ -86,7 +85,7 @@ def score_passage(contents: Contents) -> Passage:
     corpus = load_data(config, contents.data_dir)
     check_data(contents.directory, corpus)
     start, end = bounds(corpus.test, vocabulary.id(EOS) if EOS in vocabulary else None)
-    root = noise.derive(noise.make_seed(config.seed), _DRAWS)
+    root = noise.derive(noise.make_seed(config.seed), noise.Stream.EVALUATION_DRAWS)
 
     def draw_of(number: tf.Tensor):
         posterior = model.posterior

@@ -19,8 +19,6 @@ from zoo.filesystem.files import explained, is_there
 from zoo.runs.experiment import Experiment
 from zoo.runs.workdir import Workdir
 
-_KL_SEED = -3  # Of the draw that the pruned model's KL is estimated by; others are of training or evaluation.
-
 
 def check_replaceable(path: Path) -> None:
     """Sees that a pruned workdir can be written at `path`.
@@ -142,7 +140,8 @@ def _entries(
     posterior = model.posterior
     own = {**figures, "pruned": fraction}
     if posterior.is_variational and same.get("kl"):
-        own["kl"] = float(posterior.kl(posterior.sample(noise.derive(noise.make_seed(model.seed), _KL_SEED))))
+        seed = noise.derive(noise.make_seed(model.seed), noise.Stream.PRUNED_KL)
+        own["kl"] = float(posterior.kl(posterior.sample(seed)))
         shares = {name: value for name, value in same.items() if name.startswith("kl_per_") and value}
         own |= {name: value * own["kl"] / same["kl"] for name, value in shares.items()}
     return [*earlier, {**same, **own}]

@@ -15,14 +15,12 @@ import tensorflow as tf
 from tfp_bayesrnn import Posterior, noise
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
 from zoo.uncertainty.scorers import Predictor
 
 OUTPUTS = ("logits", "probabilities")
 """What a model's outputs may be; log-probabilities are logits too."""
-
-# The samples are those of `StreamEvaluator.average`, so that its perplexity and the benchmark's are one.
-_SAMPLES = -1
 
 
 def kind_of(outputs: tf.Tensor) -> str:
@@ -72,7 +70,7 @@ class NetworkPredictor:
         self._carries = carries_state(network)
         self._draws = [posterior.mean()]
         if samples:
-            root = noise.derive(noise.make_seed(seed), _SAMPLES)
+            root = noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)
             self._draws = [posterior.sample(noise.derive(root, sample)) for sample in range(samples)]
         self._function = tf.function(self._window, jit_compile=jit_compile, autograph=False)
 

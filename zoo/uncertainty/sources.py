@@ -24,7 +24,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, Dropout, Posterior
+from tfp_bayesrnn import BayesianModel, Dropout, Posterior, keras_internals
 from tfp_bayesrnn.errors import InputError, quoted
 from tfp_bayesrnn.filesystem.paths import check_regular, local_path, plain
 from tfp_bayesrnn.objective import likelihoods
@@ -182,7 +182,7 @@ def _layout(settings: Settings) -> str:
 def _has_randomness(network: keras.Model) -> bool:
     """Whether samples of it differ: by dropout, its own layers' or that inside recurrent ones, or noise."""
     rates = ("rate", "stddev", "dropout", "recurrent_dropout")
-    for layer in network._flatten_layers():
+    for layer in keras_internals.layers_within(network):
         of_layer = rates if isinstance(layer, _RANDOM_LAYERS) else rates[2:]
         values = (getattr(layer, name, None) for name in of_layer)
         if any(isinstance(value, float | int) and value for value in values):
@@ -191,7 +191,7 @@ def _has_randomness(network: keras.Model) -> bool:
 
 
 def _refuse_moving_averages(network: keras.Model, name: str) -> None:
-    for layer in network._flatten_layers():
+    for layer in keras_internals.layers_within(network):
         if isinstance(layer, keras.layers.BatchNormalization):
             raise InputError(
                 f"{name} has the layer {layer.name!r}, which passes with training=True would change; "

@@ -19,7 +19,7 @@ from small_models import (
 )
 
 from tfp_bayesrnn import BayesianModel, Dropout, VariationalDense, noise
-from tfp_bayesrnn.model.evaluation import _SAMPLES, StreamEvaluator, StreamScore
+from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
 
 IDS = tokens()  # 2 rows of 12 predictions.
 
@@ -141,10 +141,9 @@ class TestStreams:
 class TestAverage:
     def test_is_of_probabilities_over_draws_held_for_the_whole_stream(self):
         model, samples = language_model(), 3
+        root = noise.derive(noise.make_seed(7), noise.Stream.EVALUATION_DRAWS)
         passes = [
-            log_probabilities(
-                model, IDS, model.posterior.sample(noise.derive(noise.make_seed(7), _SAMPLES, sample))
-            )
+            log_probabilities(model, IDS, model.posterior.sample(noise.derive(root, sample)))
             for sample in range(samples)
         ]
         mixture = scipy.special.logsumexp(np.array(passes, np.float64), axis=0) - math.log(samples)

@@ -29,7 +29,7 @@ from tfp_bayesrnn import (
     noise,
 )
 from tfp_bayesrnn.model import recurrence
-from tfp_bayesrnn.model.evaluation import _SHARPENING, SharpenedBound, StreamEvaluator
+from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator
 from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.posterior import Draw
 
@@ -74,8 +74,8 @@ STREAM = padded(windows(IDS))
 
 def theta_noise(model, seed, window):
     """By weight, of the theta of a window; `seed` is the evaluation's."""
-    stream = noise.derive(noise.make_seed(seed), _SHARPENING, window)
-    return posteriors.standard_normals(model.posterior.variational, stream, posteriors.SHARPENING)
+    stream = noise.derive(noise.make_seed(seed), noise.Stream.EVALUATION_SHARPENING, window)
+    return posteriors.standard_normals(model.posterior.variational, stream, noise.Stream.SHARPENING)
 
 
 class Hand:

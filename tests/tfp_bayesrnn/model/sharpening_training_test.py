@@ -227,6 +227,13 @@ class TestSaving:
         other.load_weights(tmp_path / "m.weights.h5")
         assert_identical(values(other.sharpening.u), values(model.sharpening.u))
 
+    def test_u_that_was_saved_in_another_order_is_refused(self):
+        sharpening, store = regression(sharpening=PosteriorSharpening(0.3)).sharpening, {}
+        keras.layers.Layer.save_own_variables(sharpening, store)
+        assert len(store) == len(sharpening.u)
+        with pytest.raises(ValueError, match=r"in the order of their paths.*Received: saved="):
+            sharpening.load_own_variables(store)
+
     def test_the_configuration_comes_back(self):
         sharpening = PosteriorSharpening(0.07, True, keras.optimizers.RMSprop(0.02), name="sharper")
         again = PosteriorSharpening.from_config(sharpening.get_config())

@@ -10,7 +10,6 @@ import tensorflow as tf
 from captioning_models import VOCABULARY, captioning_model, pixels
 
 from tfp_bayesrnn import InputError, PointMass, noise
-from zoo.captioning import caption_search as module
 from zoo.captioning.caption_search import FORBIDDEN, Captioner, check_beam, score_words
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, encode_captions
 from zoo.data.vocabulary import Vocabulary
@@ -54,7 +53,7 @@ def single_draws(model, samples):
     """The draws of a captioner, each made by itself; the mean for 0."""
     if not samples:
         return [model.posterior.mean()]
-    root = noise.derive(noise.make_seed(SEED), module._CAPTIONS)
+    root = noise.derive(noise.make_seed(SEED), noise.Stream.DESCRIPTION_DRAWS)
     return [model.posterior.sample(noise.derive(root, sample)) for sample in range(samples)]
 
 

@@ -1,0 +1,147 @@
+"""Every private name of Keras and TensorFlow that the library uses, each with the reason why.
+
+None of them has a public counterpart that does the same. Nothing else in `tfp_bayesrnn` and `zoo` may touch a
+private name; `tests/tfp_bayesrnn/keras_internals_test.py` holds that, and says for each name what breaks when
+Keras changes it. pyproject.toml bounds the versions to those that were tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common import global_state
+
+# `keras.layers.RNN` makes its dropout masks before its loop for cells of this class alone: the one hook that
+# is called once a sequence and outside the loop, which is where a draw has to be made.
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+# What `keras.Model(inputs, outputs)` makes has no public class to tell it from a subclass of `keras.Model`.
+from keras.src.models.functional import Functional
+
+__all__ = ["DropoutRNNCell", "Functional"]
+
+
+# Layers.
+
+
+def layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A layer and all layers inside it, at any depth: `Model.layers` knows only those that a model lists."""
+    return layer._flatten_layers()
+
+
+def layers_directly_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer holds itself, those in lists and dictionaries among them."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def takes_training(layer: keras.layers.Layer) -> bool:
+    """Whether `layer.call` has an argument `training`: Keras has looked for it already."""
+    return layer._call_has_training_arg
+
+
+@contextlib.contextmanager
+def adding_variables(layer: keras.layers.Layer) -> Iterator[None]:
+    """Within this context a layer that is built can add variables, as Keras's own quantised layers do."""
+    layer._tracker.unlock()
+    try:
+        yield
+    finally:
+        layer._tracker.lock()
+
+
+def forget_variable(layer: keras.layers.Layer, variable: keras.Variable) -> None:
+    """Takes a variable away from a layer that is built; `del` would leave it among the weights."""
+    layer._untrack_variable(variable)
+
+
+def forward_pass() -> Any:
+    """The context that Keras makes for an outermost call and shares with all calls within; None outside.
+
+    Keras offers no other way to tell one outermost call from the next.
+    """
+    return global_state.get_global_attribute("current_call_ctx")
+
+
+# Tensors.
+
+
+def mask_of(tensor: Any) -> tf.Tensor | None:
+    """The mask that a layer has handed on with its output: Keras keeps it on the tensor, and nowhere else."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def set_mask(tensor: Any, mask: tf.Tensor | None) -> None:
+    """Hands a mask on with a tensor."""
+    tensor._keras_mask = mask
+
+
+def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """The operation that a symbolic tensor of a functional network is an output of."""
+    return tensor._keras_history.operation
+
+
+def output_shape_of(layer: keras.layers.Lambda) -> Any:
+    """The output shape that a `Lambda` was given: its configuration has it in a serialised form alone."""
+    return layer._output_shape
+
+
+# Models.
+
+
+class Model(keras.Model):
+    """`keras.Model` with its private parts that `BayesianModel` needs under names of ours."""
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        super()._maybe_symbolic_build(*self.example_for_build(iterator, data_batch))
+
+    def example_for_build(self, iterator, data_batch) -> tuple[Any, Any]:
+        """The iterator, or the minibatch, from whose shapes Keras builds a model before its first step."""
+        return iterator, data_batch
+
+    def build_for(self, data_batch) -> None:
+        """Builds all that a step uses, the optimizer and the metrics too, from the shapes of a minibatch.
+
+        The public `build` makes the network's variables alone.
+        """
+        self._symbolic_build(data_batch=data_batch)
+
+    @property
+    def loss_tracker(self) -> keras.metrics.Mean:
+        """The metric `loss`, which Keras makes and reports: a second one of that name would be refused."""
+        return self._loss_tracker
+
+    @property
+    def has_compiled_metrics(self) -> bool:
+        """Whether `compile` was given metrics; `metrics` lists the model's own too."""
+        return self._compile_metrics is not None
+
+    def forget_compiled_metrics(self) -> None:
+        """Drops the metrics of an earlier `compile`, which a later one without metrics would keep."""
+        self._compile_metrics = None
+
+
+def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Has the `fit` that is about to begin start from an epoch: callbacks are called after its arguments."""
+    model._initial_epoch = epoch
+
+
+# Optimizers.
+
+
+def minibatches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+    """Minibatches so far, int64; the public `iterations` counts updates, of which each may take several."""
+    return optimizer._iterations.value
+
+
+def learning_rate_given(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The learning rate as it was given; the public `learning_rate` of a schedule is its present value."""
+    return optimizer._learning_rate
+
+
+def take_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Keeps an optimizer from summing over replicas what has been summed, and clipped, before it came."""
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
