@@ -16,7 +16,7 @@ import json
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
-from tfp_bayesrnn.distributions.posteriors import inverse_softplus
+from tfp_bayesrnn.distributions.softplus import inverse_softplus
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.windows import evaluation_windows
 from zoo.language_model.experiment import LanguageModelExperiment

@@ -16,12 +16,14 @@ from tfp_bayesrnn.conversion.conversion import to_bayesian, to_deterministic
 from tfp_bayesrnn.distributions import (
     CentredNormalPrior,
     DistributionPrior,
+    KTiedNormal,
     MeanFieldNormal,
     NormalPrior,
     PointMass,
     Prior,
     ScaleMixtureNormal,
     ScaleMixturePrior,
+    VariationalFamily,
 )
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.layers import (
@@ -61,6 +63,7 @@ __all__ = [
     "HoldThenDecay",
     "InputError",
     "JointLikelihood",
+    "KTiedNormal",
     "MeanFieldNormal",
     "NormalLikelihood",
     "NormalPrior",
@@ -72,6 +75,7 @@ __all__ = [
     "ScaleMixturePrior",
     "VariationalDense",
     "VariationalEmbedding",
+    "VariationalFamily",
     "VariationalGRU",
     "VariationalGRUCell",
     "VariationalLSTM",

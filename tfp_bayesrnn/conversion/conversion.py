@@ -19,7 +19,7 @@ import numpy as np
 from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.conversion import cloning
 from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, priors
-from tfp_bayesrnn.distributions.posteriors import rho_from_scale, scale_from_rho
+from tfp_bayesrnn.distributions.softplus import rho_from_scale, scale_from_rho
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.layers import (
     Dropout,

@@ -1,6 +1,10 @@
 """Priors and variational families of weights, as TFP distributions."""
 
-from tfp_bayesrnn.distributions.posteriors import MeanFieldNormal, PointMass
+from tfp_bayesrnn.distributions.families import VariationalFamily
+from tfp_bayesrnn.distributions.independent_normal import IndependentNormal
+from tfp_bayesrnn.distributions.k_tied import KTiedNormal
+from tfp_bayesrnn.distributions.mean_field import MeanFieldNormal
+from tfp_bayesrnn.distributions.point_mass import PointMass
 from tfp_bayesrnn.distributions.priors import (
     CentredNormalPrior,
     DistributionPrior,
@@ -13,10 +17,13 @@ from tfp_bayesrnn.distributions.scale_mixture import ScaleMixtureNormal
 __all__ = [
     "CentredNormalPrior",
     "DistributionPrior",
+    "IndependentNormal",
+    "KTiedNormal",
     "MeanFieldNormal",
     "NormalPrior",
     "PointMass",
     "Prior",
     "ScaleMixtureNormal",
     "ScaleMixturePrior",
+    "VariationalFamily",
 ]

@@ -214,36 +214,6 @@ class DistributionPrior(Prior):
         return {"factory": keras.saving.serialize_keras_object(self.factory), "stddev": self._stddev}
 
 
-def marginal(distribution: tfd.Distribution, keep: tf.Tensor) -> tfd.Distribution:
-    """The distribution of those elements of a weight that are kept, the others being 0.
-
-    It is known where the elements are independent, as in a `tfd.Independent` over a distribution of scalars,
-    and where the distribution has a method `marginal(keep)` that gives it, as `ScaleMixtureNormal` has.
-
-    Args:
-      distribution: of the whole weight.
-      keep: bool, of the weight's shape.
-
-    Raises:
-      ValueError: if it is not known.
-    """
-    if hasattr(distribution, "marginal"):
-        return distribution.marginal(keep)
-    rank = len(distribution.event_shape)
-    if isinstance(distribution, tfd.Independent) and not distribution.distribution.event_shape.rank:
-        masked = tfd.Masked(distribution.distribution, keep, safe_sample_fn=_zero)
-        return tfd.Independent(masked, reinterpreted_batch_ndims=rank)
-    raise ValueError(
-        "A weight can be pruned only if the prior of its kept elements is known: give a tfd.Independent over "
-        "a distribution of scalars, or a distribution with a method marginal(keep). "
-        f"Received: distribution={distribution.name!r}"
-    )
-
-
-def _zero(distribution: tfd.Distribution) -> tf.Tensor:
-    return tf.zeros(distribution.batch_shape, distribution.dtype)
-
-
 def get(prior: Prior | dict | Callable | None) -> Prior:
     """A `Prior` from one, its serialised form, a factory of distributions, or None (the released prior)."""
     if prior is None:

@@ -1,9 +1,9 @@
 """Models as TensorFlow SavedModels, which need nothing but TensorFlow to run: in Python, C++, TF Serving.
 
 What is exported is a graph of TensorFlow's own operations, a `tf.Module` with named signatures. The weights
-in it are those of an `ExportedPosterior`: means and, where draws are wanted, scales; whole or pruned, in
-float32 or half precision (`tfp_bayesrnn.export.storage`). What `BayesianModel.export` makes of a network
-is in `tfp_bayesrnn.export.network`.
+in it are those of an `ExportedPosterior`: means and, where draws are wanted, what the variational family
+makes them of, such as scales; whole or pruned, in float32 or half precision (`tfp_bayesrnn.export.storage`).
+What `BayesianModel.export` makes of a network is in `tfp_bayesrnn.export.network`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.export.storage import FORMATS, StoredArray
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.filesystem.paths import is_pattern, local_path
-from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior import pruning
-from tfp_bayesrnn.posterior.posterior import Draw, Posterior, standard_normals
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 WEIGHTS_KINDS = ("mean", "posterior")
-"""What can be exported of the weights: their means, or their means and scales."""
+"""What can be exported of the weights: their means, or what draws of them are made of too."""
 
 
 class ExportedPosterior:
@@ -51,15 +51,16 @@ class ExportedPosterior:
 
         Args:
           network: built; layers with `VariationalWeight`s, and any others.
-          weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
+          weights: "mean", or "posterior" for draws too; None for the latter where any weight has a
             distribution.
           format: what values are stored as, "float32" or "float16".
           prune: the fraction of the weights, those of the lowest signal-to-noise |mu| / sigma (without any
-            distribution those of the lowest magnitude), whose mean and scale become zero.
+            distribution those of the lowest magnitude), which become zero in the mean and in all draws.
 
         Raises:
           InputError: the posterior is asked for where no weight has a distribution.
-          ValueError: for arguments outside of what is said here.
+          ValueError: for arguments outside of what is said here, or weights to be pruned whose variational
+            family knows no scale.
         """
         posterior = Posterior.of(network)
         if weights is None:
@@ -76,15 +77,17 @@ class ExportedPosterior:
         masks = _masks(posterior, prune) if prune else {}
         self.posterior = posterior
         self._means = [self._store(weight.mean(), masks.get(weight), format) for weight in posterior.weights]
-        self._scales = {
-            weight: self._store(weight.scale(), masks.get(weight), format)
+        self._beside_means = {
+            weight: self._stored(weight, masks.get(weight), format)
             for weight in (posterior.variational if self.has_scales else ())
         }
         ours = {id(variable) for weight in posterior.weights for variable in weight.variables}
         self._others = [variable for variable in network.weights if id(variable) not in ours]
         self._paths = {id(variable): variable.path for variable in network.variables}
         self._values = [self._store(variable.value, None, format) for variable in self._others]
-        self.arrays = [*self._means, *self._scales.values(), *self._values]
+        beside = [array for stored in self._beside_means.values() for array in stored.values()]
+        # A family may store its mean among other arrays.
+        self.arrays = list(dict.fromkeys([*self._means, *beside, *self._values]))
         self._sampled = tf.function(self._sample, [tf.TensorSpec([2], tf.int32)], autograph=False)
         elements = [mean.read().numpy() for mean in self._means]
         size = sum(array.size for array in elements)
@@ -94,6 +97,15 @@ class ExportedPosterior:
     def _store(value, mask, format) -> StoredArray:
         array = tf.convert_to_tensor(value).numpy()
         return StoredArray(array if mask is None else np.where(mask, array, np.zeros_like(array)), format)
+
+    def _stored(self, weight: VariationalWeight, mask, format) -> dict[str, StoredArray]:
+        """What the weight's family stores beside the mean; an array that is the mean is stored once."""
+        mean = self._means[self.posterior.weights.index(weight)]
+        known, found = weight.mean().numpy() if mask is None else None, {}
+        for name, value in weight.exported(mask).items():
+            array = value.numpy()
+            found[name] = mean if np.array_equal(array, known) else StoredArray(array, format)
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -115,13 +127,14 @@ class ExportedPosterior:
           ValueError: where there are no scales.
         """
         if not self.has_scales:
-            raise ValueError("A draw needs the scales. Received: weights='mean'")
+            raise ValueError("An export of the means has no draws. Received: weights='mean'")
         return Draw(dict(zip(self.posterior.weights, self._sampled(seed), strict=True)))
 
     def _sample(self, seed: tf.Tensor) -> list[tf.Tensor]:
         values = dict(self.mean())
-        for weight, epsilon in standard_normals(self.posterior.variational, seed, Stream.WEIGHTS).items():
-            values[weight] += self._scales[weight].read() * epsilon
+        for weight, epsilon in self.posterior.noise(seed).items():
+            stored = {name: array.read() for name, array in self._beside_means[weight].items()}
+            values[weight] = weight.posterior.exported_sample(values[weight], stored, epsilon)
         return list(values.values())
 
     def function(self, run: Callable, signature: Sequence[tf.TensorSpec]) -> Callable:

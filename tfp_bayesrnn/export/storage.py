@@ -20,7 +20,7 @@ class StoredArray(tf.Module):
     """An array that is read as it was given, up to the rounding of its format.
 
     Where it takes less room, it is stored as a bitmask of the places that are not zero, with the values of
-    those only: the n values of which k are not zero take n / 8 + 4 k bytes in float32.
+    those only: the n values of which k are not zero take n / 8 + 4 k bytes in float32. n booleans take n / 8.
 
     Attributes:
       nbytes: what it takes in a file.
@@ -47,9 +47,9 @@ class StoredArray(tf.Module):
         self.shape = array.shape
         values = _as_stored(array, format)
         self.stored_dtype = values.dtype.name
-        places = np.flatnonzero(values)
+        places = np.flatnonzero(values) if array.dtype != bool else np.zeros(0, np.int64)
         sparse_bytes = -(-values.size // 8) + places.size * values.dtype.itemsize
-        self.is_sparse = array.dtype == np.float32 and sparse_bytes < values.nbytes
+        self.is_sparse = array.dtype in (np.float32, bool) and sparse_bytes < values.nbytes
         self.nbytes = sparse_bytes if self.is_sparse else values.nbytes
         self._expanded = self._bits = None
         if self.is_sparse:
@@ -58,7 +58,7 @@ class StoredArray(tf.Module):
             values = values.ravel()[places]
         self._values = tf.Variable(values, trainable=False, name=f"{name}_values")
         if self.is_sparse or values.dtype != array.dtype:
-            self._expanded = _Expanded(self._whole, self.shape)
+            self._expanded = _Expanded(self._whole, self.shape, tf.as_dtype(array.dtype))
             self._expanded._initialize()
 
     def read(self) -> tf.Tensor:
@@ -68,14 +68,16 @@ class StoredArray(tf.Module):
         return self._expanded.read()
 
     def _whole(self) -> tf.Tensor:
-        """The array in float32, made of what is stored."""
-        values = tf.cast(self._values, tf.float32)
+        """The array in the type it was given in, made of what is stored."""
         if not self.is_sparse:
-            return values
+            return tf.cast(self._values, tf.float32)
         size = int(np.prod(self.shape, dtype=np.int64))
         shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
         bits = tf.bitwise.right_shift(tf.convert_to_tensor(self._bits)[:, tf.newaxis], shifts)
         is_set = tf.reshape(tf.bitwise.bitwise_and(bits, tf.constant(1, tf.uint8)), [-1])[:size] > 0
+        if self._values.dtype == tf.bool:
+            return tf.reshape(is_set, self.shape)
+        values = tf.cast(self._values, tf.float32)
         flat = tf.scatter_nd(tf.where(is_set), values, tf.constant([size], tf.int64))
         return tf.reshape(flat, self.shape)
 
@@ -89,25 +91,26 @@ def _as_stored(array: np.ndarray, format: str) -> np.ndarray:
 
 
 class _Expanded(tf.saved_model.experimental.TrackableResource):
-    """A float32 array in memory that is made when the model is loaded, and not stored in it.
+    """An array in memory that is made when the model is loaded, and not stored in it.
 
     Its name is unique to an export, so loading one export twice in a process shares the array, as it shares
     lookup tables, and like those it stays until the process ends.
     """
 
-    def __init__(self, make, shape):
+    def __init__(self, make, shape, dtype):
         super().__init__()
+        self._dtype = dtype
         self._make = make
         self._shape = shape
         self._shared_name = f"expanded_{uuid.uuid4()}"
 
     def _create_resource(self) -> tf.Tensor:
-        return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=self._shape, shared_name=self._shared_name)
+        return tf.raw_ops.VarHandleOp(dtype=self._dtype, shape=self._shape, shared_name=self._shared_name)
 
     def _initialize(self) -> None:
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=self._make())
 
     def read(self) -> tf.Tensor:
         """The array."""
-        value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=tf.float32)
+        value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self._dtype)
         return tf.ensure_shape(value, self._shape)

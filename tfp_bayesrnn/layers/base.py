@@ -6,8 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, noise
-from tfp_bayesrnn.distributions import PointMass, priors
-from tfp_bayesrnn.distributions import posteriors as families
+from tfp_bayesrnn.distributions import PointMass, families, priors
 from tfp_bayesrnn.posterior import initial_values
 from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted
@@ -27,9 +26,9 @@ class VariationalLayer(KLWeighted):
       1 / (number of training rows) if the loss is a mean over rows, whatever a row is. It is a variable,
       which can be assigned while training.
 
-    `trainable=False` means what it does for Keras's own layers, whenever it is set: mu, rho and what the
-    prior learns do not move. The posterior is still drawn from in training, and its KL still counts in the
-    loss, where it is a constant (or, where no closed form is known, an estimate of one).
+    `trainable=False` means what it does for Keras's own layers, whenever it is set: the variables
+    of posterior and prior do not move. The posterior is still drawn from in training, and its KL still counts
+    in the loss, where it is a constant (or, where no closed form is known, an estimate of one).
     """
 
     def _init_variational(self, prior, posterior, kl_weight, seed):

@@ -41,7 +41,7 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
           kernel_initializer: of the posterior mean of the kernel.
           bias_initializer: of the (posterior mean of the) bias.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
-          posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
+          posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
           variational_bias: whether the bias has a distribution too.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: of the draws the layer makes by itself.

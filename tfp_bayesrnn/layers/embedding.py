@@ -44,7 +44,7 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
           mask_zero: whether id 0 is padding, to be masked in the layers that follow.
           attend_bias: whether `attend` adds a bias, which starts at zero and has no distribution.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
-          posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
+          posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: of the draws the layer makes by itself.
           **kwargs: of `keras.layers.Layer`.

@@ -18,6 +18,19 @@ Initializer = Callable[..., object]
 _served: weakref.WeakKeyDictionary[keras.initializers.Initializer, int] = weakref.WeakKeyDictionary()
 
 
+class Amended(keras.initializers.Initializer):
+    """What another initializer gives, changed by a function of it."""
+
+    def __init__(self, initializer: Initializer, amend: Callable[[object], object]):
+        """Args: the initializer; from its values to those wanted."""
+        self.initializer = initializer
+        self.amend = amend
+
+    def __call__(self, shape, dtype=None):
+        """The changed values."""
+        return self.amend(self.initializer(shape, dtype=dtype))
+
+
 def for_one_weight(initializer: Initializer) -> Initializer:
     """The initializer of one more weight: like `initializer`, with numbers that no other weight has.
 
@@ -40,6 +53,8 @@ def for_one_weight(initializer: Initializer) -> Initializer:
 
 def reseeded(initializer: Initializer, seed: int) -> Initializer:
     """An initializer like another whose numbers are a function of `seed`; itself if it has no seed."""
+    if isinstance(initializer, Amended):
+        return Amended(reseeded(initializer.initializer, seed), initializer.amend)
     if not _has_seed(initializer):
         return initializer
     return type(initializer).from_config({**initializer.get_config(), "seed": seed})

@@ -112,9 +112,13 @@ def next_mask_seed() -> tf.Tensor | None:
 def standard_normals(
     weights: Sequence[VariationalWeight], seed: tf.Tensor, stream: Stream
 ) -> dict[VariationalWeight, tf.Tensor]:
-    """Standard normal noise for each of the weights."""
-    shapes = [weight.shape for weight in weights]
-    return dict(zip(weights, noise.normals(shapes, seed, stream), strict=True)) if shapes else {}
+    """Standard normal noise of their shape for each of the weights."""
+    return _normals({weight: weight.shape for weight in weights}, seed, stream)
+
+
+def _normals(shapes: Mapping[VariationalWeight, Sequence[int]], seed, stream: Stream):
+    normals = noise.normals(list(shapes.values()), seed, stream) if shapes else []
+    return dict(zip(shapes, normals, strict=True))
 
 
 class Posterior:
@@ -141,6 +145,10 @@ class Posterior:
         """The weights that have a distribution, not just a value."""
         return [weight for weight in self.weights if weight.is_variational]
 
+    def noise(self, seed: tf.Tensor) -> dict[VariationalWeight, tf.Tensor]:
+        """The standard normal noise that `sample` of this seed, int32 [2], makes its values of."""
+        return _normals({weight: weight.noise_shape for weight in self.variational}, seed, Stream.WEIGHTS)
+
     @property
     def is_variational(self) -> bool:
         """Whether any weight has a distribution."""
@@ -165,7 +173,7 @@ class Posterior:
         """
         if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
-        epsilons = standard_normals(self.variational, seed, Stream.WEIGHTS)
+        epsilons = self.noise(seed)
         values = {
             weight: weight.sample(epsilons[weight]) if weight in epsilons else weight.mean()
             for weight in self.weights

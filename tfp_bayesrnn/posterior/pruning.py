@@ -22,7 +22,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -70,7 +69,7 @@ def masks(
 
     Raises:
       ValueError: for another fraction, ranking or scope, for a ranking by signal to noise where no weight has
-        a distribution, or for a weight that is not finite.
+        a distribution or one has a posterior without a known scale, or for a weight that is not finite.
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction must lie between 0 and 1. Received: fraction={fraction}")
@@ -139,7 +138,7 @@ def prune(posterior: Posterior, masks: Mapping[VariationalWeight, np.ndarray]) -
 
     Raises:
       ValueError: before anything is pruned: for a mask that is of no weight of the posterior or not bool of
-        its shape, and for a weight of which the prior of its kept elements is not known.
+        its shape, and for a weight of which the prior or the posterior of its kept elements is not known.
     """
     for weight, keep in masks.items():
         keep = np.asarray(keep)
@@ -150,8 +149,7 @@ def prune(posterior: Posterior, masks: Mapping[VariationalWeight, np.ndarray]) -
                 f"A mask must be bool, of its weight's shape {weight.shape}. "
                 f"Received: weight={weight.path!r}, dtype={keep.dtype}, shape={keep.shape}"
             )
-        if weight.is_variational:
-            priors.marginal(weight.prior_distribution(), tf.constant(keep))
+        weight.check_prunable(keep)
     for weight, keep in masks.items():
         weight.add_mask()
         weight.keep.assign(np.asarray(keep) & weight.keep.numpy())
@@ -188,6 +186,9 @@ def signal_to_noise(posterior: Posterior, edges: Sequence[float] | None = None) 
     Args:
       posterior: whose weights they are; those without a distribution are left out.
       edges: of the bins of the density, in dB, ascending; None for every 2 dB from -80 to 40.
+
+    Raises:
+      ValueError: for a weight that has a posterior without a known scale.
     """
     edges = np.asarray(np.arange(-80.0, 41.0, 2.0) if edges is None else edges, np.float64)
     keeps, ratios = masks_of(posterior), {}

@@ -1,6 +1,6 @@
 """Posterior sharpening: a posterior over the weights that has seen the minibatch (Fortunato et al., 2017).
 
-    phi   ~ q(phi) = N(mu, sigma^2)                              the variational posterior of all weights
+    phi   ~ q(phi), N(mu, sigma^2) say                           the variational posterior of all weights
     g     = gradient of -log p(y | phi, x), of this minibatch, with respect to phi
     theta ~ q(theta | phi, (x, y)) = N(phi - eta * g, sigma0^2)                                  (eq. 7)
     p(theta | phi) = N(phi, sigma0^2)
@@ -9,7 +9,7 @@ The free energy (eqs. 8 and 9) is that of the network run under theta, plus
 
     KL[q(theta | phi, (x, y)) || p(theta | phi)] = ||eta * g||^2 / (2 sigma0^2)
 
-which is exact. Nothing in it is about recurrent networks.
+which is exact, whatever the variational family of q(phi). Nothing in it is about recurrent networks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn.distributions.posteriors import inverse_softplus
+from tfp_bayesrnn.distributions.softplus import inverse_softplus
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import posterior as posteriors

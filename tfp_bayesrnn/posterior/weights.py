@@ -12,23 +12,30 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_bayesrnn import keras_internals
-from tfp_bayesrnn.distributions import MeanFieldNormal, PointMass, Prior
-from tfp_bayesrnn.distributions.posteriors import rho_from_scale, scale_from_rho
-from tfp_bayesrnn.distributions.priors import marginal
+from tfp_bayesrnn.distributions import Prior, VariationalFamily, families
+from tfp_bayesrnn.distributions.marginal import marginal
 from tfp_bayesrnn.posterior import initial_values
 
 tfd = tfp.distributions
 
 
 class VariationalWeight(keras.layers.Layer):
-    """A weight w with q(w) = N(mu, sigma^2) and a prior p(w); or, as a `PointMass`, an ordinary weight mu.
+    """A weight w with a posterior q(w) of some variational family and a prior p(w); or an ordinary weight.
 
-    Its variables are `mu` and `rho` of the weight's shape, with sigma = softplus(rho) + 1e-5, and those of
-    the prior if it learns. All are float32 whatever the dtype policy of the layer that holds it; that layer
-    casts the value it reads. It is a Keras layer only so that Keras finds, names and saves its variables.
+    Its variables are those that its family makes (`mu` and `rho` of the weight's shape for a
+    `MeanFieldNormal`, `mu` alone for a `PointMass`) and those of the prior if it learns. All are float32
+    whatever the dtype policy of the layer that holds it; that layer casts the value it reads. It is a Keras
+    layer only so that Keras finds, names and saves its variables.
 
     A pruned weight has the variable `keep` too, bool, of its shape: the elements where it is false are 0 in
     the mean and in every sample, have no gradient, and do not count in the KL.
+
+    Attributes:
+      shape: of the weight.
+      prior: p(w).
+      posterior: the variational family.
+      noise_shape: of the standard normal noise that a sample takes; None for a family without a distribution.
+      keep: the mask; None unless the weight is pruned.
     """
 
     def __init__(
@@ -36,7 +43,7 @@ class VariationalWeight(keras.layers.Layer):
         shape: Sequence[int],
         initializer: keras.initializers.Initializer,
         prior: Prior,
-        posterior: MeanFieldNormal | PointMass,
+        posterior: VariationalFamily,
         name: str | None = None,
         amend: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
@@ -44,32 +51,66 @@ class VariationalWeight(keras.layers.Layer):
 
         Args:
           shape: of the weight.
-          initializer: of mu. It may serve other weights too: each has numbers of its own.
-          prior: p(w); ignored for a `PointMass`.
-          posterior: the variational family, with the initial range of its scale.
+          initializer: of the mean. It may serve other weights too: each has numbers of its own.
+          prior: p(w); ignored for a family without a distribution.
+          posterior: the variational family.
           name: the weight's name within its layer.
-          amend: makes the initial mu from what the initializer gives; None to leave that as it is.
+          amend: makes the initial mean from what the initializer gives; None to leave that as it is.
+
+        Raises:
+          ValueError: as `tfp_bayesrnn.distributions.families.get` does of the family.
         """
         super().__init__(name=name, dtype="float32")
         self.shape = tuple(int(size) for size in shape)
         self.prior = prior
-        self.posterior = posterior
-        self._initializer = initial_values.for_one_weight(initializer)
-        self._amend = amend
-        self.rho = None
+        self.posterior = families.get(posterior)
+        self.noise_shape = self.posterior.noise_shape(self.shape)
+        initializer = initial_values.for_one_weight(initializer)
+        self._initial_mean = initial_values.Amended(initializer, amend) if amend else initializer
         self.keep = None
+        self._family_variables = {}
+        self._initializers = {}
         self._prior_variables = {}
 
     @property
     def is_variational(self) -> bool:
         """Whether the weight has a distribution, not just a value."""
-        return not isinstance(self.posterior, PointMass)
+        return self.noise_shape is not None
+
+    @property
+    def mu(self) -> keras.Variable | None:
+        """The family's variable of this name, if it has one."""
+        return self._family_variables.get("mu")
+
+    @property
+    def rho(self) -> keras.Variable | None:
+        """The family's variable of this name, if it has one."""
+        return self._family_variables.get("rho")
 
     def build(self, _=None):
-        """Makes mu, rho and the variables of the prior."""
-        self.mu = self._add_variable(name="mu", shape=self.shape, initializer=self._initial_mean)
+        """Makes the variables of the family and of the prior.
+
+        Raises:
+          ValueError: if the family makes none, or one that is called "keep".
+        """
+        initializers = {}
+
+        def add(initializer, **kwargs):
+            initializer = keras.initializers.get(initializer)
+            variable = self._add_variable(initializer=initializer, **kwargs)
+            initializers[id(variable)] = initializer
+            return variable
+
+        made = self.posterior.add_variables(add, self.shape, self._initial_mean, self.prior)
+        if not made or "keep" in made or {id(variable) for variable in made.values()} != set(initializers):
+            raise ValueError(
+                "add_variables of a variational family must return all variables that it makes, at least "
+                "one, by name, and none by the name of 'keep'. "
+                f"Received: posterior={self.posterior.name}, variables={list(made or ())}"
+            )
+        self._family_variables = made
+        self._initializers = {name: initializers[id(variable)] for name, variable in made.items()}
         if self.is_variational:
-            self.rho = self._add_variable(name="rho", shape=self.shape, initializer=self._rho_initializer())
             self._prior_variables = self.prior.add_variables(self._add_variable)
 
     def _add_variable(self, shape=None, dtype="float32", **kwargs):
@@ -77,29 +118,41 @@ class VariationalWeight(keras.layers.Layer):
         # Without autocast=False a half-precision layer around this one would read its variables as halves.
         return self.add_weight(shape, dtype=dtype, autocast=False, **kwargs)
 
-    def _initial_mean(self, shape, dtype=None, seed: int | None = None):
-        initializer = self._initializer if seed is None else initial_values.reseeded(self._initializer, seed)
-        mean = initializer(shape, dtype=dtype)
-        return mean if self._amend is None else self._amend(mean)
-
-    def _rho_initializer(self) -> keras.initializers.Initializer:
-        return self.posterior.rho_initializer(self.prior.stddev(self.shape))
-
     def initialize(self, seed: int) -> None:
-        """Sets mu and rho to initial values, as `build` does, that are a function of an integer."""
-        self.mu.assign(self._initial_mean(self.shape, "float32", initial_values.named_seed(seed, "mu")))
-        if self.is_variational:
-            rho_seed = initial_values.named_seed(seed, "rho")
-            self.rho.assign(initial_values.reseeded(self._rho_initializer(), rho_seed)(self.shape, "float32"))
+        """Sets the family's variables to initial values, as `build` does: a function of an integer."""
+        for name, variable in self._family_variables.items():
+            own = initial_values.reseeded(self._initializers[name], initial_values.named_seed(seed, name))
+            variable.assign(own(tuple(variable.shape), variable.dtype))
 
     def assign(self, mean: np.ndarray, scale: np.ndarray | None = None) -> None:
-        """Sets mu and, of a weight with a distribution, sigma; a prior that has centres is centred on mu."""
-        self.mu.assign(mean)
-        if self.is_variational:
-            if scale is not None:
-                self.rho.assign(rho_from_scale(scale))
-            if "centre" in self._prior_variables:
-                self._prior_variables["centre"].assign(mean)
+        """Sets the mean and, of a weight with a distribution, the standard deviation of every element.
+
+        A prior that has centres is centred on the mean.
+
+        Args:
+          mean: of the weight's shape.
+          scale: of the weight's shape; None to leave the standard deviations as they are.
+
+        Raises:
+          ValueError: before anything is set: if no posterior of the family has this mean and this scale.
+        """
+        scale = scale if self.is_variational else None
+        values = self.posterior.variables_for(np.asarray(mean), None if scale is None else np.asarray(scale))
+        tensors = self._tensors() | {n: tf.constant(v, tf.float32) for n, v in values.items()}
+        self._check_reached("mean", self.posterior.mean(tensors), mean)
+        if scale is not None:
+            self._check_reached("scale", self.posterior.scale(tensors), scale)
+        for name in values:
+            self._family_variables[name].assign(tensors[name])
+        if "centre" in self._prior_variables:
+            self._prior_variables["centre"].assign(mean)
+
+    def _check_reached(self, what: str, found: tf.Tensor, wanted: np.ndarray) -> None:
+        if not np.allclose(found, wanted, rtol=1e-3, atol=0.0):
+            raise ValueError(
+                f"No posterior of the family {self.posterior.name} has this {what}. "
+                f"Received: weight={self.path!r}, {what} from {np.min(wanted):.3g} to {np.max(wanted):.3g}"
+            )
 
     @property
     def is_pruned(self) -> bool:
@@ -110,11 +163,11 @@ class VariationalWeight(keras.layers.Layer):
         """Makes `keep`, true everywhere, of a weight that has none; see `tfp_bayesrnn.posterior.pruning`."""
         if self.is_pruned:
             return
-        with keras_internals.adding_variables(self), _scope_of(self.mu):
+        with keras_internals.adding_variables(self), _scope_of(self.variables[0]):
             self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
 
     def remove_mask(self) -> None:
-        """Takes `keep` away: mu and rho are again what they were where it was false."""
+        """Takes `keep` away: the posterior is again what it was where it was false."""
         if self.is_pruned:
             keras_internals.forget_variable(self, self.keep)
             self.keep = None
@@ -131,29 +184,65 @@ class VariationalWeight(keras.layers.Layer):
             return value
         return tf.where(tf.convert_to_tensor(self.keep), value, tf.zeros([], value.dtype))
 
+    def _tensors(self) -> dict[str, tf.Tensor]:
+        return {name: tf.convert_to_tensor(variable) for name, variable in self._family_variables.items()}
+
+    def _keep(self) -> tf.Tensor | None:
+        return tf.convert_to_tensor(self.keep) if self.is_pruned else None
+
+    def _checked(self, value: tf.Tensor, what: str, shape: Sequence[int] | None = None) -> tf.Tensor:
+        shape = self.shape if shape is None else shape
+        if tuple(value.shape) != tuple(shape) or value.dtype != tf.float32:
+            raise ValueError(
+                f"The {what} of a variational family must be float32, of shape {tuple(shape)}. Received: "
+                f"posterior={self.posterior.name}, dtype={value.dtype.name}, shape={tuple(value.shape)}"
+            )
+        return value
+
     def mean(self) -> tf.Tensor:
-        """The posterior mean mu, float32; 0 where it is pruned."""
-        return self.masked(tf.convert_to_tensor(self.mu))
+        """The posterior mean, float32; 0 where it is pruned."""
+        return self.masked(self._checked(self.posterior.mean(self._tensors()), "mean"))
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the standard deviation of every element is known."""
+        return self.posterior.scale(self._tensors()) is not None
 
     def scale(self) -> tf.Tensor:
-        """The posterior standard deviation sigma, float32; 0 for a `PointMass` and where it is pruned."""
-        return self.masked(self._scale()) if self.is_variational else tf.zeros(self.shape)
+        """The posterior standard deviation sigma of every element, float32.
+
+        It is 0 for a `PointMass`, and where the weight is pruned.
+
+        Raises:
+          ValueError: if the family does not know it.
+        """
+        return self.masked(self._scale())
 
     def _scale(self) -> tf.Tensor:
-        return scale_from_rho(tf.convert_to_tensor(self.rho))
+        scale = self.posterior.scale(self._tensors())
+        if scale is None:
+            raise ValueError(
+                f"A posterior of the family {self.posterior.name} has no standard deviation of every element "
+                "that is known, and so no signal-to-noise ratio |mean| / scale: by='magnitude' ranks weights "
+                f"without it, and scale() of the family may give it. Received: weight={self.path!r}"
+            )
+        return self._checked(scale, "scale")
 
     def signal_to_noise(self) -> tf.Tensor:
-        """|mu| / sigma, by which weights are ranked for pruning.
+        """|mean| / scale, by which weights are ranked for pruning.
 
         It is infinite for a `PointMass`, and 0 where the weight is pruned.
+
+        Raises:
+          ValueError: if the family does not know the scale.
         """
         if not self.is_variational:
             return self.masked(tf.fill(self.shape, math.inf))
-        return self.masked(tf.abs(tf.convert_to_tensor(self.mu)) / self._scale())
+        return self.masked(tf.abs(self.posterior.mean(self._tensors())) / self._scale())
 
     def sample(self, epsilon: tf.Tensor) -> tf.Tensor:
-        """The reparameterised sample mu + sigma * epsilon of standard normal noise of the weight's shape."""
-        return self.mean() + self.scale() * epsilon
+        """The reparameterised sample that standard normal noise of shape `noise_shape` stands for."""
+        return self.masked(self._checked(self.posterior.sample(self._tensors(), epsilon), "sample"))
 
     def prior_distribution(self) -> tfd.Distribution:
         """p(w): of a pruned weight, its marginal over the elements that are kept.
@@ -163,15 +252,30 @@ class VariationalWeight(keras.layers.Layer):
         """
         variables = {name: tf.convert_to_tensor(v) for name, v in self._prior_variables.items()}
         prior = self.prior.distribution(self.shape, **variables)
-        return marginal(prior, tf.convert_to_tensor(self.keep)) if self.is_pruned else prior
+        return marginal(prior, self._keep()) if self.is_pruned else prior
 
     def posterior_distribution(self) -> tfd.Distribution:
-        """q(w), as a `tfd.Distribution` whose event is the whole weight; 0 where it is pruned."""
-        if not self.is_variational:
-            return tfd.Independent(tfd.Deterministic(self.mean()), len(self.shape))
+        """q(w), as a `tfd.Distribution` whose event is the whole weight; 0 where it is pruned.
+
+        Raises:
+          ValueError: if the weight is pruned and its posterior's marginal is not known.
+        """
         # The mean and scale of what is pruned count for nothing, but both must be those of a distribution.
-        q = self.posterior.distribution(tf.convert_to_tensor(self.mu), tf.convert_to_tensor(self.rho))
-        return marginal(q, tf.convert_to_tensor(self.keep)) if self.is_pruned else q
+        return self._posterior_marginal(self._keep())
+
+    def _posterior_marginal(self, keep: tf.Tensor | None) -> tfd.Distribution:
+        q = self.posterior.distribution(self._tensors())
+        return q if keep is None else marginal(q, keep, whose=f"{self.posterior.name} posterior")
+
+    def check_prunable(self, keep: np.ndarray) -> None:
+        """Refuses a mask under which the KL would not be known.
+
+        Raises:
+          ValueError: if the prior or the posterior of the elements that `keep` keeps is not known.
+        """
+        if self.is_variational:
+            marginal(self.prior_distribution(), tf.constant(keep))
+            self._posterior_marginal(tf.constant(keep))
 
     def kl(self, value: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
         """KL[q || p] in nats, counting each element of the weight that is kept once: a float32 scalar.
@@ -182,23 +286,13 @@ class VariationalWeight(keras.layers.Layer):
         """
         if not self.is_variational:
             return tf.zeros([])
-        q, p = self.posterior_distribution(), self.prior_distribution()
-        try:
-            return tfd.kl_divergence(q, p)
-        except NotImplementedError:
-            pass
-        if epsilon is None:
-            log_q = q.log_prob(value)
-        else:
-            nats = 0.5 * tf.square(epsilon) + tf.math.log(self._scale())
-            log_q = -tf.reduce_sum(self.masked(nats)) - 0.5 * math.log(2.0 * math.pi) * self._size()
-        return log_q - p.log_prob(value)
+        nats = self.posterior.kl(self._tensors(), self.prior_distribution(), value, epsilon, self._keep())
+        return self._checked(nats, "KL", ())
 
-    def _size(self) -> float | tf.Tensor:
-        """How many elements are kept."""
-        if not self.is_pruned:
-            return math.prod(self.shape)
-        return tf.math.count_nonzero(tf.convert_to_tensor(self.keep), dtype=tf.float32)
+    def exported(self, keep: np.ndarray | None = None) -> dict[str, tf.Tensor]:
+        """What `VariationalFamily.exported` gives, of what is kept by `keep` and the weight's own mask."""
+        masks = [mask for mask in (keep, self._keep()) if mask is not None]
+        return self.posterior.exported(self._tensors(), tf.reduce_all(masks, axis=0) if masks else None)
 
 
 def _scope_of(variable: keras.Variable) -> contextlib.AbstractContextManager:

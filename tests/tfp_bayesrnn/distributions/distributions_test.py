@@ -13,14 +13,16 @@ from scipy import stats
 
 from tfp_bayesrnn.distributions import (
     DistributionPrior,
+    KTiedNormal,
     MeanFieldNormal,
     NormalPrior,
     PointMass,
     Prior,
     ScaleMixtureNormal,
     ScaleMixturePrior,
-    posteriors,
+    families,
     priors,
+    softplus,
 )
 
 tfd = tfp.distributions
@@ -330,7 +332,7 @@ class TestMeanFieldNormal:
 
     @pytest.mark.parametrize("value", [1e-6, 1e-3, 0.184, 1.0, 30.0])
     def test_inverse_softplus(self, value):
-        assert np.log1p(np.exp(posteriors.inverse_softplus(value))) == pytest.approx(value, rel=1e-9)
+        assert np.log1p(np.exp(softplus.inverse_softplus(value))) == pytest.approx(value, rel=1e-9)
 
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_first_and_second_gradient_of_sigma(self, jit_compile):
@@ -342,7 +344,7 @@ class TestMeanFieldNormal:
                 outer.watch(rho)
                 with tf.GradientTape() as inner:
                     inner.watch(rho)
-                    sigma = posteriors.scale_from_rho(rho)
+                    sigma = softplus.scale_from_rho(rho)
                 first = inner.gradient(sigma, rho)
             return first, outer.gradient(first, rho)
 
@@ -354,14 +356,14 @@ class TestMeanFieldNormal:
     def test_sigma_is_softplus_of_rho_and_a_floor(self):
         rho = np.array([-100.0, -5.0, 0.0, 3.0, 50.0])
         np.testing.assert_allclose(
-            posteriors.scale_from_rho(tf.cast(rho, tf.float32)), np.logaddexp(0, rho) + 1e-5, rtol=1e-5
+            softplus.scale_from_rho(tf.cast(rho, tf.float32)), np.logaddexp(0, rho) + 1e-5, rtol=1e-5
         )
 
     @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
     def test_distribution_matches_scipy(self, shape):
         rng = np.random.default_rng(0)
         mu, rho, value = rng.normal(size=(3, *shape)).astype(np.float32)
-        distribution = MeanFieldNormal().distribution(tf.constant(mu), tf.constant(rho))
+        distribution = MeanFieldNormal().distribution({"mu": tf.constant(mu), "rho": tf.constant(rho)})
         assert distribution.event_shape == shape and distribution.batch_shape == ()
         scale = np.logaddexp(0, rho.astype(np.float64)) + 1e-5
         expected = np.sum(stats.norm.logpdf(value, mu, scale))
@@ -382,6 +384,7 @@ ROUND_TRIPS = {
     "distribution": DistributionPrior(laplace),
     "distribution with a stddev": DistributionPrior(horseshoe, stddev=0.2),
     "mean field": MeanFieldNormal((0.25, 0.5)),
+    "k-tied": KTiedNormal(3, (0.25, 0.5)),
     "point mass": PointMass(),
 }
 
@@ -389,14 +392,14 @@ ROUND_TRIPS = {
 @pytest.mark.parametrize("original", ROUND_TRIPS.values(), ids=ROUND_TRIPS)
 def test_config_round_trip(original):
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(original)))
-    get = priors.get if isinstance(original, Prior) else posteriors.get
+    get = priors.get if isinstance(original, Prior) else families.get
     for restored in (keras.saving.deserialize_keras_object(serialized), get(serialized)):
         assert type(restored) is type(original)
         assert restored.get_config() == original.get_config()
     assert get(original) is original
 
 
-@pytest.mark.parametrize("get", [priors.get, posteriors.get], ids=["prior", "posterior"])
+@pytest.mark.parametrize("get", [priors.get, families.get], ids=["prior", "posterior"])
 @pytest.mark.parametrize("value", [3, "row", {"pi": 0.5}], ids=str)
 def test_get_names_what_it_cannot_take(get, value):
     with pytest.raises(ValueError, match=r"Received: (prior|posterior)="):

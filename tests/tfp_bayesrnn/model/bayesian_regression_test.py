@@ -12,7 +12,7 @@ import scipy.stats
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, MeanFieldNormal, NormalLikelihood, NormalPrior, VariationalDense
-from tfp_bayesrnn.distributions.posteriors import inverse_softplus
+from tfp_bayesrnn.distributions.softplus import inverse_softplus
 
 ROWS, NOISE, PRIOR = 20, 0.5, 0.3
 STEPS = 8000

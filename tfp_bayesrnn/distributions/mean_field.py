@@ -1,0 +1,39 @@
+"""The mean-field normal family, with a mean and a scale of its own for every element of a weight."""
+
+from __future__ import annotations
+
+import keras
+
+from tfp_bayesrnn.distributions.independent_normal import IndependentNormal
+from tfp_bayesrnn.distributions.softplus import inverse_softplus, rho_from_scale, scale_from_rho
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
+class MeanFieldNormal(IndependentNormal):
+    """q(w) = N(mu, sigma^2), independent for every weight (Fortunato et al., 2017, section 2).
+
+    sigma is softplus(rho) + 1e-5. rho, not sigma, starts uniformly between the inverse softplus of the two
+    ends of `scale_range`, which are in units of the prior's standard deviation. The released ranges are
+    (1/4, 1/2) for recurrent layers and (1/2, 1) for the embedding and the softmax. SGD hardly moves sigma:
+    the range is a real hyper-parameter.
+    """
+
+    def rho_initializer(self, prior_stddev: float) -> keras.initializers.Initializer:
+        """Uniform over rho between the inverse softplus of both ends."""
+        low, high = (inverse_softplus(end * prior_stddev) for end in self.scale_range)
+        return keras.initializers.RandomUniform(low, high)
+
+    def add_variables(self, add_variable, shape, initial_mean, prior):
+        """`mu` and `rho`, both of the weight's shape."""
+        return {
+            "mu": add_variable(name="mu", initializer=initial_mean),
+            "rho": add_variable(name="rho", initializer=self.rho_initializer(prior.stddev(shape))),
+        }
+
+    def scale(self, variables):
+        """softplus(rho) + 1e-5."""
+        return scale_from_rho(variables["rho"])
+
+    def scale_variables_for(self, scale):
+        """The rho of every sigma above 1e-5."""
+        return {"rho": rho_from_scale(scale)}
