@@ -18,7 +18,7 @@ import numpy as np
 
 from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.conversion import cloning
-from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, priors
+from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, VariationalFamily, families, priors
 from tfp_bayesrnn.distributions.softplus import rho_from_scale, scale_from_rho
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.layers import (
@@ -55,6 +55,7 @@ def to_bayesian(
     model: keras.Model,
     training_rows: float,
     prior: str | Prior = "zero",
+    posterior: VariationalFamily | None = None,
     initial_scale: float | Sequence[float] | None = None,
     relative_scale: float | None = None,
     likelihood: str | NegativeLogLikelihood = "categorical",
@@ -79,6 +80,8 @@ def to_bayesian(
       prior: "zero" for the library's default, a scale mixture around 0; "empirical" for normal distributions
         of scale 1 centred on the trained weights, as MOPED has them (Krishnan et al., 2020); or any `Prior`.
         `CentredNormalPrior(scale)` is "empirical" with another scale.
+      posterior: the variational family; None for `MeanFieldNormal`. It must have members with the sigmas that
+        are asked for: a `KTiedNormal` has them where `initial_scale` is one number.
       initial_scale: sigma, for all weights; or (low, high): rho is drawn uniformly between the values that
         belong to both ends.
       relative_scale: sigma in units of |w|, but at least 1e-4, in place of `initial_scale`; 0.1 where neither
@@ -93,11 +96,12 @@ def to_bayesian(
       InputError: for a model that cannot be converted: one that is not built, that is subclassed, that has
         nothing to convert, whose layers have options without a variational counterpart, or that ends in
         probabilities where the likelihood takes logits.
-      ValueError: for other bad arguments.
+      ValueError: for other bad arguments, and a variational family without the sigmas that are asked for.
     """
     if not isinstance(model, keras.Model) or isinstance(model, BayesianModel):
         raise ValueError(f"model must be a deterministic keras.Model. Received: model={model!r}")
     prior, scales = _prior(prior), _scales(initial_scale, relative_scale)
+    family = {} if posterior is None else {"posterior": families.get(posterior)}
     generator = np.random.default_rng(seed)
     converted = []
 
@@ -108,7 +112,7 @@ def to_bayesian(
         if not any(variable.trainable for variable in _weights(layer).values()):
             return None
         converted.append(layer)
-        return _variational(layer, prior)
+        return _variational(layer, prior=prior, **family)
 
     def fill(source: Layer, target: Layer) -> None:
         values = _weights(source)
@@ -177,7 +181,7 @@ def _check_weights(layer: Layer) -> None:
         )
 
 
-def _variational(layer: Layer, prior: Prior) -> Layer:
+def _variational(layer: Layer, **distributions: Prior | VariationalFamily) -> Layer:
     """The variational layer, not built, with the options of one of Keras's."""
     kind = _VARIATIONAL[type(layer)]
     config = cloning.config_of(layer)
@@ -193,7 +197,7 @@ def _variational(layer: Layer, prior: Prior) -> Layer:
             "place",
             stacklevel=2,
         )
-    return kind(**config, prior=prior)
+    return kind(**config, **distributions)
 
 
 def _refusal(layer: Layer, option: str, value: Any) -> str:
@@ -230,7 +234,7 @@ def _fill_plain(source: Layer, target: Layer) -> None:
     variables = _weights(target)
     for name, weight in _weights(source).items():
         variables[name].assign(keras.ops.cast(weight.mean(), variables[name].dtype))
-        if not weight.mu.trainable:
+        if not weight.mean_is_trainable:
             variables[name].trainable = False
 
 

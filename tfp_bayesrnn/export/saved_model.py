@@ -104,7 +104,8 @@ class ExportedPosterior:
         known, found = weight.mean().numpy() if mask is None else None, {}
         for name, value in weight.exported(mask).items():
             array = value.numpy()
-            found[name] = mean if np.array_equal(array, known) else StoredArray(array, format)
+            is_mean = array.dtype == np.float32 and np.array_equal(array, known)
+            found[name] = mean if is_mean else StoredArray(array, format)
         return found
 
     @property

@@ -204,6 +204,12 @@ class VariationalWeight(keras.layers.Layer):
         return self.masked(self._checked(self.posterior.mean(self._tensors()), "mean"))
 
     @property
+    def mean_is_trainable(self) -> bool:
+        """Whether training may move the mean: by `mu`, or by any variable of a family without one."""
+        variables = self._family_variables.values() if self.mu is None else [self.mu]
+        return any(variable.trainable for variable in variables)
+
+    @property
     def has_scale(self) -> bool:
         """Whether the standard deviation of every element is known."""
         return self.posterior.scale(self._tensors()) is not None

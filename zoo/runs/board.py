@@ -65,6 +65,8 @@ class Board:
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
             for weight in self._model.posterior.variational:
+                if not weight.has_scale:
+                    continue
                 name = weight.path
                 tf.summary.histogram(f"sigma/{name}", weight.scale())
                 # In decibels, as the literature on pruning gives it.
