@@ -119,7 +119,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
           dropout: rate at which inputs are dropped, by one mask for all steps (Gal and Ghahramani, 2016).
           recurrent_dropout: the same for the hidden state that enters the recurrent product.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
-          posterior: `MeanFieldNormal` (the default, with the released range of scales) or `PointMass`.
+          posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
           variational_bias: whether the bias has a distribution too, as in the released code.
           kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: of the draws the layer makes by itself.

@@ -1,5 +1,9 @@
 """What a model does under a variational family that it does not know: all of it, or a refusal by name."""
 
+import math
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -176,6 +180,14 @@ def test_initial_values_follow_from_a_seed_and_masks_keep_the_tied_factors():
     assert [v.name for v in weight.variables] == ["mu", "rho_u", "rho_v", "keep"]
     pruning.unprune(posterior)
     small_models.assert_identical(small_models.values(weight.variables), first)
+
+
+def test_the_family_of_the_documentation_is_trained():
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "families.md").read_text(encoding="utf-8")
+    names = {"__name__": "page"}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    kernel = names["model"].network.layers[0].kernel
+    np.testing.assert_allclose(kernel.scale(), math.sqrt(2.0) * np.exp(kernel.variables[1]), rtol=1e-5)
 
 
 def test_tables_and_recurrent_kernels_are_tied():
