@@ -34,7 +34,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
 
     def __init__(
         self,
-        *,
+        *args,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
@@ -50,11 +50,15 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
           go_backwards: whether time runs backwards; outputs are then in reversed order.
           stateful: whether the state is kept from call to call. Not needed inside a `BayesianModel`.
           zero_output_for_mask: whether masked steps output zeros, not the output before them.
+          *args: of the cell.
           **kwargs: of the cell and of `keras.layers.Layer`.
         """
+        if not hasattr(self, "cell_class"):
+            raise TypeError(f"{type(self).__name__} has no cell_class: a subclass says of which cell it is")
         # Those that the cell has no use for too: it says so.
         of_cell = {*signatures.parameters(self.cell_class.__init__), *self.cell_class.without}
         cell = self.cell_class(
+            *args,
             **{name: kwargs.pop(name) for name in of_cell & kwargs.keys()},
             dtype=kwargs.get("dtype"),
             trainable=kwargs.get("trainable", True),

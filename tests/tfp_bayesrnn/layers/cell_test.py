@@ -265,6 +265,22 @@ class TestSignatures:
         with pytest.raises(error):
             make(*(each for each in arguments if each is not named), **named)
 
+    def test_a_layer_with_a_constructor_of_its_own(self):
+        class Doubled(MinGRU):
+            cell_class = MinGRUCell
+
+            def __init__(self, units, **kwargs):
+                super().__init__(2 * units, **kwargs)
+
+        class Direct(VariationalRNN):
+            cell_class = MinGRUCell
+
+            def __init__(self, units, *args, **kwargs):
+                super().__init__(units, *args, **kwargs)
+
+        assert Doubled(2, return_sequences=True)(INPUTS).shape == (BATCH, STEPS, 4)
+        assert Direct(3, "relu", go_backwards=True).cell.activation is keras.activations.relu
+
     @pytest.mark.parametrize("make", [MinGRU, MinGRUCell])
     def test_what_a_cell_has_no_use_for_is_refused(self, make):
         with pytest.raises(ValueError, match=r"has no recurrent_dropout\. Received: recurrent_dropout=0\.5"):
@@ -306,6 +322,9 @@ class TestCellsThatAreWrong:
                 layer(INPUTS)
 
     def test_what_is_missing(self):
+        with pytest.raises(TypeError, match="has no cell_class"):
+            VariationalRNN(2)
+
         class Nothing(VariationalRNN):
             cell_class = VariationalRNNCell
 
