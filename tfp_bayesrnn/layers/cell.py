@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, ops
 from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.errors import quoted
 from tfp_bayesrnn.layers import signatures
 from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, mask_seed
 from tfp_bayesrnn.posterior import posterior as posteriors
@@ -268,7 +269,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         if [each.shape[-1] for each in state] != list(sizes[1:]):
             raise ValueError(
                 f"the states of a {type(self).__name__} must be [B, size], of sizes {list(sizes[1:])}. "
-                f"Received: state={state!r}"
+                f"Received: state={quoted(state)}"
             )
         result = self.step(weights, inputs, state)
         try:
@@ -279,7 +280,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         if found != [(size, tf.as_dtype(self.compute_dtype)) for size in sizes]:
             raise ValueError(
                 f"{type(self).__name__}.step must return an output [B, {sizes[0]}] and a list of states "
-                f"[B, size], of sizes {list(sizes[1:])}, in {self.compute_dtype}. Received: {result!r}"
+                f"[B, size], of sizes {list(sizes[1:])}, in {self.compute_dtype}. Received: {quoted(result)}"
             )
         return output, new_state
 

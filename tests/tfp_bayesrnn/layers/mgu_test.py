@@ -68,7 +68,7 @@ def test_it_is_what_numpy_computes(options, mask):
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 def test_the_gradient_is_that_of_the_unrolled_loop(mode):
     """And with sizes that are not known, where it is compiled."""
-    cell = built(VariationalMGU(UNITS)).cell
+    cell = built(VariationalMGU(UNITS, dtype="float64")).cell
     names = ("kernel", "recurrent_kernel", "bias")
     mask = tf.constant(MASK)
 
