@@ -28,6 +28,7 @@ from zoo.captioning.experiment import CaptioningExperiment
 from zoo.captioning.results import caption_split
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 SIGNALS = ("entropy", "mutual_information")
@@ -127,7 +128,7 @@ def main():
     parser.add_argument("--output", help="JSON file for the rows")
     arguments = parser.parse_args()
     workdir = Workdir(arguments.workdir, create=False)
-    experiment = CaptioningExperiment(workdir.read_config(), workdir, arguments.data_dir)
+    experiment = CaptioningExperiment(read_config(workdir), workdir, arguments.data_dir)
     experiment.restore_best()
     size = experiment.config.encoder.image_size
     others = {"noise": noise_images(arguments.count, size), "blank": blank_images(arguments.count, size)}

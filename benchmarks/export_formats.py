@@ -22,6 +22,7 @@ from tfp_bayesrnn.export.saved_model import WEIGHTS_KINDS
 from tfp_bayesrnn.export.storage import FORMATS
 from zoo.data.corpus import load_corpus
 from zoo.export import run_export
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 
@@ -41,7 +42,7 @@ def main():
     parser.add_argument("--rows", type=int, default=20)
     parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
-    config = Workdir(arguments.workdir, create=False).read_config()
+    config = read_config(Workdir(arguments.workdir, create=False))
     valid = load_corpus(config.data.name, arguments.data_dir).valid
     rows = min(arguments.rows, len(valid) // arguments.steps)
     ids = valid[: rows * arguments.steps].reshape(rows, arguments.steps).astype(np.int32)

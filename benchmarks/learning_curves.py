@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 
@@ -28,7 +29,7 @@ def main():
     for path in arguments.workdirs:
         workdir = Workdir(path, create=False)
         metrics = workdir.read_metrics()
-        label = workdir.read_config().preset
+        label = read_config(workdir).preset
         axes.plot([m["epoch"] for m in metrics], [m["perplexity"] for m in metrics], marker=".", label=label)
     axes.set(xlabel="epoch", ylabel="validation perplexity (mean weights)", ylim=(None, arguments.top))
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -23,6 +23,7 @@ from zoo.data.captions import Caption
 from zoo.data.shape_captions import is_true
 from zoo.data.shape_scenes import Scene
 from zoo.data.shapes import builtin_shapes, held_out, scenes
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 KINDS = {"seen in training": None, "new colour of a shape": "colour", "new relation": "relation"}
@@ -39,7 +40,7 @@ def shares_of_truth(shown: Sequence[Scene], captions: Sequence[Caption]) -> dict
 def captions_of(workdir: str, samples: int) -> tuple[str, Sequence[Caption]]:
     """A run's preset, and its best checkpoint's captions of the test drawings."""
     directory = Workdir(workdir, create=False)
-    config = configs.with_overrides(directory.read_config(), {"evaluate.num_samples": samples})
+    config = configs.with_overrides(read_config(directory), {"evaluate.num_samples": samples})
     experiment = CaptioningExperiment(config, directory, None)
     experiment.restore_best()
     settings = config.evaluate

@@ -20,6 +20,7 @@ from tfp_bayesrnn.distributions.softplus import inverse_softplus
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.windows import evaluation_windows
 from zoo.language_model.experiment import LanguageModelExperiment
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 SIGMA0 = (0.01, 0.02, 0.04, 0.07, 0.1)
@@ -33,7 +34,7 @@ class Study:
 
     def __init__(self, workdir: str, data_dir: str | None, windows: int):
         directory = Workdir(workdir, create=False)
-        self.experiment = LanguageModelExperiment(directory.read_config(), directory, data_dir)
+        self.experiment = LanguageModelExperiment(read_config(directory), directory, data_dir)
         if self.experiment.loop.checkpoints.restore_best() is None:
             raise InputError(f"workdir {workdir} holds no best checkpoint: train it for an epoch first")
         self.windows = windows

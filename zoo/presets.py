@@ -16,29 +16,17 @@ Two conventions, for whoever reads a configuration:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from zoo.configuration.fields import filled
+from zoo.registry import TASKS
+from zoo.runs.settings import RunConfig
 
-from zoo.configuration.methods import BAYESIAN_METHODS, METHODS, SHARPENING, WATCH
-from zoo.registry import TASKS, task_of
-
-__all__ = [
-    "BAYESIAN_METHODS",
-    "METHODS",
-    "PRESETS",
-    "SHARPENING",
-    "WATCH",
-    "get_preset",
-    "preset_names",
-    "table",
-]
-
-PRESETS: dict[str, Mapping[str, Any]] = {
+PRESETS: Mapping[str, Mapping[str, Any]] = {
     name: preset for task in TASKS.values() for name, preset in task.presets.items()
 }
+"""The presets by name, as plain data: what differs from the defaults of their tasks' fields."""
 
 
 def preset_names() -> tuple[str, ...]:
@@ -46,8 +34,10 @@ def preset_names() -> tuple[str, ...]:
     return tuple(PRESETS)
 
 
-def get_preset(name: str) -> ConfigDict:
-    """The preset `name` as a locked `ConfigDict` of its own: changing it changes no other.
+def get_preset(name: str) -> RunConfig:
+    """The preset `name` as a whole configuration, which cannot be changed.
+
+    `zoo.configuration.config.with_overrides` makes another of it.
 
     Raises:
       InputError: no preset has that name; the near matches are listed.
@@ -57,15 +47,17 @@ def get_preset(name: str) -> ConfigDict:
         from tfp_bayesrnn.errors import unknown_name
 
         raise unknown_name("preset", name, PRESETS)
-    return ConfigDict(copy.deepcopy(PRESETS[name])).lock()
+    preset = PRESETS[name]
+    return filled(TASKS[preset["task"]].config, preset)
 
 
 def table() -> str:
     """All presets as a table of plain text: name, task, size, method and description."""
     rows = [("preset", "task", "size", "method", "description")]
-    for name, preset in PRESETS.items():
-        size = task_of(preset).size(preset)
-        rows.append((name, preset["task"], size, preset["method"], preset["description"]))
+    for name in PRESETS:
+        config = get_preset(name)
+        size = TASKS[config.task].size(config)
+        rows.append((name, config.task, size, config.method, config.description))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = []
     for row in rows:

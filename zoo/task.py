@@ -5,46 +5,32 @@ trains on what, and what else can be done with them. Nothing outside of the task
 has before it; it asks the record. Parts that a task has none of are None, or missing from `modes`.
 
 Listing presets and `--help` read the records, so a record's module imports no TensorFlow: functions that need
-it stand in it as `later(module, name)`.
+it stand in it as `zoo.later.later(module, name)`.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class later:
-    """A function (or a class) that is imported when it is first called.
-
-    Attributes:
-      module: where it is, such as "zoo.language_model.experiment".
-      name: of it.
-    """
-
-    module: str
-    name: str
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Calls it."""
-        return getattr(importlib.import_module(self.module), self.name)(*arguments, **named)
+from zoo.runs.settings import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A task of the zoo.
 
-    In what follows `config` is a resolved configuration of the task.
+    In what follows (config) is a configuration of the task.
 
     Attributes:
       name: what configurations call it in their field `task`.
       label: what one of its models is, as in "a language model".
       about: what its models do, in words, for a report.
-      presets: the presets by name, in the order in which they are listed, as plain data.
-      size: from a preset to the size of its model in a word or two, such as "2x650".
+      config: the class of its configurations.
+      presets: the presets by name, in the order in which they are listed, as plain data: what differs from
+        the defaults of `config`.
+      size: (config) -> the size of its model in a word or two, such as "2x650".
       load_data: (config, data_dir) -> the data, as `zoo.runs.run_data.Data` describes them.
       model_for: (config, data or None) -> the compiled `BayesianModel`, untrained; without data, where their
         sizes are known. It raises InputError where they are not.
@@ -64,8 +50,9 @@ class Task:
     name: str
     label: str
     about: str
+    config: type[RunConfig]
     presets: Mapping[str, Mapping[str, Any]]
-    size: Callable[[Mapping[str, Any]], str]
+    size: Callable[[Any], str]
     load_data: Callable[..., Any]
     model_for: Callable[..., Any]
     restorable: Callable[..., Any]

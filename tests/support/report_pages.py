@@ -9,6 +9,7 @@ import numpy as np
 import absl_main
 from zoo.configuration import config as configs
 from zoo.presets import get_preset
+from zoo.registry import read_config
 from zoo.report.workdir_report import write_report
 from zoo.runs.workdir import Workdir
 
@@ -99,7 +100,7 @@ def text_files(folder, words=WORDS, lines=60, seed=0):
 
 def report(workdir, output=None, data_dir=None, samples=None):
     """Makes the page of a workdir; it, read."""
-    config = Workdir(workdir, create=False).read_config()
+    config = read_config(Workdir(workdir, create=False))
     if samples is not None:
         config = configs.with_overrides(config, {"evaluate.num_samples": samples})
     path = write_report(config, str(workdir), data_dir, output)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from ml_collections import ConfigDict
 from PIL import Image
 
 from tfp_bayesrnn.errors import InputError
@@ -19,6 +18,7 @@ from zoo.captioning import sheet
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_card import HIGHEST_ENTROPY, CaptionedImage
 from zoo.captioning.caption_search import Captioner
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.model import restorable
 from zoo.configuration import methods
 from zoo.data.captions import END, SPECIAL_WORDS
@@ -40,7 +40,10 @@ Photo = tuple[str, np.ndarray]
 
 
 def describe(
-    config: ConfigDict, workdir: str, images: Iterable[str], output: str | os.PathLike[str] | None = None
+    config: CaptioningConfig,
+    workdir: str,
+    images: Iterable[str],
+    output: str | os.PathLike[str] | None = None,
 ) -> None:
     """Captions photos with the best checkpoint of a run; prints what it finds, writes a contact sheet.
 
@@ -153,7 +156,7 @@ def _small(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def _heading(config: ConfigDict, step: int, weights: str) -> str:
+def _heading(config: CaptioningConfig, step: int, weights: str) -> str:
     beam = "the most probable word each time" if config.evaluate.beam == 1 else f"beam {config.evaluate.beam}"
     ways = ", ".join(filter(None, (weights, beam)))
     lines = [

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError, unknown_name
 from tfp_bayesrnn.filesystem.paths import check_regular, local_path
+from zoo.captioning.configuration import COMPACT
 from zoo.filesystem.files import explained
 
-COMPACT = "compact"
 IMAGENET = "imagenet"
 
 

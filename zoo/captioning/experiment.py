@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from absl import logging
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import EpochReport
 from zoo.captioning.batches import CaptionBatches, minibatches
 from zoo.captioning.caption_search import check_beam
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.features import features_of
 from zoo.captioning.model import build_model, load_data
 from zoo.captioning.results import caption_results, summary
@@ -107,7 +107,7 @@ class CaptioningExperiment(Experiment):
             features,
         )
 
-    def _without_needless_files(self) -> ConfigDict:
+    def _without_needless_files(self) -> CaptioningConfig:
         """The configuration without the encoder's weights file, where all weights are in a checkpoint."""
         if self.workdir.has_trained or self.config.train.start_from:
             return configs.with_overrides(self.config, {"encoder.weights": ""})

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import minibatches
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData, load_captions
+from zoo.data.datasets import CAPTION_SETS
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.network import build_network, dtype_policy
 from zoo.runs.assembly import assemble
 
 
 def build_model(
-    config: ConfigDict, vocabulary_size: int, training_images: int, steps_per_epoch: int
+    config: CaptioningConfig, vocabulary_size: int, training_images: int, steps_per_epoch: int
 ) -> BayesianModel:
     """The compiled model of a resolved configuration, its weights drawn from `config.seed`.
 
@@ -41,7 +41,7 @@ def build_model(
             settings.width,
             dtype,
         )
-        decoder = build_network(config, vocabulary_size)
+        decoder = build_network(config, vocabulary_size, unit_forget_bias=config.model.unit_forget_bias)
         return CaptionNetwork(
             encoder, decoder, config.model.feature_dropout, config.model.image_as, dtype=dtype
         )
@@ -49,19 +49,19 @@ def build_model(
     return assemble(config, build, training_images, steps_per_epoch)
 
 
-def load_data(config: ConfigDict, data_dir: str | None) -> CaptionData:
+def load_data(config: CaptioningConfig, data_dir: str | None) -> CaptionData:
     """The captions of a resolved configuration."""
     return load_captions(config.data.name, data_dir, config.data.min_count or None)
 
 
-def restorable(config: ConfigDict, vocabulary: Vocabulary) -> BayesianModel:
+def restorable(config: CaptioningConfig, vocabulary: Vocabulary) -> BayesianModel:
     """`build_model` for a checkpoint: no training, whose length is not known then, can follow."""
     # The checkpoint has the encoder's weights too: none are downloaded to be overwritten.
     config = configs.with_overrides(config, {"encoder.weights": ""})
     return build_model(config, len(vocabulary), training_images=1, steps_per_epoch=1)
 
 
-def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianModel:
+def model_for(config: CaptioningConfig, data: CaptionData | None = None) -> BayesianModel:
     """`build_model` with the sizes of `data`, or of the configured data where they are built in.
 
     Raises:
@@ -69,7 +69,7 @@ def model_for(config: ConfigDict, data: CaptionData | None = None) -> BayesianMo
     """
     name = config.data.name
     if data is None:
-        if name != "builtin_shapes":
+        if not CAPTION_SETS[name].made:
             raise InputError(
                 f"data {name!r} has no fixed size: pass "
                 f"corpus=zoo.data.caption_sets.load_captions({name!r}, DIR)"

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import Dropout
 from tfp_bayesrnn.errors import unknown_name
-from zoo.captioning.presets import IMAGE_AS
+from zoo.captioning.configuration import IMAGE_AS
 from zoo.language_model.network import LanguageModelNetwork
 
 

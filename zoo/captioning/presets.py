@@ -1,4 +1,4 @@
-"""The presets of the captioning models.
+"""The presets of the captioning models: what differs from the defaults of `zoo.captioning.configuration`.
 
 The numbers come from:
 
@@ -28,15 +28,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoo.captioning.configuration import COMPACT, METHODS
 from zoo.configuration import methods
-
-METHODS = ("deterministic", "dropout", "bbb", "bbb_sharpened")
-
-COMPACT = "compact"
-IMAGE_AS = ("input", "state")
-
-_PHOTOS = {"builtin_shapes": "the built-in drawings", "flickr8k": "Flickr8k", "coco_captions": "COCO"}
-DATA_NAMES = tuple(_PHOTOS)
+from zoo.data.datasets import CAPTION_SETS
 
 # Where a few thousand steps are all there are, weights that start as unsure as the released language models'
 # would hide from the encoder what it is to learn.
@@ -44,11 +38,11 @@ _POSTERIOR = {"recurrent_scale_range": (0.05, 0.1), "other_scale_range": (0.1, 0
 
 _SHAPES_DEMO = {
     "remark": "sizes, schedule and initial posterior of our choice",
-    "data": {"name": "builtin_shapes", "max_words": 22, "shift": True, "flip": False},
-    "encoder": {"name": COMPACT, "image_size": 64, "width": 16, "weights": "", "trainable": True},
+    "data": {"name": "builtin_shapes", "max_words": 22, "shift": True},
+    "encoder": {"name": COMPACT, "image_size": 64, "width": 16},
     "model": {"embedding_units": 64, "units": 128, "layers": 1, "init_range": 0.1, "image_as": "state"},
     "posterior": _POSTERIOR,
-    "rates": {"dropout": 0.3, "feature_dropout": 0.0},
+    "rates": {"dropout": 0.3},
     "train": {
         "batch": 16,
         "optimizer": "adam",
@@ -57,7 +51,6 @@ _SHAPES_DEMO = {
         "hold_epochs": 10,
         "decay": 0.3,
         "clip_norm": 5.0,
-        "kl_weight": 1.0,
     },
     "jit_compile": "off",  # On a CPU convolutions are slower in XLA.
 }
@@ -65,10 +58,10 @@ _SHAPES_DEMO = {
 _FLICKR8K = {
     "remark": "encoder from scratch; sizes, schedule and initial posterior of our choice",
     "data": {"name": "flickr8k", "max_words": 20, "shift": True, "flip": True},
-    "encoder": {"name": COMPACT, "image_size": 112, "width": 32, "weights": "", "trainable": True},
+    "encoder": {"name": COMPACT, "image_size": 112, "width": 32},
     "model": {"embedding_units": 256, "units": 256, "layers": 1, "init_range": 0.08, "image_as": "state"},
     "posterior": _POSTERIOR,
-    "rates": {"dropout": 0.3, "feature_dropout": 0.0},
+    "rates": {"dropout": 0.3},
     "train": {
         "batch": 32,
         "optimizer": "adam",
@@ -77,7 +70,6 @@ _FLICKR8K = {
         "hold_epochs": 7,
         "decay": 0.7,
         "clip_norm": 5.0,
-        "kl_weight": 1.0,
     },
     "jit_compile": "off",  # On a CPU convolutions are slower in XLA.
 }
@@ -87,7 +79,7 @@ _WORDS_PER_IMAGE = 57  # Of five captions on COCO, their ends counted.
 _COCO = {
     "remark": "rate halved over every 8 epochs, not at once",
     # Neither shifts nor mirror images: the encoder's vector of an image is kept.
-    "data": {"name": "coco_captions", "max_words": 20, "shift": False, "flip": False},
+    "data": {"name": "coco_captions", "max_words": 20},
     "encoder": {
         "name": "InceptionV3",
         "image_size": 299,
@@ -96,8 +88,8 @@ _COCO = {
         "trainable": False,
     },
     "model": {"embedding_units": 512, "units": 512, "layers": 1, "init_range": 0.08, "image_as": "input"},
-    "posterior": methods.POSTERIOR,
-    "rates": {"dropout": 0.3, "feature_dropout": 0.0},
+    "posterior": {},
+    "rates": {"dropout": 0.3},
     "train": {
         "batch": 32,
         "optimizer": "sgd",
@@ -106,21 +98,18 @@ _COCO = {
         "hold_epochs": 8,
         "decay": 0.5 ** (1 / 8),
         "clip_norm": 5.0 * _WORDS_PER_IMAGE,
-        "kl_weight": 1.0,
     },
     "jit_compile": "auto",
 }
 
 _SETTINGS = {"shapes_demo": _SHAPES_DEMO, "flickr8k": _FLICKR8K, "coco": _COCO}
 
-_NO_DROPOUT = {"dropout": 0.0, "feature_dropout": 0.0}
-
 
 def _description(settings: dict[str, Any], method: str) -> str:
-    remark, kl_weight = settings["remark"], settings["train"]["kl_weight"]
+    remark, kl_weight = settings["remark"], settings["train"].get("kl_weight", 1.0)
     if method in methods.BAYESIAN_METHODS and kl_weight < 1:
         remark += f"; tempered: KL weight {kl_weight:g}"
-    return f"{methods.LABELS[method]}, captions of {_PHOTOS[settings['data']['name']]} ({remark})"
+    return f"{methods.LABELS[method]}, captions of {CAPTION_SETS[settings['data']['name']].about} ({remark})"
 
 
 def _captioning(name: str, settings: dict[str, Any], method: str) -> dict[str, Any]:
@@ -129,49 +118,12 @@ def _captioning(name: str, settings: dict[str, Any], method: str) -> dict[str, A
         "preset": name,
         "description": _description(settings, method),
         "method": method,
-        "data": {
-            **settings["data"],
-            # 0: the data set's own.
-            "min_count": 0,
-            "captions_per_image": 5,
-        },
-        # `width` is of the compact encoder only. `cache_dir`: where the vectors of an encoder that is not
-        # trained are kept; "": nowhere.
-        "encoder": {**settings["encoder"], "cache_dir": ""},
-        "model": {
-            **settings["model"],
-            "tied": False,
-            # The image is seen once, before the first word, and has to last to the last.
-            "unit_forget_bias": True,
-            "word_dropout": 0.0,
-            "input_dropout": 0.0,
-            "recurrent_dropout": 0.0,
-            "output_dropout": 0.0,
-            **(settings["rates"] if method == "dropout" else _NO_DROPOUT),
-        },
-        "prior": dict(methods.PRIOR),
-        "posterior": dict(settings["posterior"]),
-        "sharpening": dict(methods.SHARPENING),
-        "train": {
-            **settings["train"],
-            "kl_warmup_epochs": 0.0,
-            "weight_decay": 0.0,
-            # A workdir whose best weights training begins with; "": random ones.
-            "start_from": "",
-            **methods.WATCH,
-        },
-        "evaluate": {
-            "batch": 32,
-            "beam": 3,
-            "length_penalty": 0.0,
-            "max_words": settings["data"]["max_words"],
-            # Samples of the model average; 0: posterior mean only.
-            "num_samples": 0,
-            # Needs Java.
-            "meteor": False,
-        },
-        "seed": 0,
-        "compute_dtype": "float32",
+        "data": settings["data"],
+        "encoder": settings["encoder"],
+        "model": {**settings["model"], **(settings["rates"] if method == "dropout" else {})},
+        "posterior": settings["posterior"],
+        "train": settings["train"],
+        "evaluate": {"max_words": settings["data"]["max_words"]},
         "jit_compile": settings["jit_compile"],
     }
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
@@ -17,6 +16,7 @@ from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning import metrics
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.caption_search import Captioner, Captions
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
 from zoo.data.vocabulary import Vocabulary
@@ -28,7 +28,7 @@ def caption_results(
     name: str,
     split: CaptionSplit,
     batches: CaptionBatches,
-    config: ConfigDict,
+    config: CaptioningConfig,
     evaluator: StreamEvaluator,
     vocabulary: Vocabulary,
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def caption_results(
 
 
 def _likelihoods(
-    name: str, batches: CaptionBatches, config: ConfigDict, evaluator: StreamEvaluator
+    name: str, batches: CaptionBatches, config: CaptioningConfig, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
     """Perplexities: of the mean, the average over samples, the sharpened bound."""
     samples = config.evaluate.num_samples
@@ -77,7 +77,7 @@ def _likelihoods(
 def _captions(
     split: CaptionSplit,
     batches: CaptionBatches,
-    config: ConfigDict,
+    config: CaptioningConfig,
     model: BayesianModel,
     vocabulary: Vocabulary,
     results: Mapping[str, Any],

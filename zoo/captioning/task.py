@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from zoo.captioning.configuration import CaptioningConfig
+from zoo.captioning.presets import PRESETS
+from zoo.later import later
+from zoo.task import Task
 
-from zoo.captioning import presets
-from zoo.task import Task, later
 
-
-def _size(preset: Mapping[str, Any]) -> str:
-    model, encoder = preset["model"], preset["encoder"]
-    return f"{encoder['name']} {encoder['image_size']} + {model['layers']}x{model['units']}"
+def _size(config: CaptioningConfig) -> str:
+    encoder, model = config.encoder, config.model
+    return f"{encoder.name} {encoder.image_size} + {model.layers}x{model.units}"
 
 
 TASK = Task(
     name="captioning",
     label="captioning model",
     about="captions of pictures",
-    presets=presets.PRESETS,
+    config=CaptioningConfig,
+    presets=PRESETS,
     size=_size,
     load_data=later("zoo.captioning.model", "load_data"),
     model_for=later("zoo.captioning.model", "model_for"),

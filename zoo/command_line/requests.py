@@ -15,6 +15,7 @@ from zoo.command_line.quiet_imports import import_quietly
 from zoo.machine.machine import STRATEGIES, Machine
 from zoo.modes import MODES
 from zoo.modes.mode import Configuration, Flag, Mode, Request
+from zoo.runs.settings import RunConfig
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 _STANDARD = "-"  # Standard input or output, where a flag takes it in a path's place.
@@ -139,9 +140,10 @@ def _of_preset(mode: Mode, request: Request, parsed: flags.FlagValues, argv: lis
 
 def _of_run(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[str]) -> Request:
     from zoo.configuration import config as configs
+    from zoo.registry import read_config
     from zoo.runs.workdir import Workdir
 
-    saved = Workdir(request.workdir, create=False).read_config()
+    saved = read_config(Workdir(request.workdir, create=False))
     overrides = _overrides(argv, saved)
     given = dict(request.flags)
     for flag in mode.flags:
@@ -153,12 +155,11 @@ def _of_run(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[s
 
 
 def _of_flags(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[str]) -> Request:
+    from zoo.configuration import checks
     from zoo.configuration import config as configs
-    from zoo.configuration import fields
 
     parsing.parse(parsing.define_flags(), argv)
-    checks = {"num_samples": fields.SAMPLES, "seed": fields.SEED}
-    for name, check in checks.items():
+    for name, check in {"num_samples": checks.SAMPLES, "seed": checks.SEED}.items():
         if name in request.flags:
             configs.check_field(f"--{name}", request.flags[name], check)
     return request
@@ -171,7 +172,7 @@ _RESOLVE = {
 }
 
 
-def _overrides(argv: list[str], base: ConfigDict) -> dict[str, Any]:
+def _overrides(argv: list[str], base: RunConfig) -> dict[str, Any]:
     """Dotted field name -> value for every field of `base` that the command line sets."""
     from zoo.configuration import config as configs
 

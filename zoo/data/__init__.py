@@ -1,15 +1,22 @@
 """Data of the zoo: corpora as streams of word ids, and the windows models are trained and scored on."""
 
-from zoo.data.corpus import DATASETS, Corpus, load_corpus
-from zoo.data.vocabulary import Vocabulary
-from zoo.data.windows import Windows, evaluation_windows, train_windows
+import importlib
+from typing import Any
 
-__all__ = [
-    "DATASETS",
-    "Corpus",
-    "Vocabulary",
-    "Windows",
-    "evaluation_windows",
-    "load_corpus",
-    "train_windows",
-]
+_HOMES = {
+    "CORPORA": "datasets",
+    "Corpus": "corpus",
+    "load_corpus": "corpus",
+    "Vocabulary": "vocabulary",
+    "Windows": "windows",
+    "evaluation_windows": "windows",
+    "train_windows": "windows",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """What the package exports, imported when it is asked for: names of data sets need no TensorFlow."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

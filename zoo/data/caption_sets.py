@@ -5,15 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from tfp_bayesrnn.errors import InputError, unknown_name
 from zoo.data.captions import CaptionSplit, caption_vocabulary, check_min_count
-from zoo.data.shapes import builtin_shapes
+from zoo.data.datasets import CAPTION_SETS, read_dataset
 from zoo.data.vocabulary import Vocabulary
-
-CAPTION_DATASETS = ("builtin_shapes", "coco_captions", "flickr8k")
-
-MIN_COUNT = {"builtin_shapes": 1, "coco_captions": 5, "flickr8k": 5}
-"""How often a word has to occur in the training captions by default; Vinyals et al. (2015) take 5."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,30 +43,15 @@ def load_captions(
       data_dir: the directory with the files, laid out as `zoo.data.flickr8k` and `zoo.data.coco` say.
         Without it `flickr8k` and `coco_captions` are what tensorflow-datasets prepared.
       min_count: words that occur less often in the training captions become `<unk>`; by default
-        `MIN_COUNT`.
+        as often as the data set says (`zoo.data.datasets`).
 
     Raises:
       InputError: for an unknown name, a needless `data_dir`, a `min_count` below 1, or files that cannot be
         used.
     """
-    if name not in CAPTION_DATASETS:
-        raise unknown_name("dataset", name, CAPTION_DATASETS)
-    if min_count is None:
-        min_count = MIN_COUNT[name]
-    check_min_count(min_count)
-    if name == "builtin_shapes":
-        if data_dir is not None:
-            raise InputError(
-                f"dataset 'builtin_shapes' is drawn and reads no data directory; got {str(data_dir)!r}"
-            )
-        splits = builtin_shapes()
-    elif name == "flickr8k":
-        from zoo.data.flickr8k import load_flickr8k  # Imports tensorflow-datasets, which takes seconds.
-
-        splits = load_flickr8k(data_dir)
-    else:
-        from zoo.data.coco import load_coco
-
-        splits = load_coco(data_dir)
+    if min_count is not None:
+        check_min_count(min_count)
+    splits = read_dataset(CAPTION_SETS, name, data_dir)
+    min_count = CAPTION_SETS[name].min_count if min_count is None else min_count
     captions = (caption for references in splits["train"].references for caption in references)
     return CaptionData(name, caption_vocabulary(captions, min_count), **splits)

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfp_bayesrnn.errors import InputError, unknown_name
-from zoo.data.text import read_directory
+from zoo.data.datasets import CORPORA, read_dataset
 from zoo.data.vocabulary import Vocabulary
-
-DATASETS = ("builtin", "ptb", "text", "wikitext2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +52,5 @@ def load_corpus(name: str, data_dir: str | os.PathLike[str] | None = None) -> Co
     Raises:
       InputError: for an unknown name, a missing or needless `data_dir`, or files that cannot be used.
     """
-    if name not in DATASETS:
-        raise unknown_name("dataset", name, DATASETS)
-    if name == "builtin":
-        if data_dir is not None:
-            raise InputError(
-                f"dataset 'builtin' is generated and reads no data directory; got {str(data_dir)!r}"
-            )
-        from zoo.data.builtin import builtin_corpus
-
-        vocabulary, splits, entropy_rate = builtin_corpus()
-        return Corpus(name, vocabulary, **splits, entropy_rate=entropy_rate)
-    if name == "ptb":
-        from zoo.data.ptb import load_ptb  # imports tensorflow-datasets, which takes seconds
-
-        vocabulary, splits = load_ptb(data_dir)
-        return Corpus(name, vocabulary, **splits)
-    if data_dir is None:
-        where = {
-            "text": "a directory with train.txt, valid.txt and test.txt",
-            "wikitext2": "the directory wikitext-2 of wikitext-2-v1.zip, with wiki.train.tokens, "
-            "wiki.valid.tokens and wiki.test.tokens",
-        }
-        raise InputError(f"dataset {name!r} needs a data directory: pass --data_dir=DIR, {where[name]}")
-    vocabulary, splits = read_directory(data_dir, prefix="wiki." if name == "wikitext2" else None)
-    return Corpus(name, vocabulary, **splits)
+    vocabulary, splits, *entropy_rate = read_dataset(CORPORA, name, data_dir)
+    return Corpus(name, vocabulary, **splits, entropy_rate=entropy_rate[0] if entropy_rate else None)

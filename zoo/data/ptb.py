@@ -28,7 +28,6 @@ from etils import epath
 
 from tfp_bayesrnn.errors import InputError
 from zoo.data.folder import data_folder
-from zoo.data.known import KNOWN_SIZES
 from zoo.data.text import NAMINGS, SPLITS, Lines, encode_splits, read_directory, split_files
 from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.files import is_file, read_file
@@ -40,7 +39,7 @@ SHA256 = {
     "valid": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
     "test": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
-VOCABULARY_SIZE, _ = KNOWN_SIZES["ptb"]
+VOCABULARY_SIZE = 10_000
 
 _MEMBER = re.compile(r"(.*/)?data/ptb\.(?P<split>train|valid|test)\.txt")
 _MAX_MEMBER_BYTES = 64 << 20  # the largest is 5 MB

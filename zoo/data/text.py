@@ -93,6 +93,11 @@ def encode_splits(splits: dict[str, tuple[str, Lines]]) -> tuple[Vocabulary, dic
     return vocabulary, {split: _encode(vocabulary, *splits[split]) for split in SPLITS}
 
 
+def read_wikitext2(data_dir: str | os.PathLike[str]) -> tuple[Vocabulary, dict[str, np.ndarray]]:
+    """`read_directory` of WikiText-2, which has other files beside its own."""
+    return read_directory(data_dir, prefix="wiki.")
+
+
 def _encode(vocabulary: Vocabulary, name: str, lines: Lines) -> np.ndarray:
     where = f"{name}, line "
     return np.concatenate(

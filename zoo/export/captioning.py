@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
@@ -24,6 +23,7 @@ from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
 from zoo.export.images import decode_images
 from zoo.export.words import Words
+from zoo.runs.settings import RunConfig
 
 _IMAGES = tf.TensorSpec([None], tf.string, "images")
 _NUM_SAMPLES = tf.TensorSpec([], tf.int32, "num_samples")
@@ -149,7 +149,7 @@ class CaptionExport:
 
 
 def export(
-    config: ConfigDict,
+    config: RunConfig,
     model: BayesianModel,
     exported: ExportedPosterior,
     vocabulary: Vocabulary,
@@ -168,7 +168,7 @@ def export(
       InputError: the vocabulary has fewer words than there are beams.
     """
     settings, size = config.evaluate, config.encoder.image_size
-    chosen = {name: settings[name] for name in ("max_words", "beam", "length_penalty")}
+    chosen = {name: getattr(settings, name) for name in ("max_words", "beam", "length_penalty")}
     check_beam(settings.beam, vocabulary, settings.max_words)
     made = CaptionExport(model.network, exported, vocabulary, directory, image_size=size, **chosen)
     example = 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]'

@@ -13,7 +13,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.errors import InputError
@@ -27,6 +26,7 @@ from zoo.decoding import decoding
 from zoo.export import sampling
 from zoo.export.sampling import MAX_WORDS
 from zoo.export.words import Words
+from zoo.runs.settings import RunConfig
 
 # Probabilities that are computed at a time: longer rows are read piece by piece.
 _AT_ONCE = 2**25
@@ -338,7 +338,7 @@ def _longest(lengths: tf.Tensor) -> tf.Tensor:
 
 
 def export(
-    config: ConfigDict,
+    config: RunConfig,
     model: BayesianModel,
     exported: ExportedPosterior,
     vocabulary: Vocabulary,

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn.errors import InputError, unknown_name
 from tfp_bayesrnn.export.saved_model import (
     WEIGHTS_KINDS,
@@ -26,11 +24,12 @@ from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.writable import check_writable
 from zoo.registry import task_of
 from zoo.runs.restored import restored
+from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
 
 
 def export_run(
-    config: ConfigDict,
+    config: RunConfig,
     workdir: str,
     output: str | os.PathLike[str] | None = None,
     prune: float | None = None,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import check_regular
@@ -104,7 +103,7 @@ def json_text(value: Mapping[str, Any]) -> str:
 
 def to_jsonable(value: Any) -> Any:
     """The value in JSON's types: NumPy's and tensors' numbers as Python's, NaN and infinities as None."""
-    if isinstance(value, Mapping | ConfigDict):
+    if isinstance(value, Mapping):
         return {str(name): to_jsonable(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [to_jsonable(inner) for inner in value]

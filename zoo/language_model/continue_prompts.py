@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration import config as configs
@@ -23,6 +21,7 @@ from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.decoding import decoding
 from zoo.filesystem.files import check_output, explained, to_jsonable
 from zoo.filesystem.writable import check_openable
+from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.continuation_text import Shade, as_record, as_text_block, heading
 from zoo.language_model.continuations import Generator
 from zoo.language_model.model import restorable
@@ -106,7 +105,7 @@ class Choice:
 
 
 def continue_prompts(
-    config: ConfigDict,
+    config: LanguageModelConfig,
     workdir: str,
     prompts: Iterable[str] | None = None,
     *,
@@ -212,7 +211,7 @@ def _refuse(flag: str, value: Any, accepted: str) -> NoReturn:
 
 
 def _check(
-    config: ConfigDict,
+    config: LanguageModelConfig,
     choice: Choice,
     max_words: int,
     continuations: int,

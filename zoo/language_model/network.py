@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -16,7 +19,9 @@ from tfp_bayesrnn import (
 from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 from tfp_bayesrnn.model import recurrence
-from zoo import presets
+from zoo.configuration import methods
+from zoo.language_model.configuration import Model
+from zoo.runs.settings import RunConfig
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -244,15 +249,20 @@ class LanguageModelNetwork(keras.Model):
         return cls(**config)
 
 
-def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
-    """The network of a resolved configuration (`zoo.presets`)."""
-    bayesian = config.method in presets.BAYESIAN_METHODS
-    posterior, settings = config.posterior, config.model.to_dict()
-    for field in ("feature_dropout", "image_as"):
-        settings.pop(field, None)  # Of a captioning network, not of the decoder in it.
+def build_network(config: RunConfig, vocabulary_size: int, **more: Any) -> LanguageModelNetwork:
+    """The network of a configuration whose table `model` is that of language models, or derived from it.
+
+    Args:
+      config: resolved.
+      vocabulary_size: V.
+      **more: further arguments of the network.
+    """
+    bayesian, posterior = config.method in methods.BAYESIAN_METHODS, config.posterior
+    settings = {one.name: getattr(config.model, one.name) for one in dataclasses.fields(Model)}
     return LanguageModelNetwork(
         vocabulary_size,
         **settings,
+        **more,
         prior=priors.ScaleMixturePrior(**config.prior.to_dict()),
         recurrent_posterior=MeanFieldNormal(posterior.recurrent_scale_range) if bayesian else None,
         other_posterior=MeanFieldNormal(posterior.other_scale_range) if bayesian else None,
@@ -260,6 +270,6 @@ def build_network(config, vocabulary_size: int) -> LanguageModelNetwork:
     )
 
 
-def dtype_policy(config) -> str:
+def dtype_policy(config: RunConfig) -> str:
     """Keras's name for the precision of a resolved configuration: variables stay float32."""
     return config.compute_dtype if config.compute_dtype == "float32" else f"mixed_{config.compute_dtype}"

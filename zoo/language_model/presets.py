@@ -1,4 +1,4 @@
-"""The presets of the language models.
+"""The presets of the language models: what differs from the defaults of `zoo.language_model.configuration`.
 
 The numbers come from:
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, METHODS, POSTERIOR, PRIOR, SHARPENING, WATCH
+from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, METHODS
+from zoo.data.datasets import CORPORA
 
 _SIZES = {
     "demo": {"units": 80, "layers": 2, "init_range": 0.1},
@@ -63,48 +64,27 @@ _REMARKS = {
     **{("large", method): "medium's schedule" for method in BAYESIAN_METHODS},
 }
 
-_CORPORA = {
-    "builtin": "the built-in corpus",
-    "ptb": "Penn Treebank",
-    "text": "your own text files",
-    "wikitext2": "WikiText-2",
-}
-DATA_NAMES = tuple(_CORPORA)
-
 
 def _model(size: str, method: str) -> dict[str, Any]:
-    words_recurrent, inputs_output = (
-        _VARIATIONAL_RATES[size] if method == "variational_dropout" else (0.0, 0.0)
-    )
-    return {
-        "embedding_units": _SIZES[size]["units"],
-        **_SIZES[size],
-        "tied": False,
-        "dropout": _DROPOUT_RATE[size] if method == "dropout" else 0.0,
-        "word_dropout": words_recurrent,
-        "input_dropout": inputs_output,
-        "recurrent_dropout": words_recurrent,
-        "output_dropout": inputs_output,
-    }
+    model = {"embedding_units": _SIZES[size]["units"], **_SIZES[size]}
+    if method == "dropout":
+        model["dropout"] = _DROPOUT_RATE[size]
+    if method == "variational_dropout":
+        words_recurrent, inputs_output = _VARIATIONAL_RATES[size]
+        model |= {"word_dropout": words_recurrent, "recurrent_dropout": words_recurrent}
+        model |= {"input_dropout": inputs_output, "output_dropout": inputs_output}
+    return model
 
 
 def _train(size: str, method: str) -> dict[str, Any]:
     schedule = _DEMO if size == "demo" else _SCHEDULES[method][size]
-    return {
-        "batch": 20,
-        "learning_rate": 1.0,
-        **schedule,
-        "kl_weight": 1.0,
-        "kl_warmup_epochs": 0.0,
-        "weight_decay": _VARIATIONAL_WEIGHT_DECAY if method == "variational_dropout" else 0.0,
-        "tail": "drop",
-        **WATCH,
-    }
+    decay = {"weight_decay": _VARIATIONAL_WEIGHT_DECAY} if method == "variational_dropout" else {}
+    return {**schedule, **decay}
 
 
 def _description(data: str, size: str, method: str) -> str:
     remark = _REMARKS.get((size, method))
-    return f"{LABELS[method]}, on {_CORPORA[data]}" + (f" ({remark})" if remark else "")
+    return f"{LABELS[method]}, on {CORPORA[data].about}" + (f" ({remark})" if remark else "")
 
 
 def _language_model(name: str, data: str, size: str, method: str) -> dict[str, Any]:
@@ -115,24 +95,9 @@ def _language_model(name: str, data: str, size: str, method: str) -> dict[str, A
         "method": method,
         "data": {"name": data},
         "model": _model(size, method),
-        "prior": dict(PRIOR),
-        "posterior": dict(POSTERIOR),
-        "sharpening": dict(SHARPENING),
         "train": _train(size, method),
-        "evaluate": {
-            "rows": 20,
-            "unroll": 35,
-            "final_rows": 1,
-            "final_unroll": 100,
-            # Samples of the model average; 0: posterior mean only. Gal's method is defined by its average.
-            "num_samples": 10 if method == "variational_dropout" else 0,
-            # Dynamic evaluation too, at this rate; 0: none. The paper's is 0.1, which suits 20 rows: the
-            # rate of one row is smaller.
-            "dynamic_learning_rate": 0.0,
-        },
-        "seed": 0,
-        "compute_dtype": "float32",
-        "jit_compile": "auto",
+        # Gal's method is defined by its average.
+        **({"evaluate": {"num_samples": 10}} if method == "variational_dropout" else {}),
     }
 
 

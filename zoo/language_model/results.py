@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator, StreamScore
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
+from zoo.language_model.configuration import LanguageModelConfig
 from zoo.runs.figures import word_figures
 from zoo.terminal import progress
 
@@ -23,7 +23,7 @@ def lowest_perplexity(corpus: Corpus) -> dict[str, float]:
 
 
 def split_results(
-    split: str, tokens: np.ndarray, config: ConfigDict, evaluator: StreamEvaluator
+    split: str, tokens: np.ndarray, config: LanguageModelConfig, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
     """The figures of one split, a dictionary for each mode of evaluation that is asked for.
 
@@ -52,7 +52,7 @@ def split_results(
 
 
 def _results_by_window(
-    split: str, windows: Windows, config: ConfigDict, evaluator: StreamEvaluator
+    split: str, windows: Windows, config: LanguageModelConfig, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
     """The modes that depend on batch and unroll, beside the mean on the same rows."""
     same_rows = evaluator.mean(windows.dataset(), progress=progress.windows(f"{split}, mean"))

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from zoo.language_model.configuration import LanguageModelConfig
+from zoo.language_model.presets import PRESETS
+from zoo.later import later
+from zoo.task import Task
 
-from zoo.language_model import presets
-from zoo.task import Task, later
 
-
-def _size(preset: Mapping[str, Any]) -> str:
-    return f"{preset['model']['layers']}x{preset['model']['units']}"
+def _size(config: LanguageModelConfig) -> str:
+    return f"{config.model.layers}x{config.model.units}"
 
 
 TASK = Task(
     name="language_model",
     label="language model",
     about="language model, word by word",
-    presets=presets.PRESETS,
+    config=LanguageModelConfig,
+    presets=PRESETS,
     size=_size,
     load_data=later("zoo.language_model.model", "load_data"),
     model_for=later("zoo.language_model.model", "model_for"),

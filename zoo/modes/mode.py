@@ -16,7 +16,8 @@ from zoo.machine.machine import Machine
 
 if TYPE_CHECKING:
     import tensorflow as tf
-    from ml_collections import ConfigDict
+
+    from zoo.runs.settings import RunConfig
 
 _METAVARS = {str: "TEXT", int: "N", float: "X", bool: ""}
 
@@ -93,7 +94,7 @@ class Request:
     """
 
     machine: Machine
-    config: ConfigDict | None = None
+    config: RunConfig | None = None
     workdir: str | None = None
     data_dir: str | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)

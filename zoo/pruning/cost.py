@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from tfp_bayesrnn import Posterior, VariationalWeight
@@ -30,6 +29,7 @@ from zoo.registry import task_of
 from zoo.runs.commands import ready_to_score
 from zoo.runs.experiment import Experiment
 from zoo.runs.pruned_workdir import check_replaceable, write_pruned
+from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
 from zoo.terminal import terminal
 
@@ -41,7 +41,7 @@ _NAMES = {"signal_to_noise": "signal to noise", "magnitude": "magnitude"}
 
 
 def measure_pruning(
-    config: ConfigDict,
+    config: RunConfig,
     workdir: str,
     data_dir: str | None,
     strategy: tf.distribute.Strategy | None = None,

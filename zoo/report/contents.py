@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn.errors import InputError
 from zoo.configuration import methods
 from zoo.configuration.config import parse_object
 from zoo.filesystem.files import is_there
+from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
 from zoo.uncertainty.comparison import RESULTS as UNCERTAINTY
 
@@ -25,7 +24,7 @@ DEFAULT_SAMPLES = 10
 class Contents(NamedTuple):
     """A workdir and what the modes of the command line have left in it; None for what is not there."""
 
-    config: ConfigDict
+    config: RunConfig
     directory: Workdir
     data_dir: str | None
     metrics: list[dict[str, Any]]
@@ -36,7 +35,7 @@ class Contents(NamedTuple):
 
     @classmethod
     def read(
-        cls, config: ConfigDict, workdir: str | os.PathLike[str], data_dir: str | None = None
+        cls, config: RunConfig, workdir: str | os.PathLike[str], data_dir: str | None = None
     ) -> Contents:
         """Reads it.
 

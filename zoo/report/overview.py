@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from zoo.configuration.methods import LABELS
+from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, SHARPENED_METHODS
 from zoo.registry import task_of
 from zoo.report.charts import Line, line_chart
 from zoo.report.contents import Contents, understood
@@ -45,9 +43,10 @@ def duration(seconds: float | None) -> str | None:
 def configuration(contents: Contents) -> Section:
     """Every field; those of a table are folded up behind its name."""
     config, groups = contents.config, []
-    fields = {name: config[name] for name in (*_NAMES, *config) if name in config}
+    values = config.to_dict()
+    fields = {name: values[name] for name in (*_NAMES, *values) if name in values}
     for name in sorted(fields):
-        if isinstance(fields[name], ConfigDict):
+        if isinstance(fields[name], Mapping):
             unused = "" if _is_used(name, config.method) else " (not used by this method)"
             groups.append(details([code(name), unused], _fields(fields.pop(name))))
     said = {
@@ -83,16 +82,16 @@ def learning(contents: Contents) -> Section:
 
 def _is_used(table_name: str, method: str) -> bool:
     if table_name == "sharpening":
-        return method == "bbb_sharpened"
-    return table_name not in ("prior", "posterior") or method.startswith("bbb")
+        return method in SHARPENED_METHODS
+    return table_name not in ("prior", "posterior") or method in BAYESIAN_METHODS
 
 
-def _fields(fields: ConfigDict) -> Markup:
+def _fields(fields: Mapping[str, Any]) -> Markup:
     return facts({name: _shown(value) for name, value in fields.items()})
 
 
 def _shown(value: Any) -> Any:
-    if isinstance(value, ConfigDict):
+    if isinstance(value, Mapping):
         return _fields(value)
     if isinstance(value, str):
         return value or "(none)"
@@ -181,7 +180,7 @@ def _curves(contents: Contents) -> list[Any]:
 def _trained_with(method: str) -> str:
     if "dropout" in method:
         return "with dropout"
-    return "one draw of the weights" if method.startswith("bbb") else "same weights"
+    return "one draw of the weights" if method in BAYESIAN_METHODS else "same weights"
 
 
 def _numbers(metrics: Sequence[Mapping[str, Any]]) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
+from zoo.runs.settings import RunConfig
 
 SOURCE = "Fortunato, Blundell and Vinyals, Bayesian Recurrent Neural Networks, arXiv:1704.02798"
 
@@ -100,7 +100,7 @@ def coco_figure(method: str, name: str) -> float | None:
     return next((row.figures[name] for row in COCO if row.method == method and name in row.figures), None)
 
 
-def ptb_differences(config: ConfigDict) -> list[str]:
+def ptb_differences(config: RunConfig) -> list[str]:
     """How a run on Penn Treebank differs from the paper's, a sentence each."""
     model, train = config.model, config.train
     ours = f"{units(model.layers, model.units)}, {train.epochs} epochs"
@@ -113,7 +113,7 @@ def ptb_differences(config: ConfigDict) -> list[str]:
     ]
 
 
-def coco_differences(config: ConfigDict) -> list[str]:
+def coco_differences(config: RunConfig) -> list[str]:
     """How a captioning run on COCO differs from the paper's, a sentence each."""
     encoder, model = config.encoder, config.model
     tuned = "trained along" if encoder.trainable else "not trained along"

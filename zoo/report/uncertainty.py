@@ -63,8 +63,7 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
     if found["data"] == "ptb":
         seen, config = streams[TEST]["predictions"], contents.config
         part = "" if seen == _PTB_TEST else f" Here {seen:,} words of the {_PTB_TEST:,} were read."
-        model = config.get("model")
-        size = published.units(model.layers, model.units) if model else "another size"
+        size = published.units(config.model.layers, config.model.units)
         parts.append(
             paragraph(
                 f"The paper's gaps, on the reversed text, are of models of {published.MEDIUM}, with 10 "

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration.methods import LABELS
@@ -20,13 +18,14 @@ from zoo.report.page import page
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
+from zoo.runs.settings import RunConfig
 
 FILE = "report.html"
 _SUFFIXES = (".html", ".htm")
 
 
 def write_report(
-    config: ConfigDict,
+    config: RunConfig,
     workdir: str | os.PathLike[str],
     data_dir: str | None = None,
     output: str | os.PathLike[str] | None = None,

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, HoldThenDecay, PosteriorSharpening
 from tfp_bayesrnn.posterior import sharpening
+from zoo.configuration.methods import SHARPENED_METHODS
+from zoo.runs.settings import RunConfig
 
 
 def assemble(
-    config: ConfigDict, build_network: Callable[[], keras.Model], training_rows: int, steps_per_epoch: int
+    config: RunConfig,
+    build_network: Callable[[], keras.Model],
+    training_rows: int,
+    steps_per_epoch: int,
+    likelihood: Any = "categorical",
+    input_shape: tuple[int | None, ...] = (None, None),
 ) -> BayesianModel:
     """The compiled model of a resolved configuration, its weights drawn from `config.seed`.
 
@@ -21,11 +28,14 @@ def assemble(
       build_network: makes the network.
       training_rows: rows in one pass over the training data.
       steps_per_epoch: minibatches in one.
+      likelihood: of the targets, as `BayesianModel` takes it.
+      input_shape: of a minibatch's inputs.
     """
     keras.utils.set_random_seed(config.seed)
     train = config.train
     model = BayesianModel(
         build_network(),
+        likelihood=likelihood,
         training_rows=training_rows,
         kl_weight=train.kl_weight,
         kl_warmup_steps=round(train.kl_warmup_epochs * steps_per_epoch),
@@ -33,7 +43,7 @@ def assemble(
         seed=config.seed,
         name=config.preset,
     )
-    model.build((None, None))
+    model.build(input_shape)
     model.posterior.initialize(config.seed)
     model.compile(
         _optimizer(config, steps_per_epoch),
@@ -43,15 +53,15 @@ def assemble(
     return model
 
 
-def _optimizer(config: ConfigDict, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def _optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     train = config.train
     rate = HoldThenDecay(train.learning_rate, steps_per_epoch, train.hold_epochs, train.decay)
-    kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[train.get("optimizer", "sgd")]
+    kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[train.optimizer]
     return kind(rate, weight_decay=train.weight_decay or None)
 
 
-def _sharpening(config: ConfigDict) -> PosteriorSharpening | None:
-    if config.method != "bbb_sharpened":
+def _sharpening(config: RunConfig) -> PosteriorSharpening | None:
+    if config.method not in SHARPENED_METHODS:
         return None
     settings = config.sharpening
     return PosteriorSharpening(

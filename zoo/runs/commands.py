@@ -10,7 +10,6 @@ from typing import Any
 
 import tensorflow as tf
 from absl import logging
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
@@ -18,13 +17,14 @@ from tfp_bayesrnn.workers import Workers
 from zoo.configuration import config as configs
 from zoo.filesystem.writable import check_file_writable
 from zoo.runs.experiment import Experiment
+from zoo.runs.settings import RunConfig
 from zoo.runs.training_run import nothing_trained
 from zoo.runs.workdir import Workdir
 
 
 def train_run(
     make: Callable[..., Experiment],
-    config: ConfigDict,
+    config: RunConfig,
     workdir: str,
     data_dir: str | None,
     strategy: tf.distribute.Strategy,
@@ -57,7 +57,7 @@ def train_run(
 
 def evaluate_run(
     make: Callable[..., Experiment],
-    config: ConfigDict,
+    config: RunConfig,
     workdir: str,
     data_dir: str | None,
     strategy: tf.distribute.Strategy,
@@ -68,7 +68,7 @@ def evaluate_run(
     return make(config, directory, data_dir, strategy).evaluate()
 
 
-def _take(workdir: Workdir, config: ConfigDict, workers: Workers, until: ExitStack) -> None:
+def _take(workdir: Workdir, config: RunConfig, workers: Workers, until: ExitStack) -> None:
     """Has the chief own the workdir, if that accepts the configuration; called by all workers.
 
     Raises:

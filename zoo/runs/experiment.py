@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn import BayesianModel, replicas
 from tfp_bayesrnn.loop.loop import EpochReport
@@ -16,6 +15,7 @@ from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
 from zoo.runs.board import Board
 from zoo.runs.figures import figures, word_figures
 from zoo.runs.run_data import Data, check_data
+from zoo.runs.settings import RunConfig
 from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
 
@@ -37,7 +37,7 @@ class Experiment(ABC):
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: RunConfig,
         workdir: Workdir,
         data_dir: str | None,
         strategy: tf.distribute.Strategy | None = None,

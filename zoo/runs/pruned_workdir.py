@@ -80,7 +80,7 @@ def write_pruned(experiment: Experiment, step: int, by: str, fraction: float) ->
         folders.replacing(directory.pruned_dir) as new,
     ):
         pruned = Workdir(new)
-        pruned.claim(directory.read_config())
+        pruned.write(pruned.config_path, directory.read(directory.config_path))
         for name in (directory.vocabulary_path.name, directory.data_path.name):
             if is_there(directory.path / name):
                 pruned.write(pruned.path / name, directory.read(directory.path / name))

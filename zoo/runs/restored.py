@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.data.vocabulary import Vocabulary
 from zoo.runs.run_data import read_vocabulary
+from zoo.runs.settings import RunConfig
 from zoo.runs.training_run import restore_best_of
 from zoo.runs.workdir import Workdir
 
-Restorable = Callable[[ConfigDict, Vocabulary | None], BayesianModel]
+Restorable = Callable[[RunConfig, Vocabulary | None], BayesianModel]
 """`zoo.task.Task.restorable`."""
 
 
@@ -27,7 +26,7 @@ class Restored(NamedTuple):
 
 
 def restored(
-    restorable: Restorable, config: ConfigDict, workdir: Workdir, has_vocabulary: bool = True
+    restorable: Restorable, config: RunConfig, workdir: Workdir, has_vocabulary: bool = True
 ) -> Restored:
     """The best checkpoint's model. The data it was trained on are not needed, so it cannot be trained on.
 

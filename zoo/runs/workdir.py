@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from absl import logging
-from ml_collections import ConfigDict
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.filesystem.paths import local_path
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.configuration import config as configs
+from zoo.configuration.fields import Change
 from zoo.filesystem import ownership
 from zoo.filesystem.checksums import Checksums, damaged
 from zoo.filesystem.files import explained, is_folder, is_there, json_text, read_file, to_jsonable
+from zoo.runs.settings import RunConfig
 
 
 class Workdir:
@@ -143,12 +144,12 @@ class Workdir:
         """Whether another process trains here."""
         return not self._is_owned and ownership.is_in_use(self.path)
 
-    def accept(self, config: ConfigDict) -> bool:
+    def accept(self, config: RunConfig) -> bool:
         """Sees that this may become, or is, the workdir of a run of `config`. It writes nothing.
 
         A workdir that belongs to a run whose result so far `config` would change is refused. Fields that do
-        not change it (`config.FREE_FIELDS`) may be others; so may the schedule of a pruned model that has
-        not been trained since (`config.FINE_TUNING_FIELDS`). A run that has no checkpoint yet has no
+        not change it (`fields.Change.RESUMED`) may be others; so may the schedule of a pruned model that has
+        not been trained since (`FINE_TUNED`). A run that has no checkpoint yet has no
         result: what a start has left that failed before its first binds nobody.
 
         Returns:
@@ -159,10 +160,10 @@ class Workdir:
         """
         has_trained = self.has_trained
         if is_there(self.config_path):
-            saved = self.read_config()
-            if not has_trained and configs.is_valid(saved):
+            saved = configs.parse_saved(self.read_config(), str(self.config_path))
+            if not has_trained and configs.is_part(RunConfig, saved):
                 return False
-            free = (*configs.FREE_FIELDS, *(configs.FINE_TUNING_FIELDS if self.is_just_pruned else ()))
+            free = Change.FINE_TUNED if self.is_just_pruned else Change.RESUMED
             differing = configs.describe_differences(saved, config, free)
             if differing:
                 raise InputError(
@@ -175,13 +176,13 @@ class Workdir:
             )
         return has_trained
 
-    def claim(self, config: ConfigDict) -> bool:
+    def claim(self, config: RunConfig) -> bool:
         """`accept` and `bind`."""
         has_trained = self.accept(config)
         self.bind(config)
         return has_trained
 
-    def bind(self, config: ConfigDict) -> None:
+    def bind(self, config: RunConfig) -> None:
         """Writes `config.json`. With the first checkpoint this is the workdir of `config`.
 
         Raises:
@@ -199,8 +200,8 @@ class Workdir:
             return False
         return {file.stem for file in self.checkpoints_dir.glob("ckpt-*.index")} == {f"ckpt-{step}"}
 
-    def read_config(self) -> ConfigDict:
-        """The configuration of the run in this workdir.
+    def read_config(self) -> str:
+        """The text of `config.json`, of which `zoo.registry.read_config` makes the run's configuration.
 
         Raises:
           InputError: there is none, or it cannot be read.
@@ -209,8 +210,7 @@ class Workdir:
             raise InputError(
                 f"workdir {self.path} holds no config.json; accepted: the workdir of --mode=train"
             )
-        text = self.read(self.config_path).decode("utf-8", "replace")
-        return configs.from_json(text, str(self.config_path))
+        return self.read(self.config_path).decode("utf-8", "replace")
 
     def write(self, path: Path, content: str | bytes) -> None:
         """Writes one of the directory's files whole, and its checksum.

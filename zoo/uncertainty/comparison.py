@@ -15,9 +15,11 @@ from absl import logging
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration import limits
+from zoo.configuration.fields import flatten
 from zoo.data.corpus import load_corpus
 from zoo.filesystem.files import explained, is_file, to_jsonable, write_whole
 from zoo.filesystem.writable import check_file_writable, printed_after
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 from zoo.terminal import progress
 from zoo.uncertainty.benchmark import measure
@@ -74,8 +76,8 @@ def compare_models(
     workdir = os.fspath(local_path(workdir, "--workdir"))
     named = [workdir, *(path_of(source) for source in compare)]
     directories = [path for path in named if is_file(Path(path, "config.json"))]
-    config = Workdir(directories[0], create=False).read_config() if directories else None
-    data = data or (config.data.name if config is not None and "data" in config else None)
+    config = read_config(Workdir(directories[0], create=False)) if directories else None
+    data = data or (config.data.name if config is not None else None)
     if data is None:
         raise InputError(
             f"workdir {workdir} holds no trained language model, and none is compared: say which data, "
@@ -86,7 +88,7 @@ def compare_models(
         raise InputError(f"workdir {workdir} holds no trained model: say what to score with --compare=SOURCE")
     for source in sources:
         opener_of(source)  # Better to know of a wrong one before the others have been scored.
-    final = config.evaluate.get("final_unroll") if config is not None else None
+    final = flatten(config).get("evaluate.final_unroll") if config is not None else None
     corpus = load_corpus(data, data_dir)
     settings = Settings(samples, seed, rows, unroll or final or 100)
     at_once = max(samples, 1) * rows * len(corpus.vocabulary)

@@ -33,7 +33,7 @@ from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.files import explained, is_file, is_there
 from zoo.language_model.network import LanguageModelNetwork
-from zoo.registry import TASKS, task_of
+from zoo.registry import TASKS, read_config, task_of
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.uncertainty.files import FileScorer
@@ -220,7 +220,7 @@ _BY_SUFFIX = {
 
 def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
     workdir = Workdir(path, create=False)
-    config = workdir.read_config()
+    config = read_config(workdir)
     task = task_of(config)
     if not task.scores_text:
         able = " or a ".join(other.label for other in TASKS.values() if other.scores_text)

@@ -13,6 +13,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo.captioning import encoder as encoders
 from zoo.captioning import model as models
 from zoo.captioning.experiment import CaptioningExperiment
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 FROZEN = (
@@ -39,7 +40,7 @@ def weights_files(monkeypatch):
         return encoder
 
     monkeypatch.setattr(models, "build_encoder", build)
-    monkeypatch.setattr("zoo.configuration.fields.check_together", lambda flat: None)
+    monkeypatch.setattr("zoo.captioning.configuration.CaptioningConfig.check", lambda config: None)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +63,12 @@ def copy(trained, tmp_path):
 
 
 def weights_argument(workdir):
-    return f"--config.encoder.weights={Workdir(workdir).read_config().encoder.weights}"
+    return f"--config.encoder.weights={read_config(Workdir(workdir)).encoder.weights}"
 
 
 def experiment_of(workdir):
     directory = Workdir(workdir)
-    return CaptioningExperiment(directory.read_config(), directory, None)
+    return CaptioningExperiment(read_config(directory), directory, None)
 
 
 def features_and_encoder(experiment):

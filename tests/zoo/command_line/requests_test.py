@@ -18,7 +18,6 @@ def test_train(calls, tmp_path):
     (call,) = calls
     assert (call.mode, call.workdir, call.data_dir) == ("train", str(tmp_path), "d")
     assert call.config == presets.get_preset("ptb_small_bbb")
-    assert call.config.is_locked
     assert call.machine == Machine("auto", 1, False)
 
 
@@ -121,7 +120,6 @@ def test_caption(calls, captioning, tmp_path):
     first, second = calls
     assert (first.workdir, first.flags) == (str(tmp_path), {"images": ["a.png,b", "c/*.png"]})
     assert (first.config.evaluate.num_samples, first.config.evaluate.beam) == (4, 5)
-    assert first.config.is_locked
     assert second.flags == {"images": ["a.png"], "output": "sheet.png"}
     assert [call.machine for call in calls] == [Machine("default"), Machine("default", 1, True)]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tfp_bayesrnn.errors import InputError
-from zoo.data import caption_sets
 from zoo.data.caption_sets import load_captions
 from zoo.data.captions import (
     END,
@@ -19,6 +18,7 @@ from zoo.data.captions import (
     encode_captions,
     tokenise,
 )
+from zoo.data.datasets import CAPTION_SETS
 from zoo.data.described_photos import DescribedPhoto, caption_split, first_few
 from zoo.data.photos import PhotoBytes
 from zoo.data.vocabulary import Vocabulary
@@ -165,7 +165,9 @@ def test_the_vocabulary_is_of_the_training_captions(monkeypatch):
             counts[word] = counts.get(word, 0) + 1
     assert set(data.vocabulary.words[4:]) == {word for word, count in counts.items() if count >= 2_000}
     assert 1 < len(data.vocabulary) - 4 < len(counts)
-    monkeypatch.setitem(caption_sets.MIN_COUNT, "builtin_shapes", 2_000)
+    monkeypatch.setitem(
+        CAPTION_SETS, "builtin_shapes", CAPTION_SETS["builtin_shapes"]._replace(min_count=2_000)
+    )
     assert load_captions("builtin_shapes").vocabulary == data.vocabulary
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import zoo
 from tfp_bayesrnn import InputError, Posterior
+from zoo.configuration.config import with_overrides
 from zoo.language_model.network import LanguageModelNetwork, WordDropout, build_network
 
 VOCABULARY = 30
@@ -14,9 +15,10 @@ METHODS = ("deterministic", "dropout", "variational_dropout", "bbb", "bbb_sharpe
 
 
 def tiny_network(method, **model):
-    config = zoo.get_preset(f"demo_{method}")
-    with config.unlocked():
-        config.model.update({"units": 6, "embedding_units": 6, **model})
+    sizes = {"units": 6, "embedding_units": 6, **model}
+    config = with_overrides(
+        zoo.get_preset(f"demo_{method}"), {f"model.{field}": value for field, value in sizes.items()}
+    )
     network = build_network(config, VOCABULARY)
     network.build()
     return network
@@ -173,10 +175,8 @@ def test_words_are_dropped_in_training_and_not_in_evaluation_samples():
 
 
 def test_half_precision_computes_in_it_and_keeps_float32_variables():
-    config = zoo.get_preset("demo_bbb")
-    with config.unlocked():
-        config.model.update({"units": 6, "embedding_units": 6})
-        config.compute_dtype = "bfloat16"
+    changed = {"model.units": 6, "model.embedding_units": 6, "compute_dtype": "bfloat16"}
+    config = with_overrides(zoo.get_preset("demo_bbb"), changed)
     network = build_network(config, VOCABULARY)
     assert network(ids()).dtype == tf.bfloat16
     assert {variable.dtype for variable in network.trainable_variables} == {"float32"}

@@ -16,6 +16,7 @@ from zoo.data.windows import evaluation_windows
 from zoo.drawing.line_plot import Panel, Series, line_plot
 from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.pruning import cost
+from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -51,13 +52,13 @@ def pruned(trained, tmp_path_factory):
 
 
 def prune(workdir, **arguments):
-    config = Workdir(workdir, create=False).read_config()
+    config = read_config(Workdir(workdir, create=False))
     return cost.measure_pruning(config, str(workdir), None, **{**FIXED, **arguments})
 
 
 def experiment_of(workdir):
     directory = Workdir(workdir, create=False)
-    experiment = LanguageModelExperiment(directory.read_config(), directory, None)
+    experiment = LanguageModelExperiment(read_config(directory), directory, None)
     step = experiment.loop.checkpoints.restore_best()
     return experiment, step
 

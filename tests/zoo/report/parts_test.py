@@ -18,6 +18,7 @@ from zoo.captioning import model as captioning
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData
 from zoo.presets import get_preset
+from zoo.registry import read_config
 from zoo.report import captions, charts, passage, shading
 from zoo.report.contents import Contents
 from zoo.report.markup import Markup, escaped, tag
@@ -200,7 +201,7 @@ def test_captions_with_pictures(captioner_run):
 
 def test_captions_are_those_of_the_captioner(captioner_run):
     workdir, _ = captioner_run(count=3)
-    config = Workdir(workdir, create=False).read_config()
+    config = read_config(Workdir(workdir, create=False))
     found = captions.caption_pictures(Contents.read(config, workdir))
     page = report(workdir)
     words = [word for word, attributes in page.words if "title" in attributes]

@@ -16,6 +16,7 @@ from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
 from zoo.language_model.model import restorable
 from zoo.pruning.cost import measure_pruning
+from zoo.registry import read_config
 from zoo.report import passage
 from zoo.report.contents import Contents
 from zoo.runs.restored import restored
@@ -36,7 +37,7 @@ def finished(tmp_path_factory):
     preset = ("--preset=text_medium_bbb_sharpened", "--config.train.epochs=2", "--config.train.batch=4")
     command("train", workdir, *preset, *FAST, *SIZE, *common, "--config.evaluate.num_samples=3")
     command("uncertainty", workdir, *common, "--num_samples=2", "--words=100")
-    config = Workdir(workdir, create=False).read_config()
+    config = read_config(Workdir(workdir, create=False))
     measure_pruning(config, str(workdir), str(data), fractions=(0.3, 0.8), alone=(0.5,))
     return workdir, data
 
@@ -156,7 +157,7 @@ def test_the_epochs_are_those_of_the_file(finished, finished_page):
 
 
 def test_configuration_is_whole(finished, finished_page):
-    config = Workdir(finished[0], create=False).read_config()
+    config = read_config(Workdir(finished[0], create=False))
     shown = dict(zip(finished_page.facts["dt"], finished_page.facts["dd"], strict=True))
     assert shown["Method"] == "Bayes by Backprop with posterior sharpening (bbb_sharpened)"
     for name, value in configs.flatten(config).items():
@@ -171,7 +172,7 @@ def test_configuration_is_whole(finished, finished_page):
                 name, name.capitalize()
             )
             assert shown[label]
-    summaries = [name for name, value in config.items() if hasattr(value, "items")]
+    summaries = [name for name, value in config.to_dict().items() if hasattr(value, "items")]
     assert all(name in finished_page.text for name in summaries)
 
 
@@ -187,7 +188,7 @@ def test_what_looks_like_markup_is_text(finished, finished_page):
 
 def scored(finished, samples):
     workdir, data = finished
-    config = Workdir(workdir, create=False).read_config()
+    config = read_config(Workdir(workdir, create=False))
     config = configs.with_overrides(config, {"evaluate.num_samples": samples})
     return passage.score_passage(Contents.read(config, workdir, str(data)))
 
@@ -196,7 +197,7 @@ def scored(finished, samples):
 def test_the_passage_is_judged_as_the_benchmark_does(finished, samples):
     workdir, data = finished
     found = scored(finished, samples)
-    config = Workdir(workdir, create=False).read_config()
+    config = read_config(Workdir(workdir, create=False))
     model, vocabulary, _ = restored(restorable, config, Workdir(workdir))
     corpus = load_corpus("text", data)
     end = found.read_before + len(found.words)

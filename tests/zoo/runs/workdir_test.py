@@ -11,6 +11,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo import presets
 from zoo.configuration import config as configs
 from zoo.filesystem import files
+from zoo.registry import read_config
 from zoo.runs import workdir
 from zoo.runs.workdir import Workdir
 
@@ -31,7 +32,7 @@ def test_layout(tmp_path, config):
     assert run.claim(config) is False
     assert run.claim(config) is False
     assert sorted(path.name for path in run.path.iterdir()) == ["checksums.txt", "config.json"]
-    assert run.read_config() == config
+    assert read_config(run) == config
     names = (run.checkpoints_dir, run.tensorboard_dir, run.export_dir, run.vocabulary_path)
     assert [path.name for path in names] == ["checkpoints", "tensorboard", "export", "vocabulary.txt"]
 
@@ -52,7 +53,7 @@ def test_another_configuration_is_refused_by_field(tmp_path, config, place):
     assert "train.batch is 20 there and 3 here" in said
     assert "prior.pi is 0.25 there and 0.5 here" in said
     assert "epochs" not in said and "\n" not in said
-    assert run.read_config() == config
+    assert read_config(run) == config
 
 
 def test_more_epochs_are_taken_over(tmp_path, config):
@@ -61,7 +62,7 @@ def test_more_epochs_are_taken_over(tmp_path, config):
     trained(tmp_path)
     more = configs.with_overrides(config, {"train.epochs": 99})
     assert run.claim(more) is True
-    assert run.read_config().train.epochs == 99
+    assert read_config(run).train.epochs == 99
 
 
 @pytest.mark.parametrize("step", [None, 0])
@@ -72,9 +73,9 @@ def test_a_start_that_left_no_checkpoint_of_a_step_binds_nobody(tmp_path, config
         trained(tmp_path, step)
     other = configs.with_overrides(config, {"train.batch": 3})
     assert run.accept(other) is False
-    assert run.read_config() == config
+    assert read_config(run) == config
     assert run.claim(other) is False
-    assert run.read_config() == other
+    assert read_config(run) == other
 
 
 def test_a_configuration_of_something_else_is_not_replaced(tmp_path, config):
@@ -86,7 +87,7 @@ def test_a_configuration_of_something_else_is_not_replaced(tmp_path, config):
 @pytest.mark.parametrize("create", [True, False])
 def test_one_that_was_renamed_aside_comes_back(tmp_path, config, create):
     Workdir(tmp_path / ".run.replacing-1" / "old").claim(config)
-    assert Workdir(tmp_path / "run", create=create).read_config() == config
+    assert read_config(Workdir(tmp_path / "run", create=create)) == config
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -114,7 +115,7 @@ def test_paths_that_cannot_be_a_workdir(tmp_path):
         Workdir(tmp_path / "none", create=False)
     assert not (tmp_path / "none").exists()
     with pytest.raises(InputError, match=r"holds no config.json"):
-        Workdir(tmp_path, create=False).read_config()
+        read_config(Workdir(tmp_path, create=False))
 
 
 def test_metrics_are_a_json_object_a_line(tmp_path):
@@ -289,7 +290,7 @@ def test_a_pipe_in_a_files_place(tmp_path, config, name):
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match=f"{name}: it is a named pipe, not a file"):
-        run.read_config()
+        read_config(run)
         run.read_metrics()
         run.read_results()
 

@@ -15,6 +15,7 @@ from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import Loop
 from zoo.filesystem import ownership
 from zoo.language_model import model as module
+from zoo.registry import read_config
 from zoo.runs import training_run
 from zoo.runs.workdir import Workdir
 
@@ -188,7 +189,7 @@ class TestBinding:
         assert train(tmp_path, tmp_path / "none") == 2
         assert train(tmp_path, text, "--config.train.batch=1000") == 2
         assert train(tmp_path, text, "--seed=5") == 0
-        assert Workdir(tmp_path).read_config().seed == 5
+        assert read_config(Workdir(tmp_path)).seed == 5
 
     @pytest.mark.parametrize("step_backs", [0, 1], ids=["plain", "with steps back"])
     def test_nor_does_one_that_fails_in_its_first_step(

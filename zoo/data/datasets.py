@@ -1,0 +1,98 @@
+"""All data sets of the zoo, a line each: a data set is a file with a function that reads it, and a line here.
+
+TensorFlow is not imported: listing presets does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from zoo.later import later
+
+
+class Dataset(NamedTuple):
+    """A data set.
+
+    Attributes:
+      name: in the field `data.name` of a configuration.
+      about: what it is called in descriptions.
+      read: from --data_dir, where that is given, to the data: of a text the vocabulary, the three splits as
+        streams of ids by their names and, where it is known, the entropy rate; of captions the three splits
+        (`zoo.data.captions.CaptionSplit`) by their names.
+      made: how it comes about, for one that reads no files.
+      needs: what --data_dir must hold, for one that is found nowhere else.
+      sizes: words of the vocabulary and tokens of training, where they are known without reading it.
+      min_count: how often a word of a caption has to occur by default; others are unknown words.
+    """
+
+    name: str
+    about: str
+    read: Callable[..., Any]
+    made: str | None = None
+    needs: str | None = None
+    sizes: tuple[int, int] | None = None
+    min_count: int = 1
+
+
+_TEXT = "a directory with train.txt, valid.txt and test.txt"
+_WIKITEXT2 = (
+    "the directory wikitext-2 of wikitext-2-v1.zip, with wiki.train.tokens, wiki.valid.tokens and "
+    "wiki.test.tokens"
+)
+
+CORPORA: Mapping[str, Dataset] = {
+    one.name: one
+    for one in (
+        Dataset(
+            "builtin", "the built-in corpus", later("zoo.data.builtin", "builtin_corpus"), made="generated"
+        ),
+        Dataset("ptb", "Penn Treebank", later("zoo.data.ptb", "load_ptb"), sizes=(10_000, 929_589)),
+        Dataset("text", "your own text files", later("zoo.data.text", "read_directory"), needs=_TEXT),
+        Dataset("wikitext2", "WikiText-2", later("zoo.data.text", "read_wikitext2"), needs=_WIKITEXT2),
+    )
+}
+"""Texts, by name."""
+
+# Vinyals et al. (2015) take words that occur 5 times.
+CAPTION_SETS: dict[str, Dataset] = {
+    one.name: one
+    for one in (
+        Dataset(
+            "builtin_shapes",
+            "the built-in drawings",
+            later("zoo.data.shapes", "builtin_shapes"),
+            made="drawn",
+        ),
+        Dataset("flickr8k", "Flickr8k", later("zoo.data.flickr8k", "load_flickr8k"), min_count=5),
+        Dataset("coco_captions", "COCO", later("zoo.data.coco", "load_coco"), min_count=5),
+    )
+}
+"""Images with captions, by name."""
+
+
+def read_dataset(known: Mapping[str, Dataset], name: str, data_dir: Any | None = None) -> Any:
+    """What a data set's `read` returns.
+
+    Args:
+      known: the data sets of the kind that is wanted, by name.
+      name: of the data set.
+      data_dir: the directory with its files.
+
+    Raises:
+      InputError: for an unknown name, a missing or needless `data_dir`, or files that cannot be used.
+    """
+    from tfp_bayesrnn.errors import InputError, unknown_name
+
+    if name not in known:
+        raise unknown_name("dataset", name, known)
+    dataset = known[name]
+    if dataset.made is not None:
+        if data_dir is not None:
+            raise InputError(
+                f"dataset {name!r} is {dataset.made} and reads no data directory; got {str(data_dir)!r}"
+            )
+        return dataset.read()
+    if data_dir is None and dataset.needs is not None:
+        raise InputError(f"dataset {name!r} needs a data directory: pass --data_dir=DIR, {dataset.needs}")
+    return dataset.read(data_dir)

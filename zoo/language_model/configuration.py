@@ -1,0 +1,120 @@
+"""What is configured of a language model, beside what every task has (`zoo.runs.settings`).
+
+TensorFlow is not imported: listing presets does without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.configuration import checks, limits, methods
+from zoo.configuration.fields import Change, Table, setting, table
+from zoo.data.datasets import CORPORA
+from zoo.runs.settings import RunConfig, Training
+
+TAILS = ("drop", "pad")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Table):
+    """What is read."""
+
+    name: str = setting("builtin", checks.choice(*CORPORA), "the data set")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Table):
+    """The network of words, the decoder of a captioning network too; each is an argument of its own there."""
+
+    embedding_units: int = setting(200, checks.UNITS, "units of the embedding")
+    units: int = setting(200, checks.UNITS, "units of each recurrent layer")
+    layers: int = setting(2, checks.whole(1, limits.LAYERS), "recurrent layers")
+    init_range: float = setting(0.1, checks.POSITIVE, "weights start uniformly in (-this, this)")
+    tied: bool = setting(False, checks.FLAG, "whether embedding and softmax share one weight")
+    dropout: float = setting(0.0, checks.RATE, "rate between layers, drawn for every step")
+    word_dropout: float = setting(0.0, checks.RATE, "rate of word types, one mask for a row")
+    input_dropout: float = setting(0.0, checks.RATE, "rate of a layer's input, one mask for all steps")
+    recurrent_dropout: float = setting(0.0, checks.RATE, "rate of recurrent connections, one mask likewise")
+    output_dropout: float = setting(0.0, checks.RATE, "rate of the softmax's input, one mask likewise")
+
+    def check(self) -> None:
+        """Sees that sizes go together.
+
+        Raises:
+          InputError: they do not.
+        """
+        from tfp_bayesrnn.errors import InputError
+
+        units, inputs, layers = self.units, self.embedding_units, self.layers
+        if self.tied and inputs != units:
+            raise InputError(
+                f"model.tied=True needs model.embedding_units={inputs} to equal model.units={units}"
+            )
+        if 4 * units * (inputs + units + (layers - 1) * 2 * units) > limits.RECURRENT_WEIGHTS:
+            raise InputError(
+                f"model.units={units}, model.embedding_units={inputs} and model.layers={layers} are not "
+                "accepted together: the recurrent layers must have at most "
+                f"{limits.RECURRENT_WEIGHTS} weights"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTraining(Training):
+    """Training on windows of rows."""
+
+    unroll: int = setting(20, checks.WINDOW, "words of a window")
+    tail: str = setting("drop", checks.choice(*TAILS), "what becomes of words that fill no window")
+
+    def check(self) -> None:
+        """Sees that a window is not too large."""
+        check_window("train", batch=self.batch, unroll=self.unroll)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Table):
+    """How models are scored."""
+
+    rows: int = setting(20, checks.ROWS, "rows that validation cuts a text into")
+    unroll: int = setting(35, checks.WINDOW, "words of a window of it")
+    final_rows: int = setting(1, checks.ROWS, "rows of the final figures; 1 reads a text as one stream")
+    final_unroll: int = setting(100, checks.WINDOW, "words of a window of them")
+    num_samples: int = setting(
+        0, checks.SAMPLES, "samples of the weights that are averaged; 0: the posterior mean only"
+    )
+    # The paper's rate is 0.1, which suits 20 rows: that of one row is smaller.
+    dynamic_learning_rate: float = setting(
+        0.0, checks.not_negative(), "rate of dynamic evaluation; 0: there is none", added=True
+    )
+
+    def check(self) -> None:
+        """Sees that windows are not too large."""
+        check_window("evaluate", rows=self.rows, unroll=self.unroll)
+        check_window("evaluate", final_rows=self.final_rows, final_unroll=self.final_unroll)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(RunConfig):
+    """A language model's configuration."""
+
+    task: str = setting("language_model", checks.choice("language_model"), "what is learnt")
+    method: str = setting("bbb", checks.choice(*methods.METHODS), "how weights are learnt")
+    data: Data = table(Data)
+    model: Model = table(Model)
+    train: WindowTraining = table(WindowTraining)
+    evaluate: Evaluation = table(Evaluation, Change.EVALUATED)
+
+
+def check_window(table: str, **sizes: int) -> None:
+    """Sees that rows and words of a window, both accepted alone, are accepted together.
+
+    Raises:
+      InputError: they are not.
+    """
+    from tfp_bayesrnn.errors import InputError
+
+    (rows, count), (window, length) = sizes.items()
+    if count * length > limits.AT_ONCE:
+        raise InputError(
+            f"{table}.{rows}={count} and {table}.{window}={length} are not accepted together: their product "
+            f"must be at most {limits.AT_ONCE}, the words of a window"
+        )

@@ -1,0 +1,22 @@
+"""Functions that are imported when they are first called: what names them needs no package that they need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, NamedTuple
+
+
+class later(NamedTuple):
+    """A function, or a class, of a module that is imported with the first call.
+
+    Attributes:
+      module: such as "zoo.language_model.experiment".
+      name: of the function.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Calls it."""
+        return getattr(importlib.import_module(self.module), self.name)(*arguments, **named)

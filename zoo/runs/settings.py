@@ -1,0 +1,142 @@
+"""What is configured alike for every task: distributions, training, computation.
+
+TensorFlow is not imported: listing presets does without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.configuration import checks, limits, methods
+from zoo.configuration.fields import Change, Table, setting, table
+
+GRANULARITIES = ("row", "weight", "tensor")
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+JIT_COMPILE = ("auto", "on", "off")
+OPTIMIZERS = ("sgd", "adam")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior(Table):
+    """The scale mixture of Fortunato et al. (2017), with the values of their released code."""
+
+    pi: float = setting(0.25, checks.FRACTION, "share of the wide component")
+    log_sigma1: float = setting(-1.0, checks.NUMBER, "logarithm of the wide component's scale")
+    log_sigma2: float = setting(-7.0, checks.NUMBER, "logarithm of the narrow component's scale")
+    granularity: str = setting("row", checks.choice(*GRANULARITIES), "what is drawn from one component")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior(Table):
+    """How wide the posterior begins, in units of the prior's standard deviation."""
+
+    recurrent_scale_range: tuple[float, float] = setting(
+        (0.25, 0.5), checks.SCALE_RANGE, "of recurrent layers: lowest and highest"
+    )
+    other_scale_range: tuple[float, float] = setting(
+        (0.5, 1.0), checks.SCALE_RANGE, "of other layers, such as embedding and softmax"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpening(Table):
+    """Posterior sharpening, of the method bbb_sharpened."""
+
+    sigma0: float = setting(0.02, checks.not_negative(), "scale of the sharpened posterior", added=True)
+    learning_rate: float = setting(
+        0.001, checks.not_negative(), "of the sharpening's own optimizer", added=True
+    )
+    second_order: bool = setting(False, checks.FLAG, "whether it is differentiated through", added=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Table):
+    """How a model is trained; `zoo.presets` says what the schedule's fields count."""
+
+    batch: int = setting(20, checks.ROWS, "rows of a minibatch, of all replicas together")
+    epochs: int = setting(20, checks.whole(1, limits.EPOCHS), "passes over the training data", Change.RESUMED)
+    optimizer: str = setting("sgd", checks.choice(*OPTIMIZERS), "what makes steps of gradients", added=True)
+    learning_rate: float = setting(1.0, checks.POSITIVE, "of the first epochs", Change.FINE_TUNED)
+    hold_epochs: int = setting(8, checks.COUNT, "epochs at the full learning rate", Change.FINE_TUNED)
+    decay: float = setting(
+        0.8, checks.DECAY, "what the learning rate is multiplied by in each epoch after", Change.FINE_TUNED
+    )
+    clip_norm: float = setting(5.0, checks.POSITIVE, "largest norm of all gradients together")
+    kl_weight: float = setting(1.0, checks.not_negative(), "of the KL in the loss; 1: the free energy")
+    kl_warmup_epochs: float = setting(
+        0.0, checks.not_negative(limits.EPOCHS), "epochs in which that weight grows from 0"
+    )
+    weight_decay: float = setting(0.0, checks.not_negative(), "what weights shrink by, times a weight")
+    patience: int = setting(
+        0,
+        checks.COUNT,
+        "epochs without a better validation NLL after which training ends; 0: never",
+        Change.RESUMED,
+        added=True,
+    )
+    max_nll: float = setting(
+        5.0,
+        checks.not_negative(),
+        "NLL of a step, as a multiple of guessing's, at which training has exploded; 0: never",
+        Change.RESUMED,
+        added=True,
+    )
+    step_backs: int = setting(
+        0,
+        checks.COUNT,
+        "how often, in all, training that has diverged goes back to the last checkpoint; then it ends",
+        Change.RESUMED,
+        added=True,
+    )
+    step_back_factor: float = setting(
+        0.5, checks.FRACTION, "what its learning rate is multiplied by then", Change.RESUMED, added=True
+    )
+    checkpoint_seconds: float = setting(
+        300.0,
+        checks.not_negative(),
+        "the longest time between two checkpoints; there is one after every epoch",
+        Change.RESUMED,
+        added=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Table):
+    """What the configuration of every task has. A task derives its own, with what it reads besides.
+
+    It narrows `task` and `method` to what it accepts, and adds its tables: `data` with the field `name`,
+    `model`, `evaluate` and what it needs.
+    """
+
+    task: str = setting("", checks.TEXT, "what is learnt")
+    preset: str = setting("", checks.TEXT, "what the configuration began with")
+    description: str = setting("", checks.TEXT, "the preset in words", Change.RESUMED)
+    method: str = setting("deterministic", checks.choice(*methods.METHODS), "how weights are learnt")
+    prior: Prior = table(Prior)
+    posterior: Posterior = table(Posterior)
+    sharpening: Sharpening = table(Sharpening)
+    train: Training = table(Training)
+    seed: int = setting(0, checks.SEED, "of initial weights, draws and whatever else is random")
+    compute_dtype: str = setting("float32", checks.choice(*COMPUTE_DTYPES), "precision of the computation")
+    jit_compile: str = setting(
+        "auto", checks.choice(*JIT_COMPILE), "whether XLA compiles it", Change.EVALUATED
+    )
+
+    def check(self) -> None:
+        """Sees that nothing is set without effect.
+
+        Raises:
+          InputError: something is.
+        """
+        from tfp_bayesrnn.errors import InputError
+
+        super().check()
+        if self.method in methods.SHARPENED_METHODS:
+            return
+        defaults = Sharpening().to_dict()
+        for field, value in self.sharpening.to_dict().items():
+            if value != defaults[field]:
+                raise InputError(
+                    f"sharpening.{field}={value!r} has no effect with method={self.method!r}; accepted "
+                    f"then: {defaults[field]!r}, or a preset that ends in bbb_sharpened"
+                )
