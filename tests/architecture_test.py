@@ -59,7 +59,7 @@ def test_every_room_is_described(package):
     assert {room for row in rows(package) for room in row} == found
 
 
-@pytest.mark.parametrize("package", ["tfp_bayesrnn"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_runs_up(package):
     floors = {room: floor for floor, row in enumerate(rows(package)) for room in row}
     floors.update(dict.fromkeys(EVERYWHERE, -1))
@@ -74,7 +74,7 @@ def test_the_library_knows_no_zoo_and_the_zoo_no_command():
         assert not [name for name in imported(path) if name.split(".")[0] == "absl_main"], path
 
 
-@pytest.mark.parametrize("package", ["tfp_bayesrnn"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_circle_within_a_folder(package):
     imports = {}
     for path in (ROOT / package).rglob("*.py"):

@@ -10,7 +10,7 @@ class later(NamedTuple):
     """A function, or a class, of a module that is imported with the first call.
 
     Attributes:
-      module: such as "zoo.language_model.experiment".
+      module: its dotted name.
       name: of the function.
     """
 

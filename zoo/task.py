@@ -39,8 +39,10 @@ class Task:
       experiment: (config, workdir, data_dir, strategy or None) -> the run, `zoo.runs.experiment.Experiment`.
       export: (config, model, exported, vocabulary, folder of assets) -> what a SavedModel holds and what is
         said about it; None where models of the task cannot be exported.
-      report_section: from what a workdir holds (`zoo.report.contents.Contents`) to the section of a report
+      report_section: from what a workdir holds (`zoo.page.contents.Contents`) to the section of a report
         that shows the model at work; None where there is none.
+      report_tables: (contents, results) -> what stands below the table of perplexities, as a list; None where
+        there is nothing more.
       has_vocabulary: whether the data are words, so that a run keeps its vocabulary.
       scores_text: whether its models say of every word of a text how probable it was, given those before it:
         these are what the uncertainty benchmark compares.
@@ -59,6 +61,7 @@ class Task:
     experiment: Callable[..., Any]
     export: Callable[..., Any] | None = None
     report_section: Callable[..., Any] | None = None
+    report_tables: Callable[..., Any] | None = None
     has_vocabulary: bool = True
     scores_text: bool = False
     modes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -6,9 +6,9 @@ import numpy as np
 
 from tfp_bayesrnn import BayesianModel, MeanFieldNormal, PointMass
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
+from zoo.captioning.export import CaptionExport
 from zoo.data.vocabulary import Vocabulary
-from zoo.export.captioning import CaptionExport
-from zoo.export.language_model import LanguageModelExport
+from zoo.language_model.export import LanguageModelExport
 from zoo.language_model.network import LanguageModelNetwork
 
 VOCABULARY = Vocabulary("<eos> a <unk> dog runs far away".split())

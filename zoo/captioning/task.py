@@ -24,7 +24,8 @@ TASK = Task(
     model_for=later("zoo.captioning.model", "model_for"),
     restorable=later("zoo.captioning.model", "restorable"),
     experiment=later("zoo.captioning.experiment", "CaptioningExperiment"),
-    export=later("zoo.export.captioning", "export"),
-    report_section=later("zoo.report.captions", "captions"),
+    export=later("zoo.captioning.export", "export"),
+    report_section=later("zoo.captioning.report_pictures", "captions"),
+    report_tables=later("zoo.captioning.report_tables", "score_tables"),
     modes={"caption": later("zoo.captioning.describe", "describe")},
 )

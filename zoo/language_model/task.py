@@ -23,8 +23,8 @@ TASK = Task(
     model_for=later("zoo.language_model.model", "model_for"),
     restorable=later("zoo.language_model.model", "restorable"),
     experiment=later("zoo.language_model.experiment", "LanguageModelExperiment"),
-    export=later("zoo.export.language_model", "export"),
-    report_section=later("zoo.report.passage", "passage"),
+    export=later("zoo.language_model.export", "export"),
+    report_section=later("zoo.language_model.report_passage", "passage"),
     scores_text=True,
     modes={"generate": later("zoo.language_model.continue_prompts", "continue_prompts")},
 )

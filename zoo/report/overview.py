@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, SHARPENED_METHODS
+from zoo.page.charts import Line, line_chart
+from zoo.page.contents import Contents, understood
+from zoo.page.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
+from zoo.page.page import Section
 from zoo.registry import task_of
-from zoo.report.charts import Line, line_chart
-from zoo.report.contents import Contents, understood
-from zoo.report.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
-from zoo.report.page import Section
 
 _NAMES = {
     "preset": "Preset",

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.page.contents import Contents, understood
+from zoo.page.markup import Markup, code, details, drawing, missing, number, paragraph, scrolled, table, tag
+from zoo.page.page import Section
 from zoo.pruning import cost as measured
-from zoo.report.contents import Contents, understood
-from zoo.report.markup import Markup, code, details, drawing, missing, number, paragraph, scrolled, table, tag
-from zoo.report.page import Section
 
 _NAMES = {"signal_to_noise": "signal to noise", "magnitude": "magnitude"}
 _PAPER_FRACTION = 0.8

@@ -2,74 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from zoo.report import published
-from zoo.report.contents import Contents, understood
-from zoo.report.markup import Markup, details, missing, number, paragraph, table, tag
+from zoo.page import published
+from zoo.page.contents import Contents, understood
+from zoo.page.figures import Row, named, rows_of
+from zoo.page.markup import Markup, details, missing, number, paragraph, table, tag
+from zoo.page.page import Section
+from zoo.registry import task_of
 from zoo.report.overview import duration, facts
-from zoo.report.page import Section
-
-_SCORES = {
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-    "meteor": "METEOR",
-}
-_SIGNALS = {
-    "entropy": "entropy",
-    "mutual_information": "mutual information",
-    "negative_log_probability": "negative log-probability",
-}
-
-
-class Row(NamedTuple):
-    """The figures of one set of weights on one split."""
-
-    key: str  # Of results.json.
-    split: str
-    figures: Mapping[str, Any]
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether it is of a sharpened posterior: an upper bound, its KL paid."""
-        return "perplexity_bound" in self.figures
-
-    @property
-    def perplexity(self) -> float | None:
-        """The perplexity, or the bound on it."""
-        return self.figures["perplexity_bound" if self.is_bound else "perplexity"]
-
-    @property
-    def kl(self) -> float | None:
-        """What the sharpening costs, nats per word; None where nothing is sharpened."""
-        return self.figures["kl_per_token"] if self.is_bound else None
-
-    @property
-    def nll(self) -> float | None:
-        """Nats per word, without the KL."""
-        if self.perplexity is None:
-            return None
-        if self.is_bound:
-            return math.log(self.perplexity) - self.kl
-        return self.figures.get("nll", math.log(self.perplexity))
-
-
-def rows_of(results: Mapping[str, Any]) -> list[Row]:
-    """All that results.json has perplexities of, those of valid first."""
-    found = []
-    for split in ("valid", "test"):
-        for key, figures in results.items():
-            is_of_split = key == split or key.startswith(f"{split}_")
-            if is_of_split and isinstance(figures, dict):
-                if "perplexity" in figures or "perplexity_bound" in figures:
-                    found.append(Row(key, split, figures))
-    return found
 
 
 def results(contents: Contents) -> Section:
@@ -85,7 +27,6 @@ def results(contents: Contents) -> Section:
 
 def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
     parameters, config = found["parameters"], contents.config
-    is_captioning = config.task == "captioning"
     per_word = found.get("kl_per_training_token")
     parts = [
         facts(
@@ -99,9 +40,10 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
                 ),
             }
         ),
-        _perplexities(contents, rows_of(found)),
     ]
     rows = rows_of(found)
+    if rows:
+        parts.append(_perplexities(contents, rows))
     if any(row.is_bound for row in rows):
         parts.append(
             paragraph(
@@ -117,14 +59,15 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
         parts.append(
             paragraph(f"No model can have a perplexity below {lowest} on these data, in expectation.")
         )
-    if is_captioning:
-        parts += _captions(contents, found)
+    tables = task_of(config).report_tables
+    if tables is not None:
+        parts += tables(contents, found)
     return [*parts, *_the_paper(contents)]
 
 
 def _perplexities(contents: Contents, rows: Sequence[Row]) -> Markup:
     config = contents.config
-    beside = config.task == "language_model" and config.data.name == "ptb"
+    beside = config.data.name == "ptb"
     same_rows = any("mean_perplexity_of_same_rows" in row.figures for row in rows)
     has_bound, has_layout = any(row.is_bound for row in rows), any("layout" in row.figures for row in rows)
     head = ["weights", "split", "perplexity", "NLL, nats per word"]
@@ -151,20 +94,13 @@ def _perplexities(contents: Contents, rows: Sequence[Row]) -> Markup:
 
 
 def _weights(contents: Contents, row: Row) -> str:
-    figures, said = row.figures, [_named(contents, row.figures["weights"])]
+    figures, said = row.figures, [named(contents, row.figures["weights"])]
     if row.is_bound:
         said[0] = f"sharpened; {said[0]}"
     if "learning_rate" in figures:
         said.append(f"rate {figures['learning_rate']:g}")
     said += [f"{name} {figures[name]}" for name in ("batch", "unroll") if name in figures]
     return ", ".join(said)
-
-
-def _named(contents: Contents, weights: str) -> str:
-    if weights == "mean" or weights.startswith("mean,"):
-        rest = weights.removeprefix("mean")
-        return f"posterior mean{rest}" if contents.is_bayesian else f"as trained{rest}"
-    return weights
 
 
 def _perplexity(row: Row) -> str:
@@ -175,59 +111,9 @@ def _perplexity(row: Row) -> str:
     return f"\N{LESS-THAN OR EQUAL TO} {number(row.perplexity, 2)}{margin}"
 
 
-def _captions(contents: Contents, found: Mapping[str, Any]) -> list[Markup]:
-    scored = [row for row in rows_of(found) if any(name in row.figures for name in _SCORES)]
-    if not scored:
-        return [paragraph("Captions were not scored: the scorers are an extra of the installation.")]
-    names = [name for name in _SCORES if any(name in row.figures for row in scored)]
-    is_coco, method = contents.config.data.name == "coco_captions", contents.config.method
-    head = ["weights", "split", *(_SCORES[name] for name in names), "images", "beam"]
-    rows = [
-        [
-            _named(contents, row.figures["weights"]),
-            row.split,
-            *(number(_hundredfold(row.figures.get(name)), 1) for name in names),
-            f"{row.figures['images']:,}",
-            str(row.figures["beam"]),
-        ]
-        for row in scored
-    ]
-    if is_coco and any(row.method == method for row in published.COCO):
-        figures = [published.coco_figure(method, name) for name in names]
-        cells = ["" if figure is None else number(figure, 1) for figure in figures]
-        rows.append(["paper, another model", "dev", *cells, "", ""])
-    parts = [table("Scores of the captions, times 100", head, rows, texts=2)]
-    for row in scored:
-        signals = found.get(f"{row.key}_uncertainty")
-        if signals:
-            parts.append(_what_uncertainty_says(_named(contents, row.figures["weights"]), signals))
-    return parts
-
-
-def _what_uncertainty_says(weights: str, signals: Mapping[str, Any]) -> Markup:
-    rows = []
-    for name, label in _SIGNALS.items():
-        if name not in signals:
-            continue
-        correlation, (low, high) = (signals[name][key] for key in ("rank_correlation", "rank_correlation_95"))
-        interval = f"{number(low, 3)} to {number(high, 3)}"
-        rows.append([label, number(correlation, 3), interval, number(_hundredfold(signals[name]["area"]), 1)])
-    mean, best = (number(_hundredfold(signals[name]), 1) for name in ("mean_cider", "best_area"))
-    return table(
-        f"What uncertainty says of a caption's CIDEr: {weights}. Area: mean CIDEr over all shares of "
-        f"captions kept, the surest first; {mean} where it says nothing, {best} at best",
-        ["uncertainty", "rank correlation", "95 %", "area"],
-        rows,
-    )
-
-
-def _hundredfold(value: float | None) -> float | None:
-    return None if value is None else 100.0 * value
-
-
 def _the_paper(contents: Contents) -> list[Any]:
     config, method = contents.config, contents.config.method
-    if config.task == "language_model" and config.data.name == "ptb":
+    if config.data.name == "ptb":
         rows = [[row.model, *map(_of_paper, _splits(row))] for row in published.PTB]
         head = ["model", *published.PTB_COLUMNS.values()]
         caption = (

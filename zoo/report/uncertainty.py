@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.report import published
-from zoo.report.contents import UNCERTAINTY, Contents, understood
-from zoo.report.markup import Markup, code, drawing, missing, number, paragraph, table, tag
-from zoo.report.page import Section
+from zoo.page import published
+from zoo.page.contents import Contents, understood
+from zoo.page.markup import Markup, code, drawing, missing, number, paragraph, table, tag
+from zoo.page.page import Section
+from zoo.registry import TASKS, task_of
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.streams import REVERSED, TEST
 
@@ -19,14 +20,18 @@ def uncertainty(contents: Contents) -> Section:
     """What `--mode=uncertainty` has measured."""
     name, title = "uncertainty", "Calibration and entropy"
     if contents.uncertainty is not None:
-        with understood(contents.directory.path / UNCERTAINTY, "uncertainty"):
+        with understood(contents.directory.uncertainty_path, "uncertainty"):
             return Section(name, title, _content(contents, contents.uncertainty))
-    if contents.config.task == "language_model":
+    if task_of(contents.config).scores_text:
         said = "No reliability diagram, entropies or entropy gap yet; this measures them:"
         line = missing(said, command=contents.command("uncertainty"))
     else:
-        line = missing("Reliability, entropies and the entropy gap are measured of language models only.")
+        line = missing(f"Reliability, entropies and the entropy gap are measured of {_able()} only.")
     return Section(name, title, [line], is_missing=True)
+
+
+def _able() -> str:
+    return " and ".join(f"{task.label}s" for task in TASKS.values() if task.scores_text)
 
 
 def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:

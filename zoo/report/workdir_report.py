@@ -10,11 +10,11 @@ from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration.methods import LABELS
 from zoo.filesystem.files import check_output, write_whole
 from zoo.filesystem.writable import check_writable
+from zoo.page.contents import Contents, understood
+from zoo.page.markup import code, number, paragraph
+from zoo.page.page import page
 from zoo.registry import task_of
-from zoo.report.contents import Contents, understood
-from zoo.report.markup import code, number, paragraph
 from zoo.report.overview import configuration, learning
-from zoo.report.page import page
 from zoo.report.pruning import pruning
 from zoo.report.results import results
 from zoo.report.uncertainty import uncertainty
@@ -72,7 +72,10 @@ def _about(contents: Contents) -> list:
         with understood(contents.directory.results_path, "evaluate"):
             figures = contents.results["test"]
             weights = "posterior mean" if contents.is_bayesian else "trained weights"
-            said.append(f" Test perplexity of the {weights}: {number(figures['perplexity'], 2)}.")
+            for name in ("perplexity", "nll"):
+                if name in figures:
+                    said.append(f" Test {name} of the {weights}: {number(figures[name], 2)}.")
+                    break
     return [paragraph(said), paragraph("Workdir: ", code(contents.directory.path))]
 
 

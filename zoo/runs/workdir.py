@@ -91,6 +91,11 @@ class Workdir:
         return self.path / "pruned"
 
     @property
+    def uncertainty_path(self) -> Path:
+        """Figures of models side by side: calibration, entropies, what tells texts apart."""
+        return self.path / "uncertainty.json"
+
+    @property
     def vocabulary_path(self) -> Path:
         """The vocabulary the run was trained with."""
         return self.path / "vocabulary.txt"

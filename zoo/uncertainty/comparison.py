@@ -28,8 +28,8 @@ from zoo.uncertainty.sources import Settings, open_source, opener_of, path_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
 
-RESULTS, FILES = "uncertainty.json", "uncertainty"
-"""What a workdir receives: the figures, and a directory with diagrams, texts and vocabulary."""
+FILES = "uncertainty"
+"""What a workdir receives beside the figures: a directory with diagrams, texts and vocabulary."""
 
 # Probabilities of a window, all samples and rows together, which memory holds a few times; and those of one
 # word of each row, the least that there can be, at most.
@@ -101,7 +101,7 @@ def compare_models(
     streams = make_streams(corpus.test, corpus.vocabulary, texts, words, seed)
     directory = Workdir(workdir)
     files = directory.path / FILES
-    check_file_writable(directory.path / RESULTS)
+    check_file_writable(directory.uncertainty_path)
     with explained(files, "create"):
         files.mkdir(exist_ok=True)
     _write_streams(files / "streams.npz", streams)
@@ -138,7 +138,7 @@ def compare_models(
 
 def write(directory: Workdir, results: dict[str, Any]) -> None:
     """Writes `uncertainty.json` and the diagrams."""
-    directory.write_json(directory.path / RESULTS, results)
+    directory.write_json(directory.uncertainty_path, results)
     results = to_jsonable(results)
     files, methods = directory.path / FILES, results["methods"]
     write_whole(files / "reliability.svg", reliability_svg(methods))

@@ -32,7 +32,6 @@ from zoo.configuration import limits
 from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.files import explained, is_file, is_there
-from zoo.language_model.network import LanguageModelNetwork
 from zoo.registry import TASKS, read_config, task_of
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
@@ -130,6 +129,7 @@ def score_network(
     vocabulary_size: int,
     settings: Settings,
     method: str = "Keras model",
+    is_causal: bool = False,
 ) -> list[Scorer]:
     """The rows of a Keras model of the next word: its mean and, where it has any randomness, the average.
 
@@ -139,6 +139,7 @@ def score_network(
       vocabulary_size: V.
       settings: how it is scored.
       method: for the table.
+      is_causal: whether it is known that no prediction depends on later words; else that is tried.
 
     Raises:
       InputError: the model's predictions depend on later words, or samples of it would change it.
@@ -153,7 +154,7 @@ def score_network(
         raise InputError(f"{name} takes {shape[1]} words; accepted: models of any number of words")
     posterior = Posterior.of(network)
     mean = NetworkPredictor(network, kind=kind, jit_compile=jit)
-    if not isinstance(network, LanguageModelNetwork):
+    if not is_causal:
         check_causal(mean, name, vocabulary_size)
     scorers = [_read_by(network, mean, name, method, "mean", vocabulary_size, settings)]
     if settings.samples and (posterior.is_variational or _has_randomness(network)):
@@ -233,7 +234,7 @@ def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings
             f"workdir {path} has another vocabulary ({len(model.vocabulary)} words) than the data of the "
             f"benchmark ({len(vocabulary)} words): models are compared on one test text"
         )
-    return score_network(model.model, name, len(vocabulary), settings, config.method)
+    return score_network(model.model, name, len(vocabulary), settings, config.method, is_causal=True)
 
 
 def _of_saved_model(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:

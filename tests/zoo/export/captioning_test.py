@@ -1,4 +1,4 @@
-"""`zoo.export.captioning` and `zoo.export.images`, before they are saved."""
+"""`zoo.captioning.export` and `zoo.captioning.image_files`, before they are saved."""
 
 import captioning_models
 import numpy as np
@@ -9,8 +9,8 @@ from export_models import arrays, caption_export
 
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_search import Captioner
+from zoo.captioning.image_files import decode_images
 from zoo.data.photos import decode
-from zoo.export.images import decode_images
 
 
 def photos():

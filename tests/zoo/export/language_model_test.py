@@ -1,4 +1,4 @@
-"""`zoo.export.language_model` and `zoo.export.words`: every signature, before it is saved."""
+"""`zoo.language_model.export` and `zoo.signatures.words`: every signature, before it is saved."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from export_models import VOCABULARY, arrays, language_model, language_model_exp
 from tfp_bayesrnn import InputError, noise
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.vocabulary import Vocabulary
-from zoo.export import language_model as exporting
-from zoo.export import sampling
-from zoo.export.sampling import MAX_WORDS
-from zoo.export.words import Words
+from zoo.language_model import export as exporting
 from zoo.language_model.continuations import Generator
 from zoo.language_model.prompts import as_text, encode_prompt
+from zoo.signatures import sampling
+from zoo.signatures.sampling import MAX_WORDS
+from zoo.signatures.words import Words
 
 IDS = np.array([[1, 3, 4, 0, 5], [6, 2, 99, 99, 99], [99, 99, 99, 99, 99]], np.int32)
 LENGTHS = np.array([5, 2, 0], np.int32)

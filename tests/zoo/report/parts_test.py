@@ -15,14 +15,16 @@ from report_pages import Page, bare, report, shades
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.captioning import model as captioning
+from zoo.captioning import report_pictures as captions
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData
+from zoo.language_model import report_passage as passage
+from zoo.page import charts, shading
+from zoo.page.contents import Contents
+from zoo.page.markup import Markup, escaped, tag
+from zoo.page.page import Section, page
 from zoo.presets import get_preset
 from zoo.registry import read_config
-from zoo.report import captions, charts, passage, shading
-from zoo.report.contents import Contents
-from zoo.report.markup import Markup, escaped, tag
-from zoo.report.page import Section, page
 from zoo.runs.workdir import Workdir
 
 # Text.

@@ -14,11 +14,11 @@ from report_pages import NASTY, WORDS, command, report, shades, text_files
 from zoo.configuration import config as configs
 from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import EOS
+from zoo.language_model import report_passage as passage
 from zoo.language_model.model import restorable
+from zoo.page.contents import Contents
 from zoo.pruning.cost import measure_pruning
 from zoo.registry import read_config
-from zoo.report import passage
-from zoo.report.contents import Contents
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.uncertainty.predictors import NetworkPredictor

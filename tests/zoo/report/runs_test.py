@@ -13,9 +13,9 @@ from report_pages import LINES, METRICS, RESULTS, command, report
 
 from tfp_bayesrnn.errors import InputError
 from zoo.configuration import config as configs
+from zoo.page import published
+from zoo.page.contents import DEFAULT_SAMPLES, Contents
 from zoo.presets import get_preset
-from zoo.report import published
-from zoo.report.contents import DEFAULT_SAMPLES, Contents
 from zoo.report.workdir_report import write_report
 
 

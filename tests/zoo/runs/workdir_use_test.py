@@ -277,7 +277,7 @@ class TestWriting:
             raise AssertionError("the work has begun")
 
         monkeypatch.setattr("zoo.language_model.experiment.LanguageModelExperiment.__init__", works)
-        for name in ("zoo.report.passage.passage", "zoo.uncertainty.comparison.open_source"):
+        for name in ("zoo.language_model.report_passage.passage", "zoo.uncertainty.comparison.open_source"):
             monkeypatch.setattr(name, works)
         # Last, or what is imported here for the first time would keep it.
         monkeypatch.setattr("zoo.runs.restored.restored", works)

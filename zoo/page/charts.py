@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from zoo.report.markup import Markup, significant, tag
+from zoo.page.markup import Markup, significant, tag
 
 _WIDTH, _HEIGHT = 420, 240
 _LEFT, _TOP, _RIGHT, _BOTTOM = 58, 12, 14, 42

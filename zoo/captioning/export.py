@@ -16,14 +16,14 @@ from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.noise import Stream
 from zoo.captioning.caption_search import FORBIDDEN, check_beam
+from zoo.captioning.image_files import decode_images
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
 from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
-from zoo.export.images import decode_images
-from zoo.export.words import Words
 from zoo.runs.settings import RunConfig
+from zoo.signatures.words import Words
 
 _IMAGES = tf.TensorSpec([None], tf.string, "images")
 _NUM_SAMPLES = tf.TensorSpec([], tf.int32, "num_samples")

@@ -18,10 +18,10 @@ from zoo.captioning.caption_search import Captioner
 from zoo.captioning.model import load_data, restorable
 from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode
-from zoo.report.contents import Contents
-from zoo.report.markup import Markup, missing, number, paragraph, tag
-from zoo.report.page import Section
-from zoo.report.shading import Measure, described, highest_for, legend, shaded
+from zoo.page.contents import Contents
+from zoo.page.markup import Markup, missing, number, paragraph, tag
+from zoo.page.page import Section
+from zoo.page.shading import Measure, described, highest_for, legend, shaded
 from zoo.runs.restored import restored
 from zoo.runs.run_data import check_data
 

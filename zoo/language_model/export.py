@@ -23,10 +23,10 @@ from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding import decoding
-from zoo.export import sampling
-from zoo.export.sampling import MAX_WORDS
-from zoo.export.words import Words
 from zoo.runs.settings import RunConfig
+from zoo.signatures import sampling
+from zoo.signatures.sampling import MAX_WORDS
+from zoo.signatures.words import Words
 
 # Probabilities that are computed at a time: longer rows are read piece by piece.
 _AT_ONCE = 2**25

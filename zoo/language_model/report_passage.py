@@ -15,10 +15,10 @@ from tfp_bayesrnn.errors import InputError
 from zoo.data.vocabulary import EOS
 from zoo.language_model.model import load_data, restorable
 from zoo.language_model.reading import score_words
-from zoo.report.contents import Contents
-from zoo.report.markup import Markup, details, missing, number, paragraph, table, tag
-from zoo.report.page import Section
-from zoo.report.shading import Measure, described, highest_for, legend, shaded
+from zoo.page.contents import Contents
+from zoo.page.markup import Markup, details, missing, number, paragraph, table, tag
+from zoo.page.page import Section
+from zoo.page.shading import Measure, described, highest_for, legend, shaded
 from zoo.runs.restored import restored
 from zoo.runs.run_data import check_data
 

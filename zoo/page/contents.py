@@ -15,7 +15,6 @@ from zoo.configuration.config import parse_object
 from zoo.filesystem.files import is_there
 from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
-from zoo.uncertainty.comparison import RESULTS as UNCERTAINTY
 
 DEFAULT_SAMPLES = 10
 """Draws of the weights that are averaged where the configuration does not say how many."""
@@ -54,7 +53,7 @@ class Contents(NamedTuple):
             data_dir,
             _metrics(directory),
             _object(directory, directory.results_path),
-            _object(directory, directory.path / UNCERTAINTY),
+            _object(directory, directory.uncertainty_path),
             _object(directory, directory.pruning_path),
             _object(directory, directory.divergence_path),
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from zoo.report.markup import Markup, escaped, tag
-from zoo.report.style import STYLE
+from zoo.page.markup import Markup, escaped, tag
+from zoo.page.style import STYLE
 
 # Lest anything in the page could ask a network for something, or run: the browser refuses it.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.report.markup import Markup, significant, tag
+from zoo.page.markup import Markup, significant, tag
 
 _STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 _MARKS = 5

@@ -1,0 +1,1 @@
+"""Parts of HTML pages, and what a workdir holds to be shown on them."""

@@ -1,0 +1,1 @@
+"""What signatures of SavedModels are made of."""
