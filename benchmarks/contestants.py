@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, PointMass, Posterior, PosteriorSharpening, VariationalLSTM, noise
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
+from zoo.configuration.config import with_overrides
 from zoo.language_model.network import build_network
 from zoo.presets import get_preset
 
@@ -133,8 +134,7 @@ def keras_step(units: int) -> Call:
 
 def our_model(size: str, method: str, jit: bool | str = "auto", dtype: str = "float32") -> BayesianModel:
     """The zoo's model, built and compiled for training."""
-    config = get_preset(f"ptb_{size}_{METHODS[method]}")
-    config.compute_dtype = dtype
+    config = with_overrides(get_preset(f"ptb_{size}_{METHODS[method]}"), {"compute_dtype": dtype})
     sharpening = PosteriorSharpening() if method == "BBB + sharpening" else None
     network = build_network(config, VOCABULARY)
     model = BayesianModel(network, training_rows=TRAINING_ROWS, sharpening=sharpening)

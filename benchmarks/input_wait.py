@@ -21,10 +21,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 from unittest import mock
 
-from ml_collections import ConfigDict
-
 from tfp_bayesrnn import replicas
 from tfp_bayesrnn.loop.loop import EpochReport, Figures, Hooks, TrainingStopped
+from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.presets import get_preset
 from zoo.runs.workdir import Workdir
@@ -80,7 +79,9 @@ def input_wait(waits: list[float], durations: list[float]) -> InputWait:
     return InputWait(share, statistics.median(waits), max(waits), statistics.median(durations))
 
 
-def run(config: ConfigDict, data_dir: str | None, steps: int, warmup: int) -> tuple[InputWait, float]:
+def run(
+    config: LanguageModelConfig, data_dir: str | None, steps: int, warmup: int
+) -> tuple[InputWait, float]:
     """Trains for so many steps after the warm-up; also the seconds a minibatch takes without training."""
     stopwatch = Stopwatch(warmup + steps)
     with tempfile.TemporaryDirectory() as directory:

@@ -43,6 +43,7 @@ from tfp_bayesrnn import replicas
 from tfp_bayesrnn.model import training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
+from zoo.configuration.config import with_overrides
 from zoo.data.windows import evaluation_windows
 from zoo.language_model.model import build_model
 from zoo.machine.machine import Machine
@@ -115,9 +116,9 @@ def work_of(point: Point) -> Callable[[], Any]:
     """What the process of a point repeats."""
     tf.config.set_visible_devices([], "GPU")
     strategy = Machine("mirrored" if point.replicas else "default", cpu_devices=point.replicas).start()
-    config = get_preset("ptb_small_bbb")
-    config.model.units = config.model.embedding_units = point.units
-    config.train.batch, config.train.unroll = point.batch, point.unroll
+    sizes = {"model.units": point.units, "model.embedding_units": point.units}
+    sizes |= {"train.batch": point.batch, "train.unroll": point.unroll}
+    config = with_overrides(get_preset("ptb_small_bbb"), sizes)
     with strategy.scope():
         model = build_model(config, point.vocabulary, windows_per_epoch=1_000)
     return average(point, model) if point.samples else step(point, model)

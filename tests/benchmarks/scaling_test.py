@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import input_wait, scaling
+from zoo.configuration.config import with_overrides
 from zoo.presets import get_preset
 
 # Answers as the process of a point does; its calls take so many milliseconds, and its third command ends it.
@@ -172,9 +173,8 @@ def test_the_share_is_of_all_time():
 
 
 def test_training_is_timed_on_the_stream_of_the_loop(eagerly):
-    config = get_preset("demo_bbb")
-    config.model.units = config.model.embedding_units = 4
-    config.jit_compile = "off"
+    changed = {"model.units": 4, "model.embedding_units": 4, "jit_compile": "off"}
+    config = with_overrides(get_preset("demo_bbb"), changed)
     found, alone = input_wait.run(config, None, steps=3, warmup=1)
     assert 0.0 < found.share < 1.0
     assert found.wait <= found.longest
