@@ -64,6 +64,11 @@ class Contents(NamedTuple):
         return self.config.method in methods.BAYESIAN_METHODS
 
     @property
+    def has_words(self) -> bool:
+        """Whether words are what is predicted, so that there are perplexities."""
+        return bool(self.metrics) and "perplexity" in self.metrics[-1]
+
+    @property
     def samples(self) -> int:
         """Draws of the weights that words are judged by; 0 of weights without distributions."""
         return (self.config.evaluate.num_samples or DEFAULT_SAMPLES) if self.is_bayesian else 0

@@ -24,6 +24,9 @@ _NAMES = {
 }
 
 
+_MEASURES = {"perplexity": "perplexity", "nll": "NLL"}
+
+
 def facts(values: Mapping[str, Any]) -> Markup:
     """A list of names and values; values of None are left out."""
     items = [(tag("dt", name), tag("dd", value)) for name, value in values.items() if value is not None]
@@ -114,25 +117,30 @@ def _curves(contents: Contents) -> list[Any]:
     rows = metrics[-1].get("rows")
     trained = _trained_with(config.method)
     mark = None if best is None else best["epoch"]
-    charts = [
+    predicted = "word" if contents.has_words else "prediction"
+    charts = []
+    if contents.has_words:
+        charts.append(
+            line_chart(
+                "Validation perplexity",
+                [Line("validation", epochs, of("perplexity"))],
+                "epoch",
+                is_logarithmic=True,
+                mark=mark,
+                note=f"({weights}{f', {rows} rows' if rows else ''}; logarithmic)",
+            )
+        )
+    charts.append(
         line_chart(
-            "Validation perplexity",
-            [Line("validation", epochs, of("perplexity"))],
-            "epoch",
-            is_logarithmic=True,
-            mark=mark,
-            note=f"({weights}{f', {rows} rows' if rows else ''}; logarithmic)",
-        ),
-        line_chart(
-            "NLL, nats per word",
+            f"NLL, nats per {predicted}",
             [
                 Line(f"training, {trained}", epochs, of("train_nll")),
                 Line(f"validation, {weights}", epochs, of("nll")),
             ],
             "epoch",
             mark=mark,
-        ),
-    ]
+        )
+    )
     if any(of("kl_per_training_token")):
         tempered = f", weighed by {config.train.kl_weight:g}" if config.train.kl_weight != 1.0 else ""
         charts.append(
@@ -166,14 +174,15 @@ def _curves(contents: Contents) -> list[Any]:
     if metrics[-1].get("seconds") is not None:
         said.append(f"{duration(metrics[-1]['seconds'])} of training")
     if best is not None:
+        measure = "perplexity" if contents.has_words else "nll"
         said.append(
-            f"best on valid is epoch {best['epoch']}, with perplexity {number(best['perplexity'], 2)} "
+            f"best on valid is epoch {best['epoch']}, with {_MEASURES[measure]} {number(best[measure], 2)} "
             "(the dotted line)"
         )
     return [
         paragraph("; ".join(said), "."),
         tag("div", [chart for chart in charts if chart], class_="charts"),
-        details("The numbers of every epoch", _numbers(metrics)),
+        details("The numbers of every epoch", _numbers(metrics, predicted)),
     ]
 
 
@@ -183,7 +192,7 @@ def _trained_with(method: str) -> str:
     return "one draw of the weights" if method in BAYESIAN_METHODS else "same weights"
 
 
-def _numbers(metrics: Sequence[Mapping[str, Any]]) -> Markup:
+def _numbers(metrics: Sequence[Mapping[str, Any]], predicted: str) -> Markup:
     columns = {
         "nll": ("valid NLL", lambda value: number(value, 4)),
         "perplexity": ("valid perplexity", lambda value: number(value, 2)),
@@ -200,7 +209,7 @@ def _numbers(metrics: Sequence[Mapping[str, Any]]) -> Markup:
         for entry in metrics
     ]
     return table(
-        "Training by epochs, in nats per word",
+        f"Training by epochs, in nats per {predicted}",
         ["epoch", *(heading for heading, _ in shown.values())],
         rows,
     )

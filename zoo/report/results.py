@@ -36,7 +36,9 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
                 "Weights": f"{parameters['weights']:,}",
                 "Trained parameters": f"{parameters['trainable']:,}",
                 "KL of the weights": (
-                    f"{number(per_word, 4)} nats per training word" if contents.is_bayesian else None
+                    None
+                    if per_word is None or not contents.is_bayesian
+                    else f"{number(per_word, 4)} nats per training word"
                 ),
             }
         ),

@@ -10,7 +10,7 @@ import pytest
 from captioning_models import VOCABULARY as CAPTION_WORDS
 from captioning_models import split_of
 from PIL import Image
-from report_pages import Page, bare, report, shades
+from report_pages import Page, report, shades
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
@@ -238,11 +238,3 @@ def test_pictures_in_addresses():
     kind, content = captions.data_uri(photo).split(",")
     assert kind == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (320, 107)
-
-
-def test_sections_of_the_other_task(tmp_path):
-    language = Contents.read(get_preset("ptb_small_bbb"), bare(tmp_path))
-    with pytest.raises(ValueError, match="Received: task='language_model'"):
-        captions.captions(language)
-    with pytest.raises(ValueError, match="Received: task='captioning'"):
-        passage.passage(language._replace(config=get_preset("shapes_demo_bbb")))
