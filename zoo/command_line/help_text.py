@@ -7,8 +7,10 @@ import re
 import textwrap
 
 from zoo.command_line import general_flags
+from zoo.configuration.fields import flatten, settings
 from zoo.modes import MODES
 from zoo.modes.mode import Configuration, Flag, Mode
+from zoo.presets import get_preset
 from zoo.registry import tasks_with
 
 _WIDTH = 80
@@ -21,8 +23,8 @@ _ABOUT = "Trains, evaluates and uses Bayesian recurrent networks."
 _CONFIG = Flag(
     name="config.FIELD",
     metavar="VALUE",
-    text="any field of the preset's configuration, which config.json in a workdir shows. A mode that uses a "
-    "run accepts the fields evaluate.* and those that change no result",
+    text="any field of the preset's configuration: --preset=NAME --help shows them. A mode that uses a run "
+    "accepts the fields evaluate.* and those that change no result",
 )
 
 
@@ -54,6 +56,24 @@ def help_text(program: str) -> str:
         *(_section(mode, program) for mode in MODES.values()),
     ]
     return "\n\n".join(blocks)
+
+
+def fields_text(preset: str) -> str:
+    """The fields of a preset's configuration, each with its value, what it is and what it accepts.
+
+    Args:
+      preset: its name.
+
+    Raises:
+      InputError: there is no such preset.
+    """
+    config = get_preset(preset)
+    values = flatten(config)
+    lines = [f"{preset}: {config.description}", ""]
+    for one in settings(type(config)):
+        lines.append(f"--config.{one.name}={values[one.name]}")
+        lines.append(_entry("", 2, f"{one.about}; accepted: {one.check.accepted}"))
+    return "\n".join(lines)
 
 
 def _section(mode: Mode, program: str) -> str:

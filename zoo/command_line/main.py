@@ -79,7 +79,9 @@ def _run(argv: list[str]) -> None:
     # First without the --config flags, to find the configuration that they then are defined by.
     parsed = parsing.parse(parsing.define_flags(), argv, known_only=True)
     if parsed["help"].value:
-        print(help_text.help_text(help_text.program_of(argv[0])))
+        preset = parsed["preset"].value
+        program = help_text.program_of(argv[0])
+        print(help_text.help_text(program) if preset is None else help_text.fields_text(preset))
         return
     parsing.check_choice("mode", parsed["mode"].value, tuple(MODES))
     mode = MODES[parsed["mode"].value]

@@ -9,11 +9,13 @@ from requests_made import main
 
 from zoo.captioning.describe import describe
 from zoo.command_line import general_flags
-from zoo.command_line.help_text import help_text, program_of
+from zoo.command_line.help_text import fields_text, help_text, program_of
 from zoo.command_line.parsing import define_flags
+from zoo.configuration.fields import flatten
 from zoo.export.run_export import export_run
 from zoo.language_model.continue_prompts import continue_prompts
 from zoo.modes import MODES
+from zoo.presets import get_preset
 from zoo.report.workdir_report import write_report
 from zoo.uncertainty.comparison import compare_models
 
@@ -46,6 +48,15 @@ def test_what_modes_need():
     assert "needs --preset=NAME; --workdir=DIR" in text
     assert "of a language model" in text and "of a captioning model; --images=PATH" in text
     assert "example tfp-bayesrnn --mode=train --preset=demo_bbb" in text
+
+
+def test_the_fields_of_a_preset():
+    text = fields_text("ptb_small_bbb")
+    assert "--config.train.batch=20\n  rows of a minibatch" in text
+    assert "accepted: one of drop, pad" in text
+    assert {
+        line.split("=")[0].removeprefix("--config.") for line in text.splitlines() if line[:2] == "--"
+    } == (set(flatten(get_preset("ptb_small_bbb"))))
 
 
 @pytest.mark.parametrize(
