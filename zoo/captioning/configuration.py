@@ -55,9 +55,9 @@ class Decoder(Model):
     """What makes words of the vector: a language model, and how it gets to see the image."""
 
     # The image is seen once, before the first word, and has to last to the last.
-    unit_forget_bias: bool = setting(True, checks.FLAG, "whether the bias of forget gates starts at one")
+    unit_forget_bias: bool = setting(True, checks.FLAG, "whether an LSTM's forget gates start open")
     feature_dropout: float = setting(0.0, checks.RATE, "rate on the image's vector")
-    image_as: str = setting("input", checks.choice(*IMAGE_AS), "what the image is to the LSTM")
+    image_as: str = setting("input", checks.choice(*IMAGE_AS), "what the image is to the recurrent layers")
 
 
 @dataclass(frozen=True, kw_only=True)

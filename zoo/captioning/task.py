@@ -9,8 +9,7 @@ from zoo.task import Task
 
 
 def _size(config: CaptioningConfig) -> str:
-    encoder, model = config.encoder, config.model
-    return f"{encoder.name} {encoder.image_size} + {model.layers}x{model.units}"
+    return f"{config.encoder.name} {config.encoder.image_size} + {config.model.size()}"
 
 
 TASK = Task(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from zoo.configuration import checks, limits, methods
 from zoo.configuration.fields import Change, Table, setting, table
 from zoo.data.datasets import CORPORA
+from zoo.language_model.cells import CELLS
 from zoo.runs.settings import RunConfig, Training
 
 TAILS = ("drop", "pad")
@@ -29,6 +30,7 @@ class Model(Table):
     embedding_units: int = setting(200, checks.UNITS, "units of the embedding")
     units: int = setting(200, checks.UNITS, "units of each recurrent layer")
     layers: int = setting(2, checks.whole(1, limits.LAYERS), "recurrent layers")
+    cell: str = setting("lstm", checks.choice(*CELLS), "kind of the recurrent layers", added=True)
     init_range: float = setting(0.1, checks.POSITIVE, "weights start uniformly in (-this, this)")
     tied: bool = setting(False, checks.FLAG, "whether embedding and softmax share one weight")
     dropout: float = setting(0.0, checks.RATE, "rate between layers, drawn for every step")
@@ -36,6 +38,10 @@ class Model(Table):
     input_dropout: float = setting(0.0, checks.RATE, "rate of a layer's input, one mask for all steps")
     recurrent_dropout: float = setting(0.0, checks.RATE, "rate of recurrent connections, one mask likewise")
     output_dropout: float = setting(0.0, checks.RATE, "rate of the softmax's input, one mask likewise")
+
+    def size(self) -> str:
+        """Layers and units, as in "2x650", and the cell if it is no LSTM."""
+        return f"{self.layers}x{self.units}" + (f" {self.cell}" if self.cell != "lstm" else "")
 
     def check(self) -> None:
         """Sees that sizes go together.

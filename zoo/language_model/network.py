@@ -1,8 +1,9 @@
-"""The language model's network: embedding, LSTM layers, softmax (Zaremba et al., 2014)."""
+"""The language model's network: embedding, recurrent layers, softmax (Zaremba et al., 2014)."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import keras
@@ -14,12 +15,12 @@ from tfp_bayesrnn import (
     PointMass,
     VariationalDense,
     VariationalEmbedding,
-    VariationalLSTM,
 )
 from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 from tfp_bayesrnn.model import recurrence
 from zoo.configuration import methods
+from zoo.language_model import cells
 from zoo.language_model.configuration import Model
 from zoo.runs.settings import RunConfig
 
@@ -58,7 +59,7 @@ class LanguageModelNetwork(keras.Model):
     """ids [B, T] -> logits [B, T, V] of the next word.
 
     One network for every method. A deterministic or dropout model has point masses where the Bayesian one has
-    distributions: embedding, LSTM kernels, LSTM biases, and the softmax's weight, not its bias.
+    distributions: embedding, recurrent layers with their biases, and the softmax's weight, not its bias.
 
     With `tied`, the softmax multiplies by the transposed embedding.
     """
@@ -80,43 +81,47 @@ class LanguageModelNetwork(keras.Model):
         prior=None,
         recurrent_posterior=None,
         other_posterior=None,
+        cell: str = "lstm",
         **kwargs,
     ):
         """Builds the network.
 
         Args:
           vocabulary_size: V.
-          units: of each LSTM layer.
-          layers: how many LSTM layers.
+          units: of each recurrent layer.
+          layers: how many recurrent layers.
           embedding_units: of the embedding; None for `units`.
           tied: whether embedding and softmax share one weight; then `embedding_units` must be `units`.
           init_range: every (posterior mean of a) weight starts uniformly in (-init_range, init_range).
           unit_forget_bias: whether the bias of the LSTM's forget gates starts at one instead: at zero half of
-            a memory is gone with every step.
+            a memory is gone with every step. Other cells have no such bias.
           dropout: rate on the non-recurrent connections, drawn for every step (Zaremba et al., 2014).
           word_dropout: rate at which word types are dropped, one mask for a row (Gal and Ghahramani, 2016).
-          input_dropout: rate on each LSTM's input, one mask for all steps.
+          input_dropout: rate on each recurrent layer's input, one mask for all steps.
           recurrent_dropout: rate on the recurrent connection, one mask for all steps.
           output_dropout: rate on the softmax's input, one mask for all steps.
           prior: of the variational weights; None for the released scale mixture.
-          recurrent_posterior: variational family of the LSTM weights; None for point masses.
+          recurrent_posterior: variational family of the recurrent layers; None for point masses.
           other_posterior: of embedding and softmax; None for point masses.
+          cell: the kind of the recurrent layers, one of `zoo.language_model.cells.CELLS`.
           **kwargs: of `keras.Model`.
 
         Raises:
+          InputError: for another cell.
           ValueError: if `tied` and the sizes differ.
         """
         super().__init__(**kwargs)
         embedding_units = units if embedding_units is None else embedding_units
         if tied and embedding_units != units:
             raise ValueError(
-                "A tied softmax needs an embedding of the LSTM's size. "
+                "A tied softmax needs an embedding of the recurrent layers' size. "
                 f"Received: embedding_units={embedding_units}, units={units}"
             )
         self._arguments = {
             "vocabulary_size": vocabulary_size,
             "units": units,
             "layers": layers,
+            "cell": cell,
             "embedding_units": embedding_units,
             "tied": tied,
             "init_range": init_range,
@@ -144,18 +149,21 @@ class LanguageModelNetwork(keras.Model):
         )
         self.word_dropout = WordDropout(word_dropout, vocabulary_size, dtype=self.dtype_policy)
         self.dropouts = [Dropout(dropout, dtype=self.dtype_policy) for _ in range(layers + 1)]
+        make_recurrent = cells.layer_class(cell)
+        # A bias of forget gates is the LSTM's alone.
+        takes_forget_bias = "unit_forget_bias" in inspect.signature(make_recurrent).parameters
         self.recurrent = [
-            VariationalLSTM(
+            make_recurrent(
                 units,
                 kernel_initializer=uniform,
                 recurrent_initializer=uniform,
                 bias_initializer=uniform,
-                unit_forget_bias=unit_forget_bias,
                 dropout=input_dropout,
                 recurrent_dropout=recurrent_dropout,
                 posterior=self._recurrent_posterior,
                 return_sequences=True,
-                name=f"lstm_{index}",
+                name=f"{cell}_{index}",
+                **({"unit_forget_bias": unit_forget_bias} if takes_forget_bias else {}),
                 **common,
             )
             for index in range(layers)
@@ -181,27 +189,28 @@ class LanguageModelNetwork(keras.Model):
             self.softmax.build((None, None, units))
 
     def get_initial_state(self, batch_size: int):
-        """Zeros: [h, c] of each LSTM layer."""
+        """Zeros: the states of each recurrent layer, [h, c] of an LSTM."""
         return [layer.get_initial_state(batch_size) for layer in self.recurrent]
 
     @property
     def state_sizes(self) -> list[int]:
-        """Units of h and c of each LSTM layer."""
-        return [size for layer in self.recurrent for size in layer.cell.state_size]
+        """Units of each state of each recurrent layer: of h and c of an LSTM."""
+        return [size for layer in self.recurrent for size in layer.cell.state_sizes]
 
     def state_from(self, vectors):
-        """[B, sum of `state_sizes`] as the LSTM states: h, which is an output, goes through tanh."""
+        """[B, sum of `state_sizes`] as states: a layer's first, which is its output, goes through tanh."""
         parts = iter(tf.split(vectors, self.state_sizes, axis=-1))
-        return [[tf.tanh(hidden), cell] for hidden, cell in zip(parts, parts, strict=True)]
+        states = [[next(parts) for _ in layer.cell.state_sizes] for layer in self.recurrent]
+        return [[tf.tanh(hidden), *others] for hidden, *others in states]
 
     def start(self, vectors, training=False):
-        """The LSTM states after one step whose input is `vectors` [B, embedding units], not a word's."""
+        """The states after one step whose input is `vectors` [B, embedding units], not a word's."""
         zeros = self.get_initial_state(tf.shape(vectors)[0])
         _, state = self._recur(vectors[:, tf.newaxis], zeros, training)
         return state
 
     def run(self, inputs, state, training=False):
-        """ids [B, T] and the LSTM states: logits [B, T, V] and the states after the last word."""
+        """ids [B, T] and the states: logits [B, T, V] and the states after the last word."""
         hidden = self.embedding(inputs, training=training)
         hidden = self.word_dropout(hidden, inputs, training=training)
         hidden, state = self._recur(hidden, state, training)

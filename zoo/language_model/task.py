@@ -9,7 +9,7 @@ from zoo.task import Task
 
 
 def _size(config: LanguageModelConfig) -> str:
-    return f"{config.model.layers}x{config.model.units}"
+    return config.model.size()
 
 
 TASK = Task(

@@ -138,7 +138,8 @@ def test_a_tables_name_is_answered_with_its_fields():
 
 def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
     earlier = json.loads(config.to_json(preset()))
-    del earlier["sharpening"], earlier["evaluate"]["dynamic_learning_rate"], earlier["train"]["optimizer"]
+    del earlier["sharpening"], earlier["evaluate"]["dynamic_learning_rate"]
+    del earlier["train"]["optimizer"], earlier["model"]["cell"]
     for field in ("patience", "max_nll", "step_backs", "step_back_factor", "checkpoint_seconds"):
         del earlier["train"][field]
     assert from_json(json.dumps(earlier)) == preset()
@@ -199,6 +200,7 @@ BAD = [
     ("model.word_dropout", -0.1, r"a number in \[0, 1\)"),
     ("model.units", 0, "a whole number of at least 1"),
     ("model.layers", -1, "a whole number of at least 1"),
+    ("model.cell", "grru", "one of lstm, gru, mgu"),
     ("model.init_range", 0.0, "a number above 0"),
     ("prior.pi", 0.0, "strictly between 0 and 1"),
     ("prior.pi", 1.0, "strictly between 0 and 1"),
