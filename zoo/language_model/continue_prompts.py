@@ -8,100 +8,31 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration import config as configs
-from zoo.configuration import limits, methods
+from zoo.configuration import methods
 from zoo.data.lines import decoded
-from zoo.data.vocabulary import EOS, UNK, Vocabulary
-from zoo.decoding import decoding
+from zoo.data.vocabulary import UNK
 from zoo.filesystem.files import check_output, explained, to_jsonable
 from zoo.filesystem.writable import check_openable
 from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.continuation_text import Shade, as_record, as_text_block, heading
-from zoo.language_model.continuations import Generator
+from zoo.language_model.continuations import Continuation, Generator
 from zoo.language_model.model import restorable
+from zoo.language_model.word_choice import Choice, check, check_vocabulary
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.terminal import terminal
-
-DECODE_CHOICES = ("sample", "greedy", "beam")
-DEFAULT_BEAM = 5
 
 HIGHEST_MUTUAL_INFORMATION = 0.5
 """Nats, from which a word's shade is the darkest; most words of a model of Penn Treebank have 0.1 to 0.3."""
 
 STANDARD = "-"
 """Stands for standard input among prompts, and for standard output as the output."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How words are chosen, by the flags of the same names; None where a flag is not given.
-
-    Args:
-      decode: "sample", "greedy" (the most probable word each time) or "beam".
-      temperature: of sampling, 1 if not given.
-      top_k: the most probable words that are sampled from, all if not given or 0.
-      top_p: the probability of those that are sampled from, all if not given.
-      beam: beams of beam search, `DEFAULT_BEAM` if not given.
-
-    Raises:
-      InputError: a number that cannot be, or that another way of choosing has.
-    """
-
-    decode: str = "sample"
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    beam: int | None = None
-
-    def __post_init__(self):
-        if self.decode not in DECODE_CHOICES:
-            _refuse("decode", self.decode, f"one of {', '.join(DECODE_CHOICES)}")
-        for name, way in {
-            "temperature": "sample",
-            "top_k": "sample",
-            "top_p": "sample",
-            "beam": "beam",
-        }.items():
-            if getattr(self, name) is not None and self.decode != way:
-                raise InputError(f"--{name} is for --decode={way}, not for --decode={self.decode}")
-        lowest, highest = decoding.LOWEST_TEMPERATURE, decoding.HIGHEST_TEMPERATURE
-        if self.temperature is not None and not lowest <= self.temperature <= highest:
-            accepted = f"a number above 0, at least {lowest:g} and at most {highest:g}"
-            _refuse("temperature", self.temperature, accepted)
-        if self.top_k is not None and not 0 <= self.top_k <= limits.WHOLE:
-            _refuse("top_k", self.top_k, f"a whole number, at least 0 and at most {limits.WHOLE}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            _refuse("top_p", self.top_p, "a number above 0, at most 1")
-        if self.beam is not None and not 1 <= self.beam <= limits.BEAMS:
-            _refuse("beam", self.beam, f"a whole number, at least 1 and at most {limits.BEAMS}")
-
-    @property
-    def beams(self) -> int:
-        """Beams; 1 where there is no beam search."""
-        return (self.beam or DEFAULT_BEAM) if self.decode == "beam" else 1
-
-    @property
-    def sampling(self) -> dict[str, Any] | None:
-        """Arguments of `zoo.decoding.decoding.sample`; None where words are not sampled."""
-        if self.decode != "sample":
-            return None
-        given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def __str__(self) -> str:
-        if self.decode == "beam":
-            return f"beam {self.beams}"
-        if self.sampling is None:
-            return "the most probable word each time"
-        details = ", ".join(f"{name} {value:g}" for name, value in self.sampling.items())
-        return f"sampled ({details})" if details else "sampled"
 
 
 def continue_prompts(
@@ -152,20 +83,15 @@ def continue_prompts(
         been trained for an epoch, or the output cannot be written.
     """
     choice = Choice(decode, temperature, top_k, top_p, beam)
-    _check(config, choice, max_words, continuations, draw_per_continuation, color)
+    check(config, choice, max_words, continuations, draw_per_continuation, color)
     if seed is not None:
         config = configs.with_overrides(config, {"seed": seed})
         configs.validate(config)
-    to_standard_output = output == STANDARD
-    if output is not None and not to_standard_output:
-        output = local_path(output, "--output")
-        check_output(output)
-        check_openable(output)
+    output = _checked_output(output)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
-    directory = Workdir(workdir, create=False)
-    model, vocabulary, step = restored(restorable, config, directory)
+    model, vocabulary, step = restored(restorable, config, Workdir(workdir, create=False))
     forbidden = () if allow_unk or UNK not in vocabulary else (UNK,)
-    _check_vocabulary(vocabulary, choice, end_at_eos, forbidden)
+    check_vocabulary(vocabulary, choice, end_at_eos, forbidden)
     samples = config.evaluate.num_samples if is_bayesian and not draw_per_continuation else 0
     draws = continuations if draw_per_continuation else samples
     generator = Generator(
@@ -180,78 +106,72 @@ def continue_prompts(
         end_at_eos=end_at_eos,
         forbidden=forbidden,
     )
-    shade = (
-        Shade("mutual information", HIGHEST_MUTUAL_INFORMATION)
-        if draws > 1
-        else Shade("entropy", math.log(len(vocabulary)))
-    )
     weights = _weights(is_bayesian, samples, draws)
-    in_colour = terminal.uses_colours(color, sys.stdout)
+    ways = ", ".join([weights, str(choice), f"seed {config.seed}", *(f"no {word}" for word in forbidden)])
+    label = methods.LABELS[config.method]
+    headline = f"{config.preset} ({label}), best checkpoint: step {step}; {ways}"
+    found = (
+        (prompt, generator.generate([prompt], continuations, stream=number)[0])
+        for number, prompt in enumerate(_prompts(prompts))
+    )
+    _put_out(found, weights, output, headline, _view(len(vocabulary), draws, color))
+
+
+def _checked_output(output: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """The output, a path as it is taken; better to know of a wrong one before a model is restored."""
+    if output in (None, STANDARD):
+        return output
+    path = local_path(output, "--output")
+    check_output(path)
+    check_openable(path)
+    return path
+
+
+class _View(NamedTuple):
+    """How texts are shown."""
+
+    shade: Shade
+    in_colour: bool
+    has_draws: bool
+
+
+def _view(words: int, draws: int, color: str) -> _View:
+    shade = Shade("entropy", math.log(words))
+    if draws > 1:
+        shade = Shade("mutual information", HIGHEST_MUTUAL_INFORMATION)
+    return _View(shade, terminal.uses_colours(color, sys.stdout), draws > 1)
+
+
+def _put_out(
+    texts: Iterable[tuple[str, Sequence[Continuation]]],
+    weights: str,
+    output: str | os.PathLike[str] | None,
+    headline: str,
+    view: _View,
+) -> None:
+    """Writes the continuations of each prompt as soon as they are there, and shows them.
+
+    Args:
+      texts: each prompt with its continuations.
+      weights: that the words come from, in words.
+      output: as `continue_prompts` takes it; in place of what is shown where it is standard output.
+      headline: what is shown first.
+      view: how they are shown.
+    """
+    is_shown = output != STANDARD
     with ExitStack() as stack:
         put = _writer(output, stack)
-        if not to_standard_output:
-            ways = ", ".join(
-                [weights, str(choice), f"seed {config.seed}", *(f"no {word}" for word in forbidden)]
-            )
-            print(f"{config.preset} ({methods.LABELS[config.method]}), best checkpoint: step {step}; {ways}")
-            print(heading(shade, in_colour, draws > 1), flush=True)
-        for number, prompt in enumerate(_prompts(prompts)):
-            [found] = generator.generate([prompt], continuations, stream=number)
+        if is_shown:
+            print(headline)
+            print(heading(*view), flush=True)
+        for prompt, found in texts:
             try:
                 for place, continuation in enumerate(found if put else ()):
                     about = {"prompt": prompt, "continuation": place, "weights": weights}
                     put({**about, **as_record(continuation)})
             finally:  # What cannot be written is shown at least.
-                if not to_standard_output:
-                    print("\n" + as_text_block(found, shade, in_colour, draws > 1), flush=True)
-
-
-def _refuse(flag: str, value: Any, accepted: str) -> NoReturn:
-    raise InputError(f"--{flag}={terminal.shortened(str(value))} is not accepted: it must be {accepted}")
-
-
-def _check(
-    config: LanguageModelConfig,
-    choice: Choice,
-    max_words: int,
-    continuations: int,
-    draw_per_continuation: bool,
-    color: str,
-) -> None:
-    """Raises InputError for what can be seen without the model."""
-    for flag, value, least, most in (
-        ("max_words", max_words, 1, limits.WORDS),
-        ("continuations", continuations, 1, limits.CONTINUATIONS),
-        ("num_samples", config.evaluate.num_samples, 0, limits.DRAWS_IN_A_GRAPH),
-    ):
-        if not least <= value <= most:
-            _refuse(flag, value, f"a whole number, at least {least} and at most {most}")
-    if color not in terminal.COLOUR_CHOICES:
-        _refuse("color", color, f"one of {', '.join(terminal.COLOUR_CHOICES)}")
-    if draw_per_continuation and config.method not in methods.BAYESIAN_METHODS:
-        raise InputError(
-            "--draw_per_continuation needs a Bayesian method: a model of method "
-            f"{config.method!r} has one set of weights"
-        )
-    if choice.sampling is None and not draw_per_continuation and continuations > choice.beams:
-        raise InputError(
-            f"--continuations={continuations} is not accepted: --decode={choice.decode} finds {choice.beams} "
-            "of each prompt; accepted for more: --decode=sample, --decode=beam with a larger --beam, or "
-            "--draw_per_continuation"
-        )
-
-
-def _check_vocabulary(
-    vocabulary: Vocabulary, choice: Choice, end_at_eos: bool, forbidden: Sequence[str]
-) -> None:
-    """Raises InputError for what the model's vocabulary does not allow."""
-    if end_at_eos and EOS not in vocabulary:
-        raise InputError(f"--end_at_eos needs {EOS} in the vocabulary of the model, which lacks it")
-    words = len(vocabulary) - len(forbidden) - end_at_eos
-    if not words:
-        raise InputError(f"the model's vocabulary has no word besides {UNK} and {EOS} to generate")
-    if choice.beams > words:
-        _refuse("beam", choice.beams, f"at most {words}, the number of words that may be generated")
+                if is_shown:
+                    print("\n" + as_text_block(found, *view), flush=True)
 
 
 def _writer(

@@ -17,6 +17,7 @@ from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration import limits
 from zoo.configuration.fields import flatten
 from zoo.data.corpus import load_corpus
+from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.files import explained, is_file, to_jsonable, write_whole
 from zoo.filesystem.writable import check_file_writable, printed_after
 from zoo.registry import read_config
@@ -74,6 +75,47 @@ def compare_models(
     if not 1 <= window <= limits.COUNT:
         raise InputError(f"windows of {window} words: accepted 1 or more, at most {limits.COUNT}")
     workdir = os.fspath(local_path(workdir, "--workdir"))
+    sources, data, final = _chosen(workdir, compare, data)
+    corpus = load_corpus(data, data_dir)
+    vocabulary = corpus.vocabulary
+    settings = _within_memory(Settings(samples, seed, rows, unroll or final or 100), len(vocabulary))
+    streams = make_streams(corpus.test, vocabulary, texts, words, seed)
+    directory = Workdir(workdir)
+    _write_texts(directory, streams, vocabulary)
+    results: dict[str, Any] = {
+        "task": "uncertainty",
+        "data": data,
+        "vocabulary": len(vocabulary),
+        "seed": seed,
+        "samples": samples,
+        "unroll": settings.unroll,
+        "window": window,
+        "streams": {name: _described(stream) for name, stream in streams.items()},
+        "methods": [],
+    }
+    for source in sources:
+        for scorer in open_source(source, vocabulary, settings):
+            label = ", ".join(filter(None, (scorer.name, scorer.weights)))
+            logging.info("scoring %s", label)
+            figures = measure(scorer, streams, len(vocabulary), window, progress=progress.windows)
+            results["methods"].append({**figures, "source": source})
+    with printed_after(lambda: summary(results)):
+        write(directory, results)
+    return results
+
+
+def write(directory: Workdir, results: dict[str, Any]) -> None:
+    """Writes `uncertainty.json` and the diagrams."""
+    directory.write_json(directory.uncertainty_path, results)
+    results = to_jsonable(results)
+    files, methods = directory.path / FILES, results["methods"]
+    write_whole(files / "reliability.svg", reliability_svg(methods))
+    write_whole(files / "reliability_equal_mass.svg", reliability_svg(methods, equal_mass=True))
+    write_whole(files / "entropies.svg", entropies_svg(methods))
+
+
+def _chosen(workdir: str, compare: Sequence[str], data: str | None) -> tuple[list[str], str, int | None]:
+    """What is scored, on which data, and the window that the first workdir reads final figures in."""
     named = [workdir, *(path_of(source) for source in compare)]
     directories = [path for path in named if is_file(Path(path, "config.json"))]
     config = read_config(Workdir(directories[0], create=False)) if directories else None
@@ -89,61 +131,36 @@ def compare_models(
     for source in sources:
         opener_of(source)  # Better to know of a wrong one before the others have been scored.
     final = flatten(config).get("evaluate.final_unroll") if config is not None else None
-    corpus = load_corpus(data, data_dir)
-    settings = Settings(samples, seed, rows, unroll or final or 100)
-    at_once = max(samples, 1) * rows * len(corpus.vocabulary)
+    return sources, data, final
+
+
+def _within_memory(settings: Settings, words: int) -> Settings:
+    """The settings, with a window no longer than memory holds the probabilities of."""
+    at_once = max(settings.samples, 1) * settings.rows * words
     if at_once > _MOST_AT_ONCE:
         raise InputError(
-            f"--num_samples={samples} and --rows={rows} are not accepted together: times the "
-            f"{len(corpus.vocabulary)} words of the vocabulary they must be at most {_MOST_AT_ONCE}"
+            f"--num_samples={settings.samples} and --rows={settings.rows} are not accepted together: times "
+            f"the {words} words of the vocabulary they must be at most {_MOST_AT_ONCE}"
         )
-    settings = dataclasses.replace(settings, unroll=min(settings.unroll, max(_AT_ONCE // at_once, 1)))
-    streams = make_streams(corpus.test, corpus.vocabulary, texts, words, seed)
-    directory = Workdir(workdir)
+    return dataclasses.replace(settings, unroll=min(settings.unroll, max(_AT_ONCE // at_once, 1)))
+
+
+def _described(stream: Stream) -> dict[str, Any]:
+    return {
+        "description": stream.description,
+        "predictions": stream.predictions,
+        "unknown_words": stream.unknown,
+    }
+
+
+def _write_texts(directory: Workdir, streams: dict[str, Stream], vocabulary: Vocabulary) -> None:
+    """The texts and the vocabulary, once it is known that the figures can be written."""
     files = directory.path / FILES
     check_file_writable(directory.uncertainty_path)
     with explained(files, "create"):
         files.mkdir(exist_ok=True)
     _write_streams(files / "streams.npz", streams)
-    corpus.vocabulary.save(files / "vocabulary.txt")
-
-    results: dict[str, Any] = {
-        "task": "uncertainty",
-        "data": data,
-        "vocabulary": len(corpus.vocabulary),
-        "seed": seed,
-        "samples": samples,
-        "unroll": settings.unroll,
-        "window": window,
-        "streams": {
-            name: {
-                "description": stream.description,
-                "predictions": stream.predictions,
-                "unknown_words": stream.unknown,
-            }
-            for name, stream in streams.items()
-        },
-        "methods": [],
-    }
-    for source in sources:
-        for scorer in open_source(source, corpus.vocabulary, settings):
-            label = ", ".join(filter(None, (scorer.name, scorer.weights)))
-            logging.info("scoring %s", label)
-            figures = measure(scorer, streams, len(corpus.vocabulary), window, progress=progress.windows)
-            results["methods"].append({**figures, "source": source})
-    with printed_after(lambda: summary(results)):
-        write(directory, results)
-    return results
-
-
-def write(directory: Workdir, results: dict[str, Any]) -> None:
-    """Writes `uncertainty.json` and the diagrams."""
-    directory.write_json(directory.uncertainty_path, results)
-    results = to_jsonable(results)
-    files, methods = directory.path / FILES, results["methods"]
-    write_whole(files / "reliability.svg", reliability_svg(methods))
-    write_whole(files / "reliability_equal_mass.svg", reliability_svg(methods, equal_mass=True))
-    write_whole(files / "entropies.svg", entropies_svg(methods))
+    vocabulary.save(files / "vocabulary.txt")
 
 
 def _write_streams(path: Path, streams: dict[str, Stream]) -> None:

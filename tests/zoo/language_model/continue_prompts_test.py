@@ -17,13 +17,9 @@ from zoo.configuration import config as configs
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.continuation_text import Shade, as_text_block
 from zoo.language_model.continuations import Generator
-from zoo.language_model.continue_prompts import (
-    DEFAULT_BEAM,
-    HIGHEST_MUTUAL_INFORMATION,
-    _prompts,
-    continue_prompts,
-)
+from zoo.language_model.continue_prompts import HIGHEST_MUTUAL_INFORMATION, _prompts, continue_prompts
 from zoo.language_model.model import build_model, restorable
+from zoo.language_model.word_choice import DEFAULT_BEAM
 from zoo.presets import get_preset
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
