@@ -160,6 +160,29 @@ def test_generate(calls, tmp_path):
     assert second.flags == {}
 
 
+@pytest.mark.parametrize(
+    ("preset", "arguments", "said"),
+    [
+        (
+            "shapes_demo_bbb",
+            ["--mode=generate"],
+            "a language model; {} is of 'shapes_demo_bbb', a captioning model",
+        ),
+        (
+            "demo_bbb",
+            ["--mode=caption", "--images=x"],
+            "a captioning model; {} is of 'demo_bbb', a language model",
+        ),
+    ],
+)
+def test_modes_of_another_task_are_refused(calls, tmp_path, capsys, preset, arguments, said):
+    Workdir(tmp_path).claim(presets.get_preset(preset))
+    assert main(*arguments, f"--workdir={tmp_path}") == 2
+    mode = arguments[0]
+    assert capsys.readouterr().err == f"error: {mode} needs the workdir of {said.format(tmp_path)}\n"
+    assert not calls
+
+
 def test_a_draw_for_each_continuation_leaves_no_choice_of_their_number():
     own = {"draw_per_continuation": True}
     request = Request(machine=Machine(), flags=own, overrides={"evaluate.num_samples": 4})

@@ -412,7 +412,7 @@ def test_arguments_that_cannot_be_are_refused(run, arguments, message, monkeypat
     assert message in str(caught.value)
 
 
-def test_workdirs_without_a_trained_language_model_are_refused(run, tmp_path):
+def test_workdirs_without_a_trained_model_are_refused(run, tmp_path):
     path, config, _ = run
     with pytest.raises(InputError, match="does not exist"):
         continue_prompts(config, tmp_path / "nowhere")
@@ -424,9 +424,6 @@ def test_workdirs_without_a_trained_language_model_are_refused(run, tmp_path):
     (copy / "vocabulary.txt").unlink()
     with pytest.raises(InputError, match=r"cannot read .*vocabulary\.txt"):
         continue_prompts(config, copy)
-    captioning = get_preset("shapes_demo_bbb")
-    with pytest.raises(InputError, match="of 'shapes_demo_bbb', a captioning model: a language model is"):
-        continue_prompts(captioning, path)
 
 
 def test_vocabularies_without_the_words_that_are_needed_are_refused(tmp_path, capsys):
