@@ -21,9 +21,9 @@ from zoo.uncertainty.comparison import compare_models
 
 
 def test_it_is_complete_and_narrow(capsys):
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert main("--help") == 0
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
     out = capsys.readouterr().out
     for mode in MODES.values():
         section = out.split(f"\n--mode={mode.name}: ")[1].split("\n\n")[0]
