@@ -59,17 +59,7 @@ def export_run(
       InputError: for arguments outside of what is said here; the workdir holds no model that has been trained
         for an epoch; the export cannot be written.
     """
-    if format not in FORMATS:
-        raise unknown_name("export format", format, FORMATS)
-    if weights is not None and weights not in WEIGHTS_KINDS:
-        raise unknown_name("kind of weights", weights, WEIGHTS_KINDS)
-    if prune is not None and not 0.0 <= prune < 1.0:
-        raise InputError(f"prune={prune} is not accepted: it must be at least 0 and less than 1")
-    if weights == "posterior" and config.method not in methods.BAYESIAN_METHODS:
-        raise InputError(
-            f"weights='posterior' is not accepted: no weight of a {config.method!r} model has a "
-            "distribution; accepted: mean"
-        )
+    _check(config, prune, format, weights)
     directory = Workdir(workdir, create=False)
     path = local_path(output, "--output") if output is not None else directory.export_dir
     check_replaceable(path)
@@ -105,6 +95,21 @@ def export_run(
         write_saved_model(path, made.module, signatures, finish)
     print(_report(about, path))
     return about
+
+
+def _check(config: RunConfig, prune: float | None, format: str, weights: str | None) -> None:
+    """Raises InputError for arguments of `export_run` that are not accepted."""
+    if format not in FORMATS:
+        raise unknown_name("export format", format, FORMATS)
+    if weights is not None and weights not in WEIGHTS_KINDS:
+        raise unknown_name("kind of weights", weights, WEIGHTS_KINDS)
+    if prune is not None and not 0.0 <= prune < 1.0:
+        raise InputError(f"prune={prune} is not accepted: it must be at least 0 and less than 1")
+    if weights == "posterior" and config.method not in methods.BAYESIAN_METHODS:
+        raise InputError(
+            f"weights='posterior' is not accepted: no weight of a {config.method!r} model has a "
+            "distribution; accepted: mean"
+        )
 
 
 def _described(signatures: Mapping[str, Callable]) -> dict[str, Any]:
