@@ -55,12 +55,12 @@ def to_bayesian(
     model: keras.Model,
     training_rows: float,
     prior: str | Prior = "zero",
-    posterior: VariationalFamily | None = None,
     initial_scale: float | Sequence[float] | None = None,
     relative_scale: float | None = None,
     likelihood: str | NegativeLogLikelihood = "categorical",
     kl_weight: float = 1.0,
     seed: int = 0,
+    posterior: VariationalFamily | None = None,
     **kwargs,
 ) -> BayesianModel:
     """A variational model whose posterior mean is a trained deterministic one, ready for `compile` and `fit`.
@@ -80,8 +80,6 @@ def to_bayesian(
       prior: "zero" for the library's default, a scale mixture around 0; "empirical" for normal distributions
         of scale 1 centred on the trained weights, as MOPED has them (Krishnan et al., 2020); or any `Prior`.
         `CentredNormalPrior(scale)` is "empirical" with another scale.
-      posterior: the variational family; None for `MeanFieldNormal`. It must have members with the sigmas that
-        are asked for: a `KTiedNormal` has them where `initial_scale` is one number.
       initial_scale: sigma, for all weights; or (low, high): rho is drawn uniformly between the values that
         belong to both ends.
       relative_scale: sigma in units of |w|, but at least 1e-4, in place of `initial_scale`; 0.1 where neither
@@ -90,6 +88,8 @@ def to_bayesian(
         probabilities it is a Keras loss such as `keras.losses.sparse_categorical_crossentropy`.
       kl_weight: of `BayesianModel`.
       seed: of the draws in training, and of an `initial_scale` that is a range.
+      posterior: the variational family; None for `MeanFieldNormal`. It must have members with the sigmas that
+        are asked for: a `KTiedNormal` has them where `initial_scale` is one number.
       **kwargs: of `BayesianModel`, as `kl_warmup_steps`, `sharpening` and `name`.
 
     Raises:
