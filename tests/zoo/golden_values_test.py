@@ -28,7 +28,7 @@ SHAPES = {
 }
 PRESETS = {
     **{f"demo_{method}": DEMO for method in ("deterministic", "dropout", "variational_dropout")},
-    **{f"demo_{method}": DEMO for method in ("bbb", "bbb_sharpened")},
+    **{f"demo_{method}": DEMO for method in ("bbb", "bbb_sharpened", "bbb_ktied")},
     **{f"shapes_demo_{method}": SHAPES for method in ("deterministic", "dropout", "bbb", "bbb_sharpened")},
 }
 

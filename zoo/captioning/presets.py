@@ -129,11 +129,12 @@ def _captioning(name: str, settings: dict[str, Any], method: str) -> dict[str, A
 
 
 def _all() -> dict[str, dict[str, Any]]:
-    return {
+    presets = {
         f"{model}_{method}": _captioning(f"{model}_{method}", settings, method)
         for model, settings in _SETTINGS.items()
         for method in METHODS
     }
+    return {**presets, **methods.k_tied(presets)}
 
 
 PRESETS: dict[str, dict[str, Any]] = _all()

@@ -28,6 +28,9 @@ LAYERS = 100
 RECURRENT_WEIGHTS = 2**31
 """Of all recurrent layers together."""
 
+RANK = 1_000
+"""Of the scales of a weight."""
+
 EPOCHS = 1_000_000
 
 COUNT = 1_000_000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 METHODS = ("deterministic", "dropout", "variational_dropout", "bbb", "bbb_sharpened")
 BAYESIAN_METHODS = ("bbb", "bbb_sharpened")
 SHARPENED_METHODS = ("bbb_sharpened",)
@@ -13,3 +16,17 @@ LABELS = {
     "bbb": "Bayes by Backprop",
     "bbb_sharpened": "Bayes by Backprop with posterior sharpening",
 }
+
+
+def k_tied(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each preset of Bayes by Backprop one more, with k-tied scales (Swiatkowski et al., 2020)."""
+    return {
+        f"{name}_ktied": {
+            **preset,
+            "preset": f"{name}_ktied",
+            "description": preset["description"].replace(LABELS["bbb"], f"{LABELS['bbb']}, k-tied scales", 1),
+            "posterior": {**preset.get("posterior", {}), "family": "k_tied"},
+        }
+        for name, preset in presets.items()
+        if preset["method"] == "bbb"
+    }

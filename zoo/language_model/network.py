@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tfp_bayesrnn import (
     Dropout,
+    KTiedNormal,
     MeanFieldNormal,
     PointMass,
     VariationalDense,
     VariationalEmbedding,
+    VariationalFamily,
 )
 from tfp_bayesrnn.distributions import priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
@@ -266,17 +268,25 @@ def build_network(config: RunConfig, vocabulary_size: int, **more: Any) -> Langu
       vocabulary_size: V.
       **more: further arguments of the network.
     """
-    bayesian, posterior = config.method in methods.BAYESIAN_METHODS, config.posterior
     settings = {one.name: getattr(config.model, one.name) for one in dataclasses.fields(Model)}
     return LanguageModelNetwork(
         vocabulary_size,
         **settings,
         **more,
         prior=priors.ScaleMixturePrior(**config.prior.to_dict()),
-        recurrent_posterior=MeanFieldNormal(posterior.recurrent_scale_range) if bayesian else None,
-        other_posterior=MeanFieldNormal(posterior.other_scale_range) if bayesian else None,
+        recurrent_posterior=_family(config, config.posterior.recurrent_scale_range),
+        other_posterior=_family(config, config.posterior.other_scale_range),
         dtype=dtype_policy(config),
     )
+
+
+def _family(config: RunConfig, scale_range: tuple[float, float]) -> VariationalFamily | None:
+    """The variational family of a configuration, for weights whose scales start in this range."""
+    if config.method not in methods.BAYESIAN_METHODS:
+        return None
+    if config.posterior.family == "k_tied":
+        return KTiedNormal(config.posterior.k, scale_range)
+    return MeanFieldNormal(scale_range)
 
 
 def dtype_policy(config: RunConfig) -> str:

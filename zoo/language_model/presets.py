@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, METHODS
+from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, METHODS, k_tied
 from zoo.data.datasets import CORPORA
 
 _SIZES = {
@@ -114,7 +114,8 @@ def _all() -> dict[str, dict[str, Any]]:
         for method in ("dropout", *BAYESIAN_METHODS)
     ]
     entries += [(f"wikitext2_medium_{method}", "wikitext2", "medium", method) for method in BAYESIAN_METHODS]
-    return {name: _language_model(name, data, size, method) for name, data, size, method in entries}
+    presets = {name: _language_model(name, data, size, method) for name, data, size, method in entries}
+    return {**presets, **k_tied(presets)}
 
 
 PRESETS: dict[str, dict[str, Any]] = _all()

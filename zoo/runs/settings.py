@@ -14,6 +14,7 @@ GRANULARITIES = ("row", "weight", "tensor")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 JIT_COMPILE = ("auto", "on", "off")
 OPTIMIZERS = ("sgd", "adam")
+FAMILIES = ("mean_field", "k_tied")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,15 @@ class Prior(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior(Table):
-    """How wide the posterior begins, in units of the prior's standard deviation."""
+    """The variational family, and how wide it begins, in units of the prior's standard deviation."""
 
+    family: str = setting(
+        "mean_field",
+        checks.choice(*FAMILIES),
+        "whether each weight has a scale of its own or those of a matrix are a product of rank k",
+        added=True,
+    )
+    k: int = setting(2, checks.whole(1, limits.RANK), "that rank, of the family k_tied", added=True)
     recurrent_scale_range: tuple[float, float] = setting(
         (0.25, 0.5), checks.SCALE_RANGE, "of recurrent layers: lowest and highest"
     )
@@ -131,12 +139,21 @@ class RunConfig(Table):
         from tfp_bayesrnn.errors import InputError
 
         super().check()
-        if self.method in methods.SHARPENED_METHODS:
-            return
-        defaults = Sharpening().to_dict()
-        for field, value in self.sharpening.to_dict().items():
-            if value != defaults[field]:
+        unused = []
+        if self.method not in methods.SHARPENED_METHODS:
+            reason = f"method={self.method!r}", "a preset that ends in bbb_sharpened"
+            unused += [("sharpening", field, *reason) for field in self.sharpening.to_dict()]
+        if self.method not in methods.BAYESIAN_METHODS:
+            reason = f"method={self.method!r}", "a preset of Bayes by Backprop"
+            unused += [("posterior", field, *reason) for field in ("family", "k")]
+        elif self.posterior.family != "k_tied":
+            reason = f"posterior.family={self.posterior.family!r}", "posterior.family=k_tied"
+            unused.append(("posterior", "k", *reason))
+        for table_name, field, reason, other in unused:
+            used = getattr(self, table_name)
+            value, default = getattr(used, field), getattr(type(used)(), field)
+            if value != default:
                 raise InputError(
-                    f"sharpening.{field}={value!r} has no effect with method={self.method!r}; accepted "
-                    f"then: {defaults[field]!r}, or a preset that ends in bbb_sharpened"
+                    f"{table_name}.{field}={value!r} has no effect with {reason}; accepted then: "
+                    f"{default!r}, or {other}"
                 )

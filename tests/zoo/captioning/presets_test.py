@@ -21,8 +21,9 @@ def fields(name):
 
 
 def test_the_presets_there_are():
-    assert list(captioning.PRESETS) == NAMES
-    assert presets.preset_names()[-len(NAMES) :] == tuple(NAMES)
+    names = [*NAMES, *(f"{model}_bbb_ktied" for model in DATA)]
+    assert list(captioning.PRESETS) == names
+    assert presets.preset_names()[-len(names) :] == tuple(names)
 
 
 def test_encoders_are_the_ones_that_can_be_had():

@@ -1,6 +1,7 @@
 """Configurations: JSON and back, what a resumed run may change, what is valid."""
 
 import json
+import re
 
 import pytest
 
@@ -140,6 +141,7 @@ def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
     earlier = json.loads(config.to_json(preset()))
     del earlier["sharpening"], earlier["evaluate"]["dynamic_learning_rate"]
     del earlier["train"]["optimizer"], earlier["model"]["cell"]
+    del earlier["posterior"]["family"], earlier["posterior"]["k"]
     for field in ("patience", "max_nll", "step_backs", "step_back_factor", "checkpoint_seconds"):
         del earlier["train"][field]
     assert from_json(json.dumps(earlier)) == preset()
@@ -182,6 +184,26 @@ def test_a_table_that_is_none_is_named():
 )
 def test_values_at_the_edge_are_accepted(field, value):
     config.validate(config.with_overrides(preset(), {field: value}))
+
+
+@pytest.mark.parametrize(
+    "name, dotted, message",
+    [
+        (
+            "demo_dropout",
+            {"posterior.family": "k_tied"},
+            "family='k_tied' has no effect with method='dropout'",
+        ),
+        ("demo_bbb", {"posterior.k": 3}, "k=3 has no effect with posterior.family='mean_field'"),
+        ("demo_bbb", {"posterior.family": "tied"}, "it must be one of mean_field, k_tied"),
+        ("demo_bbb_ktied", {"posterior.k": 0}, "at least 1"),
+    ],
+)
+def test_a_family_is_not_set_without_effect(name, dotted, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        config.validate(config.with_overrides(presets.get_preset(name), dotted))
+    for accepted in ({"posterior.family": "k_tied", "posterior.k": 3}, {}):
+        config.validate(config.with_overrides(presets.get_preset("demo_bbb_sharpened"), accepted))
 
 
 def test_sharpening_is_not_set_without_effect():

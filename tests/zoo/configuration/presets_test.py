@@ -30,6 +30,7 @@ def test_the_presets_there_are():
     for method in methods:
         assert {f"demo_{method}", *(f"ptb_{size}_{method}" for size in ("small", "medium", "large"))} <= names
     assert {"text_small_bbb", "text_small_dropout", "text_medium_bbb", "text_medium_dropout"} <= names
+    assert {"demo_bbb_ktied", "ptb_small_bbb_ktied", "ptb_medium_bbb_ktied", "ptb_large_bbb_ktied"} <= names
     assert {"text_small_bbb_sharpened", "wikitext2_medium_bbb", "wikitext2_medium_bbb_sharpened"} <= names
 
 
@@ -49,6 +50,15 @@ def test_sharpening_is_all_that_a_sharpened_preset_adds(name):
     }
     assert sharpened["method"] == "bbb_sharpened"
     assert sharpened["sharpening.sigma0"] == 0.02
+
+
+@pytest.mark.parametrize("name", [name for name in presets.preset_names() if name.endswith("_ktied")])
+def test_the_family_is_all_that_a_k_tied_preset_adds(name):
+    plain, tied = fields(name.removesuffix("_ktied")), fields(name)
+    changed = {field for field in plain if plain[field] != tied[field]}
+    assert changed == {"preset", "description", "posterior.family"}
+    assert (tied["method"], tied["posterior.family"], tied["posterior.k"]) == ("bbb", "k_tied", 2)
+    assert "k-tied" in tied["description"]
 
 
 @pytest.mark.parametrize("name", presets.preset_names())
