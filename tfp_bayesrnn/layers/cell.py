@@ -129,14 +129,9 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         Raises:
           ValueError: for a number out of its range, or an argument that this cell has no use for.
         """
-        self._refuse_arguments(locals())
+        self._check_arguments(locals())
         super().__init__(**kwargs)
         self._init_variational(prior, posterior or MeanFieldNormal((0.25, 0.5)), kl_weight, seed)
-        if units <= 0:
-            raise ValueError(f"units must be positive. Received: units={units}")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name} must lie in [0, 1). Received: {name}={rate}")
         self.units = int(units)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
@@ -151,7 +146,12 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         self._declared: tuple[str, ...] = ()
         self._held = (None, None)
 
-    def _refuse_arguments(self, given: Mapping) -> None:
+    def _check_arguments(self, given: Mapping) -> None:
+        if given["units"] <= 0:
+            raise ValueError(f"units must be positive. Received: units={given['units']}")
+        for name in ("dropout", "recurrent_dropout"):
+            if not 0.0 <= given[name] < 1.0:
+                raise ValueError(f"{name} must lie in [0, 1). Received: {name}={given[name]}")
         known = inspect.signature(VariationalRNNCell.__init__).parameters
         for name in self.without:
             if given[name] is not known[name].default and given[name] != known[name].default:
