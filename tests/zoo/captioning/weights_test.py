@@ -13,6 +13,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo.captioning import encoder as encoders
 from zoo.captioning import model as models
 from zoo.captioning.experiment import CaptioningExperiment
+from zoo.captioning.features import features_of
 from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 
@@ -74,7 +75,7 @@ def experiment_of(workdir):
 def features_and_encoder(experiment):
     """The features that training reads, and those that the encoder makes now."""
     size = experiment.config.encoder.image_size
-    now = captioning.module.features_of(experiment.model.network.encoder, experiment.data.train.images, size)
+    now = features_of(experiment.model.network.encoder, experiment.data.train.images, size)
     return experiment.batches._features, now
 
 
