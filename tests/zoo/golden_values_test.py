@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,6 +56,7 @@ def minibatches(preset):
 
 def trained_values(preset):
     """Of each variable of the network: its norm, and its product with a fixed vector of signs."""
+    keras.utils.clear_session()  # Layers that Keras names get the same names as in a new process.
     model = zoo.from_preset(preset, PRESETS[preset])
     model.fit(minibatches(preset), verbose=0)
     values = {}
