@@ -76,7 +76,9 @@ def predictions(model, draw):
         return model.network(INPUTS).numpy()
 
 
-@pytest.mark.parametrize("family", [MeanFieldNormal(), *list(FAMILIES.values())[:2]], ids=str)
+@pytest.mark.parametrize(
+    "family", [MeanFieldNormal(), *list(FAMILIES.values())[:2]], ids=lambda family: type(family).__name__
+)
 def test_what_is_pruned_is_0_in_draws_and_exports_and_costs_nothing(family):
     model = make_model(family)
     model.fit(INPUTS, TARGETS, batch_size=6, verbose=0)
