@@ -119,7 +119,7 @@ class VariationalFamily:
         Raises:
           ValueError: if the density of the kept elements is not known.
         """
-        return self._marginal(variables, keep).log_prob(value)
+        return self.marginal(variables, keep).log_prob(value)
 
     def kl(
         self,
@@ -142,11 +142,16 @@ class VariationalFamily:
           keep: as for `log_prob`.
         """
         try:
-            return tfd.kl_divergence(self._marginal(variables, keep), prior)
+            return tfd.kl_divergence(self.marginal(variables, keep), prior)
         except NotImplementedError:
             return self.log_prob(variables, value, noise, keep) - prior.log_prob(value)
 
-    def _marginal(self, variables: Variables, keep: tf.Tensor | None) -> tfd.Distribution:
+    def marginal(self, variables: Variables, keep: tf.Tensor | None) -> tfd.Distribution:
+        """q(w) of the elements that are kept, the others being 0; all of it where `keep` is None.
+
+        Raises:
+          ValueError: if the distribution of the kept elements is not known.
+        """
         distribution = self.distribution(variables)
         return distribution if keep is None else marginal(distribution, keep, whose=f"{self.name} posterior")
 

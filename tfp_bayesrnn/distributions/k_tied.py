@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.distributions.independent_normal import IndependentNormal
+from tfp_bayesrnn.distributions.mean_field import MeanFieldNormal
 from tfp_bayesrnn.distributions.softplus import (
     SCALE_FLOOR,
     inverse_softplus,
-    rho_from_scale,
-    scale_from_rho,
+    inverse_softplus_of,
     softplus,
 )
 
@@ -42,19 +42,21 @@ class KTiedNormal(IndependentNormal):
             raise ValueError(f"k must be a whole number of at least 1. Received: k={k!r}")
         self.k = int(k)
         self._floor = math.sqrt(SCALE_FLOOR / self.k)  # Of an element of U and of V.
+        self._of_bias = MeanFieldNormal(self.scale_range)
 
     def add_variables(self, add_variable, shape, initial_mean, prior):
         """`mu`, of the weight's shape; `rho_u` [rows, k] and `rho_v` [columns, k], or the `rho` of a bias."""
+        if len(shape) < 2:
+            return self._of_bias.add_variables(add_variable, shape, initial_mean, prior)
         mu = add_variable(name="mu", initializer=initial_mean)
         ends = [end * prior.stddev(shape) for end in self.scale_range]
-        if len(shape) < 2:
-            bounds = map(inverse_softplus, ends)
-            return {"mu": mu, "rho": add_variable(name="rho", initializer=_uniform(*bounds))}
         # A sum of k products lies between the ends if each factor lies between the roots of their k-th parts.
         bounds = [self._rho(math.sqrt(end / self.k)) for end in ends]
         sizes = {"rho_u": math.prod(shape[:-1]), "rho_v": shape[-1]}
         factors = {
-            name: add_variable(name=name, shape=(size, self.k), initializer=_uniform(*bounds))
+            name: add_variable(
+                name=name, shape=(size, self.k), initializer=keras.initializers.RandomUniform(*bounds)
+            )
             for name, size in sizes.items()
         }
         return {"mu": mu, **factors}
@@ -69,7 +71,7 @@ class KTiedNormal(IndependentNormal):
     def scale(self, variables):
         """U V^T in the weight's shape; of a bias softplus(rho) + 1e-5."""
         if "rho" in variables:
-            return scale_from_rho(variables["rho"])
+            return self._of_bias.scale(variables)
         return _product(*self.factors(variables), variables["mu"].shape)
 
     def scale_variables_for(self, scale):
@@ -80,7 +82,7 @@ class KTiedNormal(IndependentNormal):
         """
         scale = np.asarray(scale, np.float64)
         if scale.ndim < 2:
-            return {"rho": rho_from_scale(scale)}
+            return self._of_bias.scale_variables_for(scale)
         matrix = scale.reshape(-1, scale.shape[-1])
         # The same scale in U and in V, whatever the first row and the first column are.
         rows, columns = matrix[:, 0] / math.sqrt(matrix[0, 0]), matrix[0] / math.sqrt(matrix[0, 0])
@@ -91,16 +93,18 @@ class KTiedNormal(IndependentNormal):
                 f"Received: scales of shape {scale.shape} from {scale.min():.3g} to {scale.max():.3g}"
             )
         floor, split = self._floor, math.sqrt(self.k)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            excess = {"rho_u": rows / split - floor, "rho_v": columns / split - floor}
-            rho = {name: value + np.log(-np.expm1(-value)) for name, value in excess.items()}
+        rho = {
+            name: inverse_softplus_of(factor / split - floor)
+            for name, factor in {"rho_u": rows, "rho_v": columns}.items()
+        }
         return {name: np.repeat(value[:, np.newaxis], self.k, axis=1) for name, value in rho.items()}
 
     def exported(self, variables, keep=None):
         """U and V, and what is kept; of a bias sigma."""
         if "rho" in variables:
             return super().exported(variables, keep)
-        return {**dict(zip("uv", self.factors(variables), strict=True)), **_named("keep", keep)}
+        factors = dict(zip("uv", self.factors(variables), strict=True))
+        return factors if keep is None else {**factors, "keep": keep}
 
     def exported_sample(self, mean, stored, noise):
         """mu + sigma * noise."""
@@ -112,14 +116,6 @@ class KTiedNormal(IndependentNormal):
     def get_config(self):
         """The constructor's arguments."""
         return {"k": self.k, **super().get_config()}
-
-
-def _uniform(low: float, high: float) -> keras.initializers.Initializer:
-    return keras.initializers.RandomUniform(low, high)
-
-
-def _named(name: str, value: tf.Tensor | None) -> dict[str, tf.Tensor]:
-    return {} if value is None else {name: value}
 
 
 def _product(u: tf.Tensor, v: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:

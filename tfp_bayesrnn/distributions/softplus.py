@@ -16,6 +16,12 @@ def inverse_softplus(value: float) -> float:
     return value + math.log(-math.expm1(-value))
 
 
+def inverse_softplus_of(values: np.ndarray) -> np.ndarray:
+    """`inverse_softplus` of each of some values; not a number where a value is not above 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return values + np.log(-np.expm1(-values))
+
+
 def scale_from_rho(rho: tf.Tensor) -> tf.Tensor:
     """sigma = softplus(rho) + 1e-5, the parametrisation of the authors' released code."""
     return softplus(rho) + SCALE_FLOOR
@@ -23,9 +29,7 @@ def scale_from_rho(rho: tf.Tensor) -> tf.Tensor:
 
 def rho_from_scale(scale: np.ndarray) -> np.ndarray:
     """The rho for which `scale_from_rho` is `scale` > 1e-5, float64; not a number for a smaller scale."""
-    excess = np.asarray(scale, np.float64) - SCALE_FLOOR
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return excess + np.log(-np.expm1(-excess))
+    return inverse_softplus_of(np.asarray(scale, np.float64) - SCALE_FLOOR)
 
 
 @tf.custom_gradient

@@ -267,11 +267,7 @@ class VariationalWeight(keras.layers.Layer):
           ValueError: if the weight is pruned and its posterior's marginal is not known.
         """
         # The mean and scale of what is pruned count for nothing, but both must be those of a distribution.
-        return self._posterior_marginal(self._keep())
-
-    def _posterior_marginal(self, keep: tf.Tensor | None) -> tfd.Distribution:
-        q = self.posterior.distribution(self._tensors())
-        return q if keep is None else marginal(q, keep, whose=f"{self.posterior.name} posterior")
+        return self.posterior.marginal(self._tensors(), self._keep())
 
     def check_prunable(self, keep: np.ndarray) -> None:
         """Refuses a mask under which the KL would not be known.
@@ -281,7 +277,7 @@ class VariationalWeight(keras.layers.Layer):
         """
         if self.is_variational:
             marginal(self.prior_distribution(), tf.constant(keep))
-            self._posterior_marginal(tf.constant(keep))
+            self.posterior.marginal(self._tensors(), tf.constant(keep))
 
     def kl(self, value: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
         """KL[q || p] in nats, counting each element of the weight that is kept once: a float32 scalar.
