@@ -17,6 +17,10 @@ class later(NamedTuple):
     module: str
     name: str
 
+    def load(self) -> Any:
+        """The function or class itself, imported now."""
+        return getattr(importlib.import_module(self.module), self.name)
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Calls it."""
-        return getattr(importlib.import_module(self.module), self.name)(*arguments, **named)
+        return self.load()(*arguments, **named)

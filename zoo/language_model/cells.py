@@ -5,14 +5,14 @@ TensorFlow is not imported: listing presets does without.
 
 from __future__ import annotations
 
-import importlib
+from zoo.later import later
 
 CELLS = {
-    "lstm": ("tfp_bayesrnn", "VariationalLSTM"),
-    "gru": ("tfp_bayesrnn", "VariationalGRU"),
-    "mgu": ("tfp_bayesrnn", "VariationalMGU"),
+    "lstm": later("tfp_bayesrnn", "VariationalLSTM"),
+    "gru": later("tfp_bayesrnn", "VariationalGRU"),
+    "mgu": later("tfp_bayesrnn", "VariationalMGU"),
 }
-"""Name -> module and name of the layer, a `tfp_bayesrnn.VariationalRNN`."""
+"""Name -> the layer, a `tfp_bayesrnn.VariationalRNN`."""
 
 
 def layer_class(name: str) -> type:
@@ -25,5 +25,4 @@ def layer_class(name: str) -> type:
 
     if name not in CELLS:
         raise unknown_name("cell", name, CELLS)
-    module, layer = CELLS[name]
-    return getattr(importlib.import_module(module), layer)
+    return CELLS[name].load()
