@@ -10,10 +10,11 @@ Files of earlier versions, for which the list has no line, are taken as they are
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import logging
@@ -24,6 +25,7 @@ from zoo.filesystem.files import explained, is_file, is_there, read_file, write_
 
 FILE = "checksums.txt"
 _TORN = b" torn"  # Ends a line that was not written to its end.
+_Line = tuple[str, str] | tuple[None, None]
 
 
 class Checksums:
@@ -66,8 +68,9 @@ class Checksums:
         Raises:
           InputError: one cannot be read, or is not what was written.
         """
+        lines = list(self._lines())
         for path in self._files():
-            if self._knows(path, lambda path=path: _sum_of_file(path)) is False:
+            if self._knows(lines, path, functools.partial(_sum_of_file, path)) is False:
                 raise damaged(path)
 
     def _files(self) -> list[Path]:
@@ -105,10 +108,9 @@ class Checksums:
         Raises:
           InputError: the list cannot be read.
         """
-        return self._knows(path, lambda: hashlib.sha256(content).hexdigest())
+        return self._knows(list(self._lines()), path, lambda: hashlib.sha256(content).hexdigest())
 
-    def _knows(self, path: Path, make_sum: Callable[[], str]) -> bool | None:
-        lines = list(self._lines())
+    def _knows(self, lines: Sequence[_Line], path: Path, make_sum: Callable[[], str]) -> bool | None:
         sums = {of_file for of_file, name in lines if name == self._name(path)}
         if not sums or make_sum() in sums:
             return True if sums else None
@@ -117,7 +119,7 @@ class Checksums:
             return None
         return False
 
-    def _lines(self) -> Iterator[tuple[str, str] | tuple[None, None]]:
+    def _lines(self) -> Iterator[_Line]:
         """(sum, name) for each line, Nones for one that is damaged."""
         if not is_there(self.path):
             return
