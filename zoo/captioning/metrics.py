@@ -25,6 +25,17 @@ from tfp_bayesrnn.errors import InputError
 # METEOR takes 10 seconds for a thousand images, SPICE half an hour for some tens of thousands.
 JAVA_LIMIT_SECONDS = 3600
 
+LABELS = {
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "meteor": "METEOR",
+}
+"""What tables call the scores, in the order of their columns."""
+
 _EXTRA = "install them with: pip install 'tfp_bayesrnn[captions]'"
 _SPICE_JAR = "stanford-corenlp-3.6.0.jar"
 

@@ -18,8 +18,9 @@ from zoo.captioning.caption_search import Captioner
 from zoo.captioning.model import load_data, restorable
 from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode
+from zoo.page.computed import computed_section
 from zoo.page.contents import Contents
-from zoo.page.markup import Markup, missing, number, paragraph, tag
+from zoo.page.markup import Markup, number, paragraph, tag
 from zoo.page.page import Section
 from zoo.page.shading import Measure, described, highest_for, legend, shaded
 from zoo.runs.restored import restored
@@ -53,14 +54,7 @@ class Captioned(NamedTuple):
 
 def captions(contents: Contents) -> Section:
     """The pictures, or why there are none."""
-    name, title = "captions", "Captions of test pictures"
-    try:
-        found = caption_pictures(contents)
-    except InputError as error:
-        logging.warning("the report has no captions: %s", error)
-        line = missing(f"No captions: {error}. This tries again:", command=contents.command("report"))
-        return Section(name, title, [line], is_missing=True)
-    return Section(name, title, shown(found, contents.weights))
+    return computed_section(contents, "captions", "Captions of test pictures", caption_pictures, shown)
 
 
 def caption_pictures(contents: Contents) -> list[Captioned]:

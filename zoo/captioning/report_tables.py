@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.captioning.metrics import LABELS
 from zoo.page.contents import Contents
 from zoo.page.figures import named, rows_of
 from zoo.page.markup import Markup, number, paragraph, table
 from zoo.page.published import COCO, coco_figure
 
-_SCORES = {
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-    "meteor": "METEOR",
-}
 _SIGNALS = {
     "entropy": "entropy",
     "mutual_information": "mutual information",
@@ -28,12 +20,12 @@ _SIGNALS = {
 
 def score_tables(contents: Contents, found: Mapping[str, Any]) -> list[Markup]:
     """What `results.json` says of captions, besides perplexities."""
-    scored = [row for row in rows_of(found) if any(name in row.figures for name in _SCORES)]
+    scored = [row for row in rows_of(found) if any(name in row.figures for name in LABELS)]
     if not scored:
         return [paragraph("Captions were not scored: the scorers are an extra of the installation.")]
-    names = [name for name in _SCORES if any(name in row.figures for row in scored)]
+    names = [name for name in LABELS if any(name in row.figures for row in scored)]
     is_coco, method = contents.config.data.name == "coco_captions", contents.config.method
-    head = ["weights", "split", *(_SCORES[name] for name in names), "images", "beam"]
+    head = ["weights", "split", *(LABELS[name] for name in names), "images", "beam"]
     rows = [
         [
             named(contents, row.figures["weights"]),

@@ -20,7 +20,7 @@ from zoo.captioning.configuration import CaptioningConfig
 from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
 from zoo.data.vocabulary import Vocabulary
-from zoo.runs.figures import word_figures
+from zoo.runs.figures import bound_figures, word_figures
 from zoo.terminal import progress
 
 
@@ -64,10 +64,7 @@ def _likelihoods(
     if evaluator.model.sharpening:
         bound = evaluator.sharpened_bound(batches.evaluation(), progress=progress.batches(f"{name}, bound"))
         results[f"{name}_sharpened_bound"] = {
-            "perplexity_bound": bound.perplexity_bound,
-            "standard_error": bound.perplexity_bound * bound.standard_error,
-            "kl_per_token": bound.kl,
-            "tokens": bound.predictions,
+            **bound_figures(bound),
             "batch": batches.batch,
             "weights": "phi: mean; theta: a draw for every minibatch, which has seen its captions",
         }
@@ -164,12 +161,7 @@ def _tenths(curve: np.ndarray) -> list[float]:
     return curve[places].tolist()
 
 
-_COLUMNS = {"perplexity": "perplexity", "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3"} | {
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-    "meteor": "METEOR",
-}
+_COLUMNS = {"perplexity": "perplexity", **metrics.LABELS}
 
 
 def summary(results: Mapping[str, Any]) -> str:

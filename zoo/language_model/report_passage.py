@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
 from zoo.data.vocabulary import EOS
 from zoo.language_model.model import load_data, restorable
 from zoo.language_model.reading import score_words
+from zoo.page.computed import computed_section
 from zoo.page.contents import Contents
-from zoo.page.markup import Markup, details, missing, number, paragraph, table, tag
+from zoo.page.markup import Markup, details, number, paragraph, table, tag
 from zoo.page.page import Section
 from zoo.page.shading import Measure, described, highest_for, legend, shaded
 from zoo.runs.restored import restored
@@ -41,14 +41,7 @@ class Passage(NamedTuple):
 
 def passage(contents: Contents) -> Section:
     """The passage, or why there is none."""
-    name, title = "passage", "A passage of the test text"
-    try:
-        found = score_passage(contents)
-    except InputError as error:
-        logging.warning("the report has no passage: %s", error)
-        line = missing(f"No passage: {error}. This tries again:", command=contents.command("report"))
-        return Section(name, title, [line], is_missing=True)
-    return Section(name, title, shown(found, contents.weights))
+    return computed_section(contents, "passage", "A passage of the test text", score_passage, shown)
 
 
 def bounds(tokens: np.ndarray, end_of_line: int | None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator, Strea
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
 from zoo.language_model.configuration import LanguageModelConfig
-from zoo.runs.figures import word_figures
+from zoo.runs.figures import bound_figures, word_figures
 from zoo.terminal import progress
 
 
@@ -88,10 +88,7 @@ def _figures(score: StreamScore, windows: Windows) -> dict[str, Any]:
 
 def _bound_figures(bound: SharpenedBound, windows: Windows, phi: str) -> dict[str, Any]:
     return {
-        "perplexity_bound": bound.perplexity_bound,
-        "standard_error": bound.perplexity_bound * bound.standard_error,
-        "kl_per_token": bound.kl,
-        "tokens": bound.predictions,
+        **bound_figures(bound),
         "layout": _layout(windows),
         "weights": f"phi: {phi}; theta: a draw for every window, which has seen its targets",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfp_bayesrnn.model.evaluation import StreamScore
+from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamScore
 
 
 def figures(score: StreamScore) -> dict[str, Any]:
@@ -15,3 +15,13 @@ def figures(score: StreamScore) -> dict[str, Any]:
 def word_figures(score: StreamScore) -> dict[str, Any]:
     """Of words, each of which is a prediction."""
     return {"nll": score.nll, "perplexity": score.perplexity, "tokens": score.predictions}
+
+
+def bound_figures(bound: SharpenedBound) -> dict[str, Any]:
+    """Of words under the sharpened posterior, with the KL that is paid for it."""
+    return {
+        "perplexity_bound": bound.perplexity_bound,
+        "standard_error": bound.perplexity_bound * bound.standard_error,
+        "kl_per_token": bound.kl,
+        "tokens": bound.predictions,
+    }

@@ -1,0 +1,38 @@
+"""Sections that need the data and the model, which may be out of reach: the page then says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+from tfp_bayesrnn.errors import InputError
+from zoo.page.contents import Contents
+from zoo.page.markup import missing
+from zoo.page.page import Section
+
+
+def computed_section(
+    contents: Contents,
+    name: str,
+    title: str,
+    compute: Callable[[Contents], Any],
+    shown: Callable[[Any, str], list[Any]],
+) -> Section:
+    """A section of what is computed, or why there is none.
+
+    Args:
+      contents: of the workdir.
+      name: of the section, and of what is computed.
+      title: of the section.
+      compute: from the contents to what is shown; it raises InputError where that cannot be had.
+      shown: from that, and from the weights in words, to the section's content.
+    """
+    try:
+        found = compute(contents)
+    except InputError as error:
+        logging.warning("the report has no %s: %s", name, error)
+        line = missing(f"No {name}: {error}. This tries again:", command=contents.command("report"))
+        return Section(name, title, [line], is_missing=True)
+    return Section(name, title, shown(found, contents.weights))
