@@ -2,8 +2,8 @@
 
 They are found, not listed: a new layer or family is among them as soon as its package exports it. All of a
 kind are in one network, since most of a test's time goes into compiling its step.
-`PYTHONPATH=. python tests/conformance_test.py` records the golden values anew, which is right only where
-numbers are meant to change, or for what is new.
+`PYTHONPATH=.:tests/support python tests/conformance_test.py` records the golden values anew, which is right
+only where numbers are meant to change, or for what is new.
 """
 
 import inspect
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from golden import norm_and_projection
 
 import tfp_bayesrnn
 from tfp_bayesrnn import BayesianModel, JointLikelihood, NormalLikelihood, NormalPrior, layers, replicas
@@ -127,15 +128,7 @@ def trained_values(model, inputs, targets):
 
 
 def summary(values):
-    """Of each variable its norm and its product with a fixed vector of signs."""
-    return {
-        path: [float(np.linalg.norm(value)), float((value * signs(value)).sum())]
-        for path, value in values.items()
-    }
-
-
-def signs(value):
-    return np.random.default_rng(value.size).choice([-1.0, 1.0], value.shape)
+    return {path: norm_and_projection(value) for path, value in values.items()}
 
 
 def assert_close(actual, expected, tolerance):

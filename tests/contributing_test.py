@@ -28,7 +28,6 @@ SMALL = [
 ]
 PRELUDE = """
 import shlex
-import tensorflow as tf
 import absl_main
 
 def command(line, *more):

@@ -1,7 +1,7 @@
 """Twenty steps of training from a fixed seed: the numbers stay what they were, whatever is rearranged.
 
-`PYTHONPATH=. python tests/zoo/golden_values_test.py` records them anew, which is right only where numbers are
-meant to change; the commit then says why.
+`PYTHONPATH=.:tests/support python tests/zoo/golden_values_test.py` records them anew, which is right only
+where numbers are meant to change; the commit then says why.
 """
 
 import json
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from golden import norm_and_projection
 
 import zoo
 
@@ -61,13 +62,9 @@ def trained_values(preset):
     model.fit(minibatches(preset), verbose=0)
     values = {}
     for variable in model.trained_variables:
-        value = np.ravel(variable.numpy()).astype(np.float64)
-        signs = np.random.default_rng(value.size).choice([-1.0, 1.0], value.size)
         name = "/".join(variable.path.split("/")[-3:])
         name = re.sub(r"_\d+(?=[-/]|$)", "", name)  # Which count what the process has made.
-        values.setdefault(f"{name} {tuple(variable.shape)}", []).append(
-            [float(np.linalg.norm(value)), float(value @ signs)]
-        )
+        values.setdefault(f"{name} {tuple(variable.shape)}", []).append(norm_and_projection(variable.numpy()))
     return values
 
 
