@@ -286,7 +286,7 @@ def test_a_write_that_fails_inside_tensorflow(tmp_path):
     script = """
         import resource, sys
         import tensorflow as tf
-        from tfp_bayesrnn.checkpoints import Checkpoints
+        from tfp_bayesrnn.loop.checkpoints import Checkpoints
         from tfp_bayesrnn.errors import InputError
         weights = tf.Variable(tf.ones([1000, 1000]))
         held = Checkpoints(sys.argv[1], {"weights": weights})
