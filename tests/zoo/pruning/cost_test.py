@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 FIXED = {"fractions": (0.5,), "alone": (0.5,)}
 # In the order of the posterior.
 NAMES = (
-    *("embedding/embeddings", "lstm_0/cell/bias", "lstm_0/cell/recurrent_kernel", "lstm_0/cell/kernel"),
+    *("embedding/embeddings", "lstm_0/cell/bias", "lstm_0/cell/kernel", "lstm_0/cell/recurrent_kernel"),
     *("softmax/bias", "softmax/kernel"),
 )
 
