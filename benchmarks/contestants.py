@@ -58,8 +58,8 @@ def layer(units: int) -> dict[str, Call]:
 
     def free_energy(seed):
         draw = posterior.sample(seed)
-        with draw.in_force():
-            return tf.reduce_sum(variational(inputs, training=True)) + 1e-5 * posterior.kl(draw)
+        outputs = draw.run(variational, inputs, training=True)
+        return tf.reduce_sum(outputs) + 1e-5 * posterior.kl(draw)
 
     def plain(layer):
         return lambda seed: tf.reduce_sum(layer(inputs, training=True))

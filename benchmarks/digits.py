@@ -36,6 +36,7 @@ from tfp_bayesrnn import (
     VariationalDense,
 )
 from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.averages import log_mean_exp
 
 UNITS, CLASSES, BATCH = 100, 10, 50
 VALIDATION_ROWS, VALIDATION_SEED = 397, 12345
@@ -149,14 +150,11 @@ def predict_by_samples(model: BayesianModel, images: np.ndarray, samples: int, s
     @tf.function
     def log_probabilities(inputs, sample_seed):
         draw = model.posterior.sample(sample_seed)
-        with draw.in_force():
-            return tf.nn.log_softmax(model.network(inputs))
+        return tf.nn.log_softmax(draw.run(model.network, inputs))
 
-    inputs, total = tf.constant(images), -np.inf
-    for sample in range(samples):
-        one = log_probabilities(inputs, tf.constant([seed, sample])).numpy()
-        total = np.logaddexp(total, one.astype(np.float64))
-    return total - math.log(samples)
+    inputs = tf.constant(images)
+    seeds = (tf.constant([seed, sample]) for sample in range(samples))
+    return log_mean_exp(log_probabilities(inputs, one).numpy() for one in seeds)
 
 
 def train_and_score(method: Method, train: Examples, held_out: Examples, epochs: int, seed: int) -> dict:

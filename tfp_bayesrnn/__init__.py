@@ -45,10 +45,11 @@ from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.objective.likelihoods import JointLikelihood, NormalLikelihood
 from tfp_bayesrnn.optimization.schedules import HoldThenDecay
 from tfp_bayesrnn.posterior import pruning
-from tfp_bayesrnn.posterior.posterior import Draw, Posterior, draw_in_force
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.predictive import Predictive, predictive
 
 __version__ = "0.1.0"
 
@@ -70,6 +71,7 @@ __all__ = [
     "PointMass",
     "Posterior",
     "PosteriorSharpening",
+    "Predictive",
     "Prior",
     "ScaleMixtureNormal",
     "ScaleMixturePrior",
@@ -85,8 +87,8 @@ __all__ = [
     "VariationalRNN",
     "VariationalRNNCell",
     "VariationalWeight",
-    "draw_in_force",
     "noise",
+    "predictive",
     "pruning",
     "replicas",
     "to_bayesian",

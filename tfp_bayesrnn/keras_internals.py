@@ -66,7 +66,15 @@ def forward_pass() -> Any:
     return global_state.get_global_attribute("current_call_ctx")
 
 
-# Tensors.
+# Tensors, and the graphs that they are in.
+
+
+def is_control_flow(graph: tf.Graph) -> bool:
+    """Whether it is the body of a loop or branch, part of the graph around it, and not a function's own.
+
+    TensorFlow has no public name for these graphs.
+    """
+    return type(graph).__name__ in ("CondBranchFuncGraph", "WhileCondFuncGraph", "WhileBodyFuncGraph")
 
 
 def mask_of(tensor: Any) -> tf.Tensor | None:

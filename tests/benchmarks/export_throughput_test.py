@@ -8,6 +8,7 @@ from export_models import language_model, language_model_export
 import zoo
 from benchmarks import export_formats, export_throughput
 from tfp_bayesrnn.export.saved_model import write_saved_model
+from tfp_bayesrnn.posterior import ambient
 
 
 def test_perplexity_is_of_rows_behind_an_eos(tmp_path):
@@ -16,7 +17,7 @@ def test_perplexity_is_of_rows_behind_an_eos(tmp_path):
     write_saved_model(tmp_path / "model", task.module, task.signatures())
     ids = np.random.default_rng(0).integers(0, task.words.size, [3, 8]).astype(np.int32)
     before = np.concatenate([np.full([3, 1], task.words.eos, np.int32), ids[:, :-1]], axis=1)
-    with model.posterior.mean().in_force():
+    with ambient.under(model.posterior.mean()):
         logits = model.network(before, training=False).numpy().astype(np.float64)
     chosen = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), ids[:, :, None], axis=-1)
     found = export_formats.perplexity(tmp_path / "model", ids)

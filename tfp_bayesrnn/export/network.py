@@ -12,13 +12,13 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import noise
-from tfp_bayesrnn.export.draws import FreshDraws, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.objective import likelihoods
 from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.posterior.posterior import Draw
-from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.averages import Moments, Probabilities
+from tfp_bayesrnn.prediction.draws import FreshDraws, check_samples
 
 _SCALARS = {name: tf.TensorSpec([], tf.int32, name=name) for name in ("num_samples", "seed")}
 
@@ -156,49 +156,22 @@ def named(outputs: Any) -> dict[str, tf.Tensor]:
     return found
 
 
-class _Probabilities:
-    """The average of the distributions of a discrete likelihood, and its uncertainty."""
+class _OfOutput:
+    """What an output's average over draws is called, and of which kind it is."""
 
-    def __init__(self, likelihood: Callable, prefix: str):
-        self._is_categorical = likelihood is likelihoods.categorical
-        self._prefix = prefix
-
-    def add(self, sums, logits, place):
-        del place
-        logits = tf.cast(logits, tf.float32)
-        if self._is_categorical:
-            log_probs = tf.nn.log_softmax(logits)
-        else:
-            log_probs = tf.math.log_sigmoid(tf.stack([-logits, logits], axis=-1))
-        found = tf.exp(log_probs), uncertainty.entropy(log_probs)
-        return found if sums is None else (sums[0] + found[0], sums[1] + found[1])
+    def __init__(self, name: str, likelihood: Any, is_only: bool):
+        self._name, self._prefix = name, "" if is_only else f"{name}_"
+        is_discrete = likelihood in (likelihoods.categorical, likelihoods.bernoulli)
+        self.average = Probabilities(likelihood) if is_discrete else Moments()
 
     def finish(self, sums, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        average = sums[0] / count
-        total = -tf.reduce_sum(tf.math.xlogy(average, average), axis=-1)
-        epistemic = tf.where(count == 1.0, tf.zeros_like(total), tf.maximum(total - sums[1] / count, 0.0))
-        found = {"probabilities": average, "entropy": total, "mutual_information": epistemic}
+        if isinstance(self.average, Moments):
+            mean, squares = self.average.finish(sums)
+            variance = tf.math.divide_no_nan(squares, tf.cast(count - 1, tf.float32))
+            return {self._name: mean, f"{self._name}_variance": variance}
+        average, parts = self.average.finish(sums, count)
+        found = {"probabilities": average, "entropy": parts.total, "mutual_information": parts.epistemic}
         return {self._prefix + name: value for name, value in found.items()}
-
-
-class _Moments:
-    """The mean of any other output, and its variance. By Welford (1962): no difference of large sums."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def add(self, sums, output, place):
-        output = tf.cast(output, tf.float32)
-        if sums is None:
-            return output, tf.zeros_like(output)
-        mean, squares = sums
-        difference = output - mean
-        mean += difference / tf.cast(place + 1, tf.float32)
-        return mean, squares + difference * (output - mean)
-
-    def finish(self, sums, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        mean, squares = sums
-        return {self._name: mean, f"{self._name}_variance": tf.math.divide_no_nan(squares, count - 1.0)}
 
 
 def _average(
@@ -207,21 +180,25 @@ def _average(
     """What draws say together of every output: of a discrete likelihood its probabilities, else moments."""
     kinds = []
 
-    def add(sums, outputs, place):
-        values = named(outputs)
+    def add(sums, values):
         if not kinds:
             names = getattr(network, "output_names", None)
-            found = outputs_of.spread("likelihood", likelihood, outputs, names, shared=True)
-            for name, one in zip(values, found, strict=True):
-                is_discrete = one in (likelihoods.categorical, likelihoods.bernoulli)
-                prefix = "" if len(values) == 1 else f"{name}_"
-                kinds.append(_Probabilities(one, prefix) if is_discrete else _Moments(name))
+            found = outputs_of.spread("likelihood", likelihood, structure[0], names, shared=True)
+            pairs = zip(named(structure[0]), found, strict=True)
+            kinds.extend(_OfOutput(name, one, len(found) == 1) for name, one in pairs)
         before = sums or [None] * len(kinds)
-        triples = zip(kinds, before, values.values(), strict=True)
-        return [kind.add(so_far, value, place) for kind, so_far, value in triples]
+        return [kind.average.add(*pair) for kind, *pair in zip(kinds, before, values, strict=True)]
 
-    sums, count = draws.reduce(make, add), tf.cast(draws.num_samples, tf.float32)
-    found = [item for kind, one in zip(kinds, sums, strict=True) for item in kind.finish(one, count).items()]
+    structure = []
+
+    def run(draw, state):
+        outputs = make(draw)
+        structure.append(outputs)
+        return list(named(outputs).values()), state
+
+    sums, _ = draws.fold(run, (), add)
+    finished = [kind.finish(one, draws.num_samples) for kind, one in zip(kinds, sums, strict=True)]
+    found = [item for one in finished for item in one.items()]
     if len(dict(found)) < len(found):
         raise ValueError(f"Outputs need names of their own. Received: {[name for name, _ in found]}")
     return dict(found)

@@ -23,7 +23,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.export.storage import FORMATS, StoredArray
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.filesystem.paths import is_pattern, local_path
-from tfp_bayesrnn.posterior import pruning
+from tfp_bayesrnn.posterior import ambient, pruning
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -164,7 +164,7 @@ class ExportedPosterior:
         others = [
             (variable, value.read()) for variable, value in zip(self._others, self._values, strict=True)
         ]
-        with keras.StatelessScope(others, initialize_variables=False) as scope, draw.in_force():
+        with keras.StatelessScope(others, initialize_variables=False) as scope, ambient.under(draw):
             before = dict(scope.state_mapping)
             yield
         changed = [key for key, value in scope.state_mapping.items() if before.get(key) is not value]

@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, noise
 from tfp_bayesrnn.distributions import PointMass, families, priors
-from tfp_bayesrnn.posterior import initial_values
-from tfp_bayesrnn.posterior import posterior as posteriors
+from tfp_bayesrnn.posterior import ambient, initial_values
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
@@ -66,7 +65,7 @@ class VariationalLayer(KLWeighted):
     def _draw_for_call(self, training: bool) -> Draw:
         """The draw that this call of the layer runs under."""
         own = Posterior.of(self)
-        draw = posteriors.draw_in_force()
+        draw = ambient.draw_in_force()
         if draw is not None and all(weight in draw for weight in own.weights):
             return draw
         if not training or not own.is_variational:
@@ -96,8 +95,8 @@ class VariationalLayer(KLWeighted):
 
 def mask_seed(generator: keras.random.SeedGenerator, training: bool) -> tf.Tensor | None:
     """A seed for a dropout mask: the draw's in force, else, in training, of `generator`; None for no mask."""
-    if posteriors.draw_in_force() is not None:
-        return posteriors.next_mask_seed()
+    if ambient.draw_in_force() is not None:
+        return ambient.next_mask_seed()
     return tf.cast(generator.next(), tf.int32) if training else None
 
 

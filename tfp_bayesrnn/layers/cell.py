@@ -14,7 +14,8 @@ from tfp_bayesrnn.distributions import MeanFieldNormal
 from tfp_bayesrnn.errors import quoted
 from tfp_bayesrnn.layers import signatures
 from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, mask_seed
-from tfp_bayesrnn.posterior import posterior as posteriors
+from tfp_bayesrnn.posterior import ambient
+from tfp_bayesrnn.posterior.posterior import Posterior
 
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
 
@@ -327,11 +328,11 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     def _step_weights(self, training) -> SequenceWeights:
         if self.held is not None:
             return self.held
-        if posteriors.draw_in_force() is None and training and posteriors.Posterior.of(self).is_variational:
+        if ambient.draw_in_force() is None and training and Posterior.of(self).is_variational:
             raise ValueError(
                 f"Cell {self.name!r} was stepped by itself with training=True: each step would get other "
                 "weights. Put it into keras.layers.RNN, or run the steps under a draw "
-                "(`with posterior.sample(seed).in_force():`). Received: training=True"
+                "(`posterior.sample(seed).run(steps)`). Received: training=True"
             )
         return self._sequence_weights(self._draw_for_call(training))
 

@@ -20,6 +20,7 @@ from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.objective.metrics import Perplexity
 from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 
@@ -31,8 +32,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         loss = (NLL summed over time, averaged over the minibatch's rows) + kl_weight * KL / training_rows
 
     or, with `sharpening`, by that of the sharpened posterior (eqs. 8 and 9). The model owns this reduction:
-    `compile` takes no `loss`. Every minibatch is run under one draw of all weights. `predict`, `evaluate` and
-    a plain call use the posterior mean.
+    `compile` takes no `loss`. Every minibatch is run under one draw of all weights. `predict` and
+    `evaluate` use the posterior mean, or a draw that they are given, and a plain call the mean.
 
     What is frozen (`trainable=False`, as in Keras) does not move. It is drawn all the same, and its KL
     counts. That needs no second `compile`, but an optimizer does not know what was frozen when it was built.
@@ -133,7 +134,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             self.sharpening.make_variables(self.posterior)
 
     def call(self, inputs, training=False):
-        """The network's outputs, from an RNN state of zeros; under the mean unless a draw is in force."""
+        """The network's outputs, from an RNN state of zeros; under the mean: see `Draw.run`."""
         inputs, _ = steps.split_inputs(inputs)
         return self.network(inputs, training=training)
 
@@ -274,11 +275,11 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         return {**figures, "kl": step.energy.kl, "gradient_norm": norm, "learning_rate": rate}
 
     def test_step(self, data):
-        """Evaluates under the posterior mean. `loss` is the NLL per row: the KL is the training data's."""
+        """Evaluates under the mean or a draw. `loss` is the NLL per row: the KL is the training data's."""
         batch = steps.unpack(data)
         carried = self.carried("test", batch)
         state = carried.read() if carried else None
-        forward = steps.run_under(self.posterior.mean(), self, batch, state, training=False)
+        forward = steps.run_under(self.draw_of_call(), self, batch, state, training=False)
         if carried:
             carried.write(forward.state)
         nll = forward.nll
@@ -287,8 +288,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         return of_evaluation(self.get_metrics_result())
 
     def predict_step(self, data):
-        """The network's outputs under the posterior mean."""
-        return self(steps.unpack(data).inputs, training=False)
+        """The network's outputs under the posterior mean or a draw."""
+        with ambient.under(self.draw_of_call()):
+            return self(steps.unpack(data).inputs, training=False)
 
     def _track(self, batch: Minibatch, energy: FreeEnergy, outputs) -> dict[str, tf.Tensor]:
         """Updates the metrics; the minibatch's own figures."""

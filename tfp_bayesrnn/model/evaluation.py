@@ -24,6 +24,7 @@ from tfp_bayesrnn.model import recurrence, training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction import averages
 
 # Wraps an iteration, to show how far it has come.
 Progress = Callable[[Iterable], Iterable]
@@ -121,12 +122,17 @@ class StreamEvaluator:
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
-        root, total = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS), None
-        for sample in range(samples):
-            draw = self.model.posterior.sample(noise.derive(root, sample))
-            scores, weights = _joined(self._run(dataset, draw, progress))
-            total = scores if total is None else np.logaddexp(total, scores)
-        return StreamScore(math.log(samples) - _mean(total, weights), len(total))
+        root, weights = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS), None
+
+        def of_draws():
+            nonlocal weights
+            for sample in range(samples):
+                draw = self.model.posterior.sample(noise.derive(root, sample))
+                scores, weights = _joined(self._run(dataset, draw, progress))
+                yield scores
+
+        average = averages.log_mean_exp(of_draws())
+        return StreamScore(-_mean(average, weights), len(average))
 
     def sharpened_bound(
         self,

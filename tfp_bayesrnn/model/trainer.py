@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 
@@ -10,12 +11,16 @@ import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, replicas, workers
 from tfp_bayesrnn.model import training as steps
+from tfp_bayesrnn.model.held_draw import HeldDraw, check
 from tfp_bayesrnn.model.recurrence import CarriedState
 from tfp_bayesrnn.model.training import Minibatch
 from tfp_bayesrnn.objective import class_weights
 from tfp_bayesrnn.objective.class_weights import ClassWeights
 from tfp_bayesrnn.optimization import optimizers
-from tfp_bayesrnn.posterior.posterior import Posterior
+from tfp_bayesrnn.posterior import ambient
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+
+_DRAWS_ITSELF = "training draws the weights of every step by itself, call it outside"
 
 # Figures of training that say nothing of an evaluation.
 _TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
@@ -48,6 +53,9 @@ class BayesianTrainer(keras_internals.Model):
         self._carried_train: CarriedState | None = None
         self._carried_test: CarriedState | None = None
         self._is_evaluated = False
+        self._held_draw: HeldDraw | None = None  # Of the call of `predict` or `evaluate` in progress.
+        self._held_draws: dict[bool, HeldDraw] = {}  # By whether they have masks of dropout.
+        self._functions_under_draws: dict[bool, tuple] = {}
 
     @property
     def posterior(self) -> Posterior:
@@ -109,6 +117,7 @@ class BayesianTrainer(keras_internals.Model):
         self.jit_compile_request = jit_compile
         self.compiled_step = None
         self._carried_train = self._carried_test = None
+        self._functions_under_draws = {}
 
     def fit(self, x=None, *args, **kwargs):
         """As in `keras.Model.fit`.
@@ -120,6 +129,7 @@ class BayesianTrainer(keras_internals.Model):
         Raises:
           ValueError: under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
         """
+        ambient.refuse_around("fit", _DRAWS_ITSELF)
         if workers.are_several(self.distribute_strategy):
             raise ValueError(
                 "Keras's fit does not run under MultiWorkerMirroredStrategy; tfp_bayesrnn.loop.Loop does. "
@@ -130,14 +140,6 @@ class BayesianTrainer(keras_internals.Model):
         kwargs.update(zip(list(inspect.signature(super().fit).parameters)[1:], args, strict=False))
         with class_weights.taken_from(kwargs, self):
             return super().fit(x, **kwargs)
-
-    def evaluate(self, *args, **kwargs):
-        """As in `keras.Model.evaluate`."""
-        self._is_evaluated = True
-        try:
-            return super().evaluate(*args, **kwargs)
-        finally:
-            self._is_evaluated = False
 
     def get_metrics_result(self):
         """As in `keras.Model`; in `evaluate` without what is of training alone.
@@ -150,9 +152,78 @@ class BayesianTrainer(keras_internals.Model):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """As in `keras.Model.train_on_batch`; `class_weight` as in `fit`."""
+        ambient.refuse_around("train_on_batch", _DRAWS_ITSELF)
         kwargs = {"sample_weight": sample_weight, "class_weight": class_weight}
         with class_weights.taken_from(kwargs, self):
             return super().train_on_batch(x, y, return_dict=return_dict, **kwargs)
+
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, draw: Draw | None = None
+    ):
+        """As in `keras.Model.predict`, under the posterior mean or a draw of the weights.
+
+        Args:
+          x: as in `keras.Model.predict`.
+          batch_size: likewise.
+          verbose: likewise.
+          steps: likewise.
+          callbacks: likewise.
+          draw: of `posterior.sample(seed)`, held for all of `x`; None for the mean. Masks of dropout that it
+            has are those of a row's place within its batch.
+
+        Raises:
+          ValueError: if it is not a draw of this model's weights.
+        """
+        with self._under(draw, "predict"):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def evaluate(self, x=None, y=None, *args, draw: Draw | None = None, **kwargs):
+        """As in `keras.Model.evaluate`, under the posterior mean, or a draw as in `predict`."""
+        self._is_evaluated = True
+        try:
+            with self._under(draw, "evaluate"):
+                return super().evaluate(x, y, *args, **kwargs)
+        finally:
+            self._is_evaluated = False
+
+    def predict_on_batch(self, x):
+        """As in `keras.Model.predict_on_batch`, under the posterior mean."""
+        ambient.refuse_around("predict_on_batch", "use model.predict(x, draw=draw)")
+        return super().predict_on_batch(x)
+
+    def test_on_batch(self, *args, **kwargs):
+        """As in `keras.Model.test_on_batch`, under the posterior mean."""
+        ambient.refuse_around("test_on_batch", "use model.evaluate(x, y, draw=draw)")
+        return super().test_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _under(self, draw: Draw | None, function: str):
+        """Within this context `predict` and `evaluate` run functions of their own under the draw."""
+        ambient.refuse_around(function, f"give it as an argument, model.{function}(..., draw=draw)")
+        if draw is None:
+            yield
+            return
+        draw = check(draw, self.posterior)
+        has_masks = draw.seed is not None
+        held = self._held_draws.get(has_masks)
+        if held is None or list(held.values) != list(draw):
+            with self.distribute_strategy.scope():
+                held = self._held_draws[has_masks] = HeldDraw(draw)
+            self._functions_under_draws.pop(has_masks, None)
+        held.assign(draw)
+        own = self.test_function, self.predict_function
+        self.test_function, self.predict_function = self._functions_under_draws.get(has_masks, (None, None))
+        self._held_draw = held
+        try:
+            yield
+            self._functions_under_draws[has_masks] = self.test_function, self.predict_function
+        finally:
+            self.test_function, self.predict_function = own
+            self._held_draw = None
+
+    def draw_of_call(self) -> Draw:
+        """What `predict` and `evaluate` run under: the posterior mean, or the draw that they were given."""
+        return self.posterior.mean() if self._held_draw is None else self._held_draw.read()
 
     def make_train_function(self, force=False):
         """As in `keras.Model`; made anew for other class weights, and others that are pruned or frozen."""
@@ -174,6 +245,10 @@ class BayesianTrainer(keras_internals.Model):
 
     def _masks_have_changed(self, function: str) -> bool:
         """Whether other weights have masks than when the function was made; a mask is part of its graph."""
+        if self._held_draw is not None:
+            function = (
+                f"{function} under draws, {'without' if self._held_draw.seed is None else 'with'} masks"
+            )
         masked = frozenset(id(weight) for weight in self.posterior.weights if weight.is_pruned)
         before = self._masked_in.get(function, frozenset())
         self._masked_in[function] = masked

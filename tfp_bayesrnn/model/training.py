@@ -18,6 +18,7 @@ from tfp_bayesrnn.objective import objective
 from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.objective.outputs import masks as masks_of
 from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -69,7 +70,7 @@ def unpack(data) -> Minibatch:
 
 def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool) -> Forward:
     """Runs the network under a draw of its weights."""
-    with draw.in_force():
+    with ambient.under(draw):
         outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=training)
     masks = masks_of(outputs)
     nll = model.negative_log_likelihood(batch.targets, outputs, batch.weights, masks)

@@ -1,50 +1,28 @@
 """The posterior over all weights of a network, and a draw from it as a value.
 
 A `Draw` maps every `VariationalWeight` of a network to a tensor. Running the network under another draw is
-all there is to training, averaging over samples, pruning or evaluating the mean: the layers read the draw
-that is in force. It is put in force inside the traced function that runs the network, by whoever owns the
-objective:
+all there is to training, averaging over samples, pruning or evaluating the mean:
 
     posterior = Posterior.of(network)
     draw = posterior.sample(seed)
-    with draw.in_force():
-        outputs = network(inputs)
+    outputs = draw.run(network, inputs)
     kl = posterior.kl(draw)
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, noise
 from tfp_bayesrnn.noise import Stream
-from tfp_bayesrnn.posterior import initial_values
+from tfp_bayesrnn.posterior import ambient, initial_values
 from tfp_bayesrnn.posterior.weights import VariationalWeight
-
-
-class _InForce(threading.local):
-    """The stack of draws in force in this thread (each replica of a strategy runs in a thread of its own)."""
-
-    def __init__(self):
-        self.stack: list[_Context] = []
-
-
-class _Context:
-    """A draw in force, and how many mask seeds it has given out."""
-
-    def __init__(self, draw: Draw):
-        self.draw = draw
-        self.masks = 0
-
-
-_IN_FORCE = _InForce()
 
 
 class Draw(Mapping[VariationalWeight, tf.Tensor]):
@@ -78,35 +56,28 @@ class Draw(Mapping[VariationalWeight, tf.Tensor]):
         """The same values without a seed for masks, so that dropout is off."""
         return Draw(self)
 
-    @contextlib.contextmanager
-    def in_force(self) -> Iterator[Draw]:
-        """Within this context, and this thread, layers read their weights from the draw.
+    def run(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """What `function(*arguments, **named)` gives under this draw: `draw.run(network, x)`.
 
-        The draw is read while a layer's call is traced. So the context belongs inside a `tf.function`, never
-        around one that may have been traced before (`model.predict` is such a one).
+        Args:
+          function: a network, a layer, or any function that calls some; run eagerly, or inside of a
+            `tf.function` that this is called in. Weights that the draw lacks keep their mean.
+          *arguments: of the function.
+          **named: likewise.
+
+        Raises:
+          ValueError: where a compiled function would keep the draw, or does not see it: one that is called
+            by `function`, such as those of `keras.Model.predict`.
         """
-        _IN_FORCE.stack.append(_Context(self))
-        try:
-            yield self
-        finally:
-            _IN_FORCE.stack.pop()
-
-
-def draw_in_force() -> Draw | None:
-    """The innermost draw in force in this thread."""
-    return _IN_FORCE.stack[-1].draw if _IN_FORCE.stack else None
-
-
-def next_mask_seed() -> tf.Tensor | None:
-    """A fresh seed for a dropout mask under the draw in force; None if that draw has no masks.
-
-    Masks are numbered in the order in which layers ask, so the same draw gives the same masks.
-    """
-    context = _IN_FORCE.stack[-1]
-    if context.draw.seed is None:
-        return None
-    context.masks += 1
-    return noise.derive(context.draw.seed, Stream.MASKS, context.masks)
+        with ambient.under(self) as context:
+            result = function(*arguments, **named)
+        if self and not context.reads:
+            raise ValueError(
+                "Nothing that was run has read the draw: there is no variational layer in it, or it is a "
+                "function that was compiled before, as keras.Model.predict is. Run the network itself, or "
+                f"use BayesianModel.predict(x, draw=draw). Received: function={function!r}"
+            )
+        return result
 
 
 def standard_normals(

@@ -9,7 +9,7 @@ Dimensions: S samples of the weights, V classes, N predictions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,11 +48,26 @@ def entropy(log_probs: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)
 
 
-def average(log_probs: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The logarithm of the mean of S distributions, whose logarithms are given, each of one shape."""
-    if len(log_probs) == 1:
-        return log_probs[0]
-    return tf.reduce_logsumexp(tf.stack(log_probs), axis=0) - math.log(len(log_probs))
+def of_average(probabilities: tf.Tensor, aleatoric: tf.Tensor, samples: int | tf.Tensor) -> Uncertainty:
+    """The uncertainty of the average of S distributions: every average over draws comes to it here.
+
+    Args:
+      probabilities: of the average, [..., V].
+      aleatoric: the mean of the entropies of the S distributions, [...].
+      samples: S; of one distribution the epistemic part is 0.
+
+    Returns:
+      Total, aleatoric and epistemic, each [...]. By rounding the mean of the entropies may be more than the
+      total, which by Jensen's inequality it is not: it is then the total.
+    """
+    total = -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1)
+    return of_parts(total, tf.where(tf.equal(samples, 1), total, aleatoric))
+
+
+def of_parts(total: tf.Tensor, aleatoric: tf.Tensor) -> Uncertainty:
+    """total = aleatoric + epistemic, with an epistemic part of at least 0."""
+    aleatoric = tf.minimum(aleatoric, total)
+    return Uncertainty(total, aleatoric, total - aleatoric)
 
 
 def decompose(log_probs: tf.Tensor) -> Uncertainty:
@@ -72,10 +87,8 @@ def decompose(log_probs: tf.Tensor) -> Uncertainty:
         raise ValueError(f"log_probs should be of shape [S, ..., V]. Received: shape={log_probs.shape}")
     aleatoric = tf.reduce_mean(entropy(log_probs), axis=0)
     if log_probs.shape[0] == 1:
-        return Uncertainty(aleatoric, aleatoric, tf.zeros_like(aleatoric))
-    mean = tf.reduce_mean(tf.exp(log_probs), axis=0)
-    total = -tf.reduce_sum(tf.math.xlogy(mean, mean), axis=-1)
-    return Uncertainty(total, aleatoric, tf.maximum(total - aleatoric, 0.0))
+        return of_parts(aleatoric, aleatoric)
+    return of_average(tf.reduce_mean(tf.exp(log_probs), axis=0), aleatoric, tf.shape(log_probs)[0])
 
 
 def brier_score(log_probs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

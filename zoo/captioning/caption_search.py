@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, InputError, noise
 from tfp_bayesrnn.noise import Stream
-from tfp_bayesrnn.posterior.posterior import Draw
-from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.draws import Draws, given_draws
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, UNK, Caption
 from zoo.data.vocabulary import Vocabulary
@@ -147,13 +146,9 @@ class Captioner:
         of_words = score_words(self.model.network, features, found.tokens, sizes, draws)
         return found.tokens, found.log_probs, of_words, sizes
 
-    def _draws(self) -> list[Draw]:
-        posterior = self.model.posterior
-        if not self.samples:
-            return [posterior.mean()]
+    def _draws(self) -> Draws:
         root = noise.derive(noise.make_seed(self.seed), Stream.DESCRIPTION_DRAWS)
-        seeds = [noise.derive(root, sample) for sample in range(self.samples)]
-        return [posterior.sample(seed).without_dropout() for seed in seeds]
+        return given_draws(self.model.posterior, self.samples, root)
 
 
 def _ended(ids: np.ndarray) -> np.ndarray:
@@ -161,50 +156,33 @@ def _ended(ids: np.ndarray) -> np.ndarray:
     return np.where(ids == END, PAD, ids)
 
 
-def next_word(network, features: tf.Tensor, draws: Sequence[Draw]) -> tuple[decoding.Step, decoding.State]:
+def next_word(network, features: tf.Tensor, draws: Draws) -> tuple[decoding.Step, decoding.State]:
     """The model of the next word as `zoo.decoding.decoding` wants it, averaged over draws: (step, state).
 
     Every draw has an LSTM state of its own, so each of them stands for one network that reads the words.
     """
 
     def step(tokens, states):
-        log_probs, new_states = [], []
-        for draw, state in zip(draws, states, strict=True):
-            with draw.in_force():
-                logits, state = network.decoder.run(tokens[:, tf.newaxis], state)
-            log_probs.append(tf.nn.log_softmax(tf.cast(logits[:, 0], tf.float32)))
-            new_states.append(state)
-        return uncertainty.average(log_probs), new_states
+        def run(draw, state):
+            logits, state = draw.run(network.decoder.run, tokens[:, tf.newaxis], state)
+            return logits[:, 0], state
 
-    return step, [_under(draw, lambda: network.start(features)) for draw in draws]
+        return draws.predict(run, states)
+
+    return step, draws.start(lambda draw: draw.run(network.start, features))
 
 
 def score_words(
-    network, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Sequence[Draw]
+    network, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Draws
 ) -> TargetScores:
     """Scores given words [B, T], of which the first `sizes` [B] of a row count, read one after the other."""
     words = tf.cast(words, tf.int32)
     before = tf.concat([tf.fill([tf.shape(words)[0], 1], START), words[:, :-1]], axis=1)
 
-    def of(draw):
-        def run():
-            logits, _ = network.decoder.run(before, network.start(features))
-            return tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    def run(draw, state):
+        logits, _ = draw.run(lambda: network.decoder.run(before, network.start(features)))
+        return logits, state
 
-        return _under(draw, run)
-
-    log_probs = [of(draw) for draw in draws]
-    average = uncertainty.average(log_probs)
-    total = uncertainty.entropy(average)
-    aleatoric = tf.add_n([uncertainty.entropy(one) for one in log_probs]) / len(draws)
-    weights = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
-    return TargetScores(
-        tf.gather(average, words, batch_dims=2) * weights,
-        total * weights,
-        tf.maximum(total - aleatoric, 0.0) * weights,
-    )
-
-
-def _under(draw: Draw, run: Callable):
-    with draw.in_force():
-        return run()
+    scores, _ = draws.score(run, (), words)
+    mask = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
+    return TargetScores(*(tf.math.multiply_no_nan(value, mask) for value in scores))

@@ -12,9 +12,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, noise
-from tfp_bayesrnn.export.draws import HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.noise import Stream
+from tfp_bayesrnn.prediction.draws import HeldDraws, check_samples, mean_draw
 from zoo.captioning.caption_search import FORBIDDEN, check_beam
 from zoo.captioning.image_files import decode_images
 from zoo.captioning.network import CaptionNetwork
@@ -97,7 +97,7 @@ class CaptionExport:
         log_probs and entropy, nats [N, L], are of every word and of what ends the caption: `predicted` of
         them count in a row. log_prob [N] is of the whole caption.
         """
-        found = self._caption(MeanDraw(self._posterior), images)
+        found = self._caption(mean_draw(self._posterior), images)
         del found["mutual_information"]
         return found
 
@@ -109,12 +109,10 @@ class CaptionExport:
     def _caption(self, draws, images):
         features = self._features(decode_images(images, self._size))
         states = draws.start(lambda draw: tf.nest.flatten(self._start(draw, features)))
-        rows, size = tf.shape(features)[0], self.words.size
-        start = tf.fill([rows], START)
+        start = tf.fill([tf.shape(features)[0]], START)
 
         def step(tokens, states):
-            shape = tf.stack([tf.shape(tokens)[0], size])
-            return draws.predict(lambda draw, state: self._next(draw, tokens, state), states, shape)
+            return draws.predict(lambda draw, state: self._next(draw, tokens, state), states)
 
         arguments = (step, states, start, self._max_length, END, FORBIDDEN)
         if self._beam == 1:
@@ -124,9 +122,7 @@ class CaptionExport:
             found = tf.nest.map_structure(lambda value: value[:, 0], found)
         predicted = found.lengths + tf.cast(found.finished, tf.int32)
         before = tf.concat([start[:, tf.newaxis], found.tokens[:, :-1]], axis=1)
-        scores, _ = draws.score(
-            lambda draw, state: self._run(draw, before, state), states, found.tokens, size
-        )
+        scores, _ = draws.score(lambda draw, state: self._run(draw, before, state), states, found.tokens)
         mask = tf.sequence_mask(predicted, self._max_length, tf.float32)
         words = self.words.words_of(found.tokens, found.lengths)
         return {

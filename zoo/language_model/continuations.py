@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction.draws import FreshDraws, GivenDraws, mean_draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding import decoding
@@ -180,10 +181,16 @@ class Generator:
 
     def draw(self, number: int | tf.Tensor) -> Draw:
         """The draw of that number that words are generated and scored with; the mean where none are drawn."""
-        posterior = self.model.posterior
-        if not self.samples and not self.draw_per_continuation:
-            return posterior.mean()
-        return posterior.sample(noise.derive(noise.make_seed(self.seed), Stream.CONTINUATION_DRAWS, number))
+        if self._is_mean:
+            return self.model.posterior.mean()
+        return self.model.posterior.sample(noise.derive(self._root(), number)).without_dropout()
+
+    @property
+    def _is_mean(self) -> bool:
+        return not self.samples and not self.draw_per_continuation
+
+    def _root(self) -> tf.Tensor:
+        return noise.derive(noise.make_seed(self.seed), Stream.CONTINUATION_DRAWS)
 
     def _continuation(self, prompt: np.ndarray, found, scores: TargetScores, place) -> Continuation:
         size = found.lengths[place] + found.finished[place]
@@ -217,10 +224,7 @@ class Generator:
 
     def _decoded(self, prompt, lengths, index, copies, seed):
         """What follows prompts, [P, copies or beams, L]; `index` is of the draw that a continuation has."""
-        if self.samples:
-            draws = [self.draw(sample) for sample in range(self.samples)]
-        else:
-            draws = [self.draw(index)]
+        draws = GivenDraws([self.draw(number) for number in range(self.samples)] or [self.draw(index)])
         step, state, last = prime(self.model.network, prompt, lengths, draws)
         if self.sampling is None and self.beam > 1:
             return beam_search(
@@ -244,4 +248,6 @@ class Generator:
         )
 
     def _scored(self, prompt, lengths, words, sizes, draws):
-        return score_words(self.model.network, prompt, lengths, words, sizes, self.draw, draws)
+        posterior = self.model.posterior
+        of = mean_draw(posterior) if self._is_mean else FreshDraws(posterior, draws, self._root())
+        return score_words(self.model.network, prompt, lengths, words, sizes, of)

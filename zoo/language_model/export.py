@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.export.draws import FreshDraws, HeldDraws, MeanDraw, check_samples
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, require
 from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.noise import Stream
+from tfp_bayesrnn.prediction.draws import FreshDraws, HeldDraws, check_samples, mean_draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding import decoding
@@ -135,9 +135,9 @@ class LanguageModelExport:
             return self._generate(self._held(num_samples, seed), ids, lengths, settings, seed)
 
         bodies = {
-            "score": lambda *inputs: self._score(MeanDraw(self._posterior), *inputs),
+            "score": lambda *inputs: self._score(mean_draw(self._posterior), *inputs),
             "score_mc": score_mc,
-            "generate": lambda *inputs: self._generate(MeanDraw(self._posterior), *inputs),
+            "generate": lambda *inputs: self._generate(mean_draw(self._posterior), *inputs),
             "generate_mc": generate_mc,
         }
         return {name: tf.function(body, autograph=False) for name, body in bodies.items()}
@@ -185,7 +185,6 @@ class LanguageModelExport:
                 lambda draw, state: self._run(draw, before[:, here], state),
                 states,
                 ids[:, here],
-                self.words.size,
             )
             joined = [tf.concat(parts, axis=1) for parts in zip(so_far, scores, strict=True)]
             return start + piece, states, joined
@@ -275,7 +274,7 @@ class LanguageModelExport:
 
     def _generate(self, draws, ids, lengths, settings, seed):
         max_words, temperature, top_k, top_p, end_at_eos = settings
-        rows, size = tf.shape(ids)[0], self.words.size
+        rows = tf.shape(ids)[0]
         states = draws.start(lambda draw: self._primed(draw, ids, lengths))
         last = tf.gather(ids, lengths - 1, batch_dims=1)
 
@@ -283,9 +282,7 @@ class LanguageModelExport:
             states, count, living = state
             # Nothing is left to choose after max_words words or the `<eos>` that ends: the row stops.
             living &= (count < max_words) & ~((count > 0) & end_at_eos & (tokens == self.words.eos))
-            log_probs, states = draws.predict(
-                lambda draw, state: self._next(draw, tokens, state), states, tf.stack([rows, size])
-            )
+            log_probs, states = draws.predict(lambda draw, state: self._next(draw, tokens, state), states)
             log_probs = sampling.restricted(log_probs, temperature, top_k, top_p)
             return tf.where(living[:, tf.newaxis], log_probs, -math.inf), (states, count + 1, living)
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.prediction.draws import FreshDraws, mean_draw
 from zoo.data.vocabulary import EOS
 from zoo.language_model.model import load_data, restorable
 from zoo.language_model.reading import score_words
@@ -80,14 +81,13 @@ def score_passage(contents: Contents) -> Passage:
     start, end = bounds(corpus.test, vocabulary.id(EOS) if EOS in vocabulary else None)
     root = noise.derive(noise.make_seed(config.seed), noise.Stream.EVALUATION_DRAWS)
 
-    def draw_of(number: tf.Tensor):
-        posterior = model.posterior
-        return posterior.sample(noise.derive(root, number)) if contents.samples else posterior.mean()
+    samples, posterior = contents.samples, model.posterior
 
     @tf.function(autograph=False)
     def score(before, words):
         lengths, sizes = ([tf.shape(ids)[1]] for ids in (before, words))
-        return score_words(model.network, before, lengths, words, sizes, draw_of, max(contents.samples, 1))
+        draws = FreshDraws(posterior, samples, root) if samples else mean_draw(posterior)
+        return score_words(model.network, before, lengths, words, sizes, draws)
 
     before, words = (tf.constant(part[np.newaxis]) for part in (corpus.test[:start], corpus.test[start:end]))
     scores = [values.numpy()[0].astype(np.float64) for values in score(before, words)]

@@ -17,6 +17,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction.draws import given_draws
 from zoo.uncertainty.scorers import Predictor
 
 OUTPUTS = ("logits", "probabilities")
@@ -68,31 +69,29 @@ class NetworkPredictor:
         self._network, self._weights, self._kind = network, posterior.weights, kind
         self._training = bool(samples) and not posterior.weights
         self._carries = carries_state(network)
-        self._draws = [posterior.mean()]
-        if samples:
-            root = noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)
-            self._draws = [posterior.sample(noise.derive(root, sample)) for sample in range(samples)]
+        root = noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)
+        self._draws = given_draws(posterior, samples, root, dropout=True)
         self._function = tf.function(self._window, jit_compile=jit_compile, autograph=False)
 
     def __call__(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         """See `Predictor`; where the network carries no state, every window is read from its own start."""
         if state is None:
             zeros = recurrence.initial_state(self._network, ids.shape[0]) if self._carries else None
-            state = [zeros] * len(self._draws)
+            state = [zeros] * self._draws.num_samples
         if self._kind is None:
-            self._kind = kind_of(self._run(self._draws[0], ids, state[0])[0])
-        results = [self._run(draw, ids, of_draw) for draw, of_draw in zip(self._draws, state, strict=True)]
+            self._kind = kind_of(self._run(self._draws.draw(0), ids, state[0])[0])
+        results = [self._run(self._draws.draw(place), ids, one) for place, one in enumerate(state)]
         return tf.stack([log_probs for log_probs, _ in results]), [new for _, new in results]
 
     def _run(self, draw, ids, state):
         return self._function([draw[weight] for weight in self._weights], draw.seed, ids, state, self._kind)
 
     def _window(self, values, mask_seed, ids, state, kind):
-        with Draw(dict(zip(self._weights, values, strict=True)), seed=mask_seed).in_force():
-            if self._carries:
-                outputs, state = recurrence.run(self._network, ids, state, training=self._training)
-            else:
-                outputs = self._network(ids, training=self._training)
+        draw = Draw(dict(zip(self._weights, values, strict=True)), seed=mask_seed)
+        if self._carries:
+            outputs, state = draw.run(recurrence.run, self._network, ids, state, training=self._training)
+        else:
+            outputs = draw.run(self._network, ids, training=self._training)
         return outputs if kind is None else log_probabilities(outputs, kind), state
 
 

@@ -27,7 +27,9 @@ class Records(NamedTuple):
     @property
     def epistemic(self) -> np.ndarray | None:
         """The mutual information of word and weights, nats, at least 0."""
-        return None if self.aleatoric is None else np.maximum(self.entropy - self.aleatoric, 0.0)
+        if self.aleatoric is None:
+            return None
+        return uncertainty.of_parts(self.entropy, self.aleatoric).epistemic.numpy()
 
     def __len__(self) -> int:
         return len(self.entropy)

@@ -35,6 +35,7 @@ from tfp_bayesrnn import (
     to_deterministic,
 )
 from tfp_bayesrnn.conversion import cloning
+from tfp_bayesrnn.posterior import ambient
 
 layers = keras.layers
 
@@ -132,7 +133,7 @@ class TestToDeterministic:
 
     def test_it_is_the_mean_and_not_a_draw(self):
         bayesian = converted(language_model(), initial_scale=0.5)
-        with bayesian.posterior.sample(1).in_force():
+        with ambient.under(bayesian.posterior.sample(1)):
             plain = to_deterministic(bayesian)
         assert_same(plain(ids()), bayesian(ids()))
 

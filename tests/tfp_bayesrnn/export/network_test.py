@@ -14,6 +14,7 @@ from tfp_bayesrnn import (
     VariationalEmbedding,
     noise,
 )
+from tfp_bayesrnn.posterior import ambient
 
 PRIOR = NormalPrior(1.0)
 ONE, TWO = tf.constant([[1.0, 2.0], [3.0, -1.0]]), tf.constant([[0.5, 1.0, 2.0], [-1.0, 0.0, 1.0]])
@@ -43,7 +44,7 @@ def exported(network, directory, likelihood=None, **arguments):
 def draws(model, inputs):
     root, outputs = noise.derive(noise.make_seed(SEED), -1), []
     for sample in range(SAMPLES):
-        with model.posterior.sample(noise.derive(root, sample)).in_force():
+        with ambient.under(model.posterior.sample(noise.derive(root, sample))):
             outputs.append(model.network(inputs))
     return keras.tree.map_structure(lambda *values: np.stack(values), *outputs)
 

@@ -12,10 +12,10 @@ from export_models import language_model
 from odd_names import ODD_NAMES
 
 from tfp_bayesrnn import BayesianModel, InputError, PointMass, VariationalDense, noise
-from tfp_bayesrnn.export.draws import FreshDraws, HeldDraws, MeanDraw
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from tfp_bayesrnn.export.storage import StoredArray
-from tfp_bayesrnn.posterior import pruning
+from tfp_bayesrnn.posterior import ambient, pruning
+from tfp_bayesrnn.prediction.draws import FreshDraws, HeldDraws, mean_draw
 
 
 def sparse(shape, kept=0.2, seed=0):
@@ -164,8 +164,8 @@ def test_scores_of_draws_against_numpy(make, samples):
             logits, state = linear.run(draw, state["state"])
             return logits, {"state": state}
 
-        scores, after = draws.score(one, states, tf.constant(targets), CLASSES)
-        log_probs, _ = draws.predict(one, states, tf.constant([ROWS, STEPS, CLASSES]))
+        scores, after = draws.score(one, states, tf.constant(targets))
+        log_probs, _ = draws.predict(one, states)
         return scores, after["state"], log_probs
 
     scores, after, log_probs = tf.function(run, autograph=False)(tf.constant(samples))
@@ -192,10 +192,10 @@ def test_scores_of_draws_against_numpy(make, samples):
 
 def test_the_mean_is_one_draw():
     linear = LinearPosterior()
-    draws = MeanDraw(linear.exported)
+    draws = mean_draw(linear.exported)
     states = draws.start(lambda draw: tf.ones([ROWS, 4]))
     targets = tf.ones([ROWS, STEPS], tf.int32)
-    scores, after = draws.score(linear.run, states, targets, CLASSES)
+    scores, after = draws.score(linear.run, states, targets)
     logits, state = linear.run(linear.exported.mean(), tf.ones([ROWS, 4]))
     expected = scipy.special.log_softmax(logits, axis=-1)
     np.testing.assert_allclose(scores.log_probs, expected[:, :, 1], rtol=1e-5)
@@ -286,7 +286,7 @@ def served(model, path, *inputs, samples=6, seed=2, **arguments):
     root = noise.derive(noise.make_seed(seed), -1)
     outputs = []
     for sample in range(samples):
-        with model.posterior.sample(noise.derive(root, sample)).in_force():
+        with ambient.under(model.posterior.sample(noise.derive(root, sample))):
             outputs.append(model.network(*inputs, training=False).numpy().astype(np.float64))
     named = {"inputs": inputs[0]} if not isinstance(inputs[0], dict) else inputs[0]
     mean = signatures["serve"](**named)

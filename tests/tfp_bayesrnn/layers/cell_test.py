@@ -22,6 +22,7 @@ from tfp_bayesrnn import (
     VariationalRNNCell,
     ops,
 )
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Posterior
 
 INPUTS = np.random.default_rng(0).normal(size=(BATCH, STEPS, FEATURES)).astype(np.float32)
@@ -135,7 +136,7 @@ def test_the_loop_is_that_of_keras(make, options):
     for mask in (None, MASK):
         results = []
         for each in (layer, theirs):
-            with draw.in_force(), tf.GradientTape() as tape:
+            with ambient.under(draw), tf.GradientTape() as tape:
                 outputs = each(INPUTS, mask=mask, training=True)
                 loss = tf.add_n([tf.reduce_sum(part**2) for part in tf.nest.flatten(outputs)])
             results.append([outputs, tape.gradient(loss, [draw[w] for w in Posterior.of(layer).weights])])

@@ -13,6 +13,7 @@ from tfp_bayesrnn.layers import (
     VariationalLSTM,
     VariationalLSTMCell,
 )
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Posterior
 
 RNG = np.random.default_rng(0)
@@ -47,7 +48,7 @@ class TestEmbedding:
         layer = VariationalEmbedding(6, 4)
         layer.build()
         draw = Posterior.of(layer).sample(0)
-        with draw.in_force():
+        with ambient.under(draw):
             logits = layer.attend(SEQUENCES)
         np.testing.assert_allclose(logits, SEQUENCES @ draw[layer.embeddings].numpy().T, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(
@@ -60,7 +61,7 @@ class TestEmbedding:
         assert [weight.is_variational for weight in (layer.embeddings, layer.bias)] == [True, False]
         plain = layer.attend(SEQUENCES)
         layer.bias.mu.assign(np.arange(6.0))
-        with Posterior.of(layer).mean().in_force():
+        with ambient.under(Posterior.of(layer).mean()):
             np.testing.assert_allclose(layer.attend(SEQUENCES), plain + np.arange(6.0), rtol=1e-5)
         assert VariationalEmbedding.from_config(layer.get_config()).attend_bias
 
@@ -99,7 +100,7 @@ class TestDropout:
         posterior = Posterior([])
 
         def run(draw):
-            with draw.in_force():
+            with ambient.under(draw):
                 return [layer(self.ones, training=training).numpy() for layer in layers]
 
         for output in run(posterior.mean()):
@@ -124,7 +125,7 @@ class TestDropout:
         layer = Dropout(0.5, noise_shape=(None, 1, None))
 
         def run():
-            with Posterior([]).sample(0).in_force():
+            with ambient.under(Posterior([]).sample(0)):
                 return layer(tf.constant(self.ones))
 
         np.testing.assert_array_equal(tf.function(run, jit_compile=mode == "xla")(), run())
@@ -144,9 +145,9 @@ class TestDropout:
         model = keras.Sequential([keras.Input((5, 4)), original])
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
-        with Posterior([]).sample(0).in_force():
+        with ambient.under(Posterior([]).sample(0)):
             expected = model(self.ones)
-        with Posterior([]).sample(0).in_force():
+        with ambient.under(Posterior([]).sample(0)):
             np.testing.assert_array_equal(loaded(self.ones), expected)
         assert np.any(expected == 0)
 

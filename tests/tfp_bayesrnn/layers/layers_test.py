@@ -19,6 +19,7 @@ from tfp_bayesrnn.layers import (
     VariationalLSTM,
     VariationalLSTMCell,
 )
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Posterior
 
 KL_WEIGHT = 0.01
@@ -111,7 +112,7 @@ def built(case, **kwargs):
 
 
 def run_under(layer, draw, inputs, **kwargs):
-    with draw.in_force():
+    with ambient.under(draw):
         return layer(inputs, **kwargs)
 
 

@@ -18,6 +18,7 @@ from tfp_bayesrnn.layers import (
     VariationalMGUCell,
     cell,
 )
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 
 KL_WEIGHT = 0.01
@@ -65,7 +66,7 @@ def built(layer, shape=INPUTS.shape):
 
 
 def run_under(layer, draw, *args, **kwargs):
-    with draw.in_force():
+    with ambient.under(draw):
         return layer(*args, **kwargs)
 
 

@@ -11,6 +11,7 @@ from small_models import PRIOR, assert_identical, regression_data, values
 
 from tfp_bayesrnn import BayesianModel, NormalLikelihood, NormalPrior, VariationalDense
 from tfp_bayesrnn.model import training
+from tfp_bayesrnn.posterior import ambient
 
 X, Y = regression_data()
 
@@ -20,7 +21,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 def free_energy_of(model, x, y, draw):
     """(loss, NLL per row, KL) of a normal-likelihood model under a draw, put together anew."""
-    with draw.in_force():
+    with ambient.under(draw):
         outputs = model.network(x, training=True).numpy()
     nats = -scipy.stats.norm.logpdf(y.astype(np.float64), outputs, model.likelihood.scale)
     per_row, kl = nats.sum() / len(y), float(model.posterior.kl(draw))
@@ -86,7 +87,7 @@ class TestLoss:
         model = small_models.language_model()
         ids = small_models.tokens(rows=3)
         draw = model.posterior.sample(model.step_seed())
-        with draw.in_force():
+        with ambient.under(draw):
             log_p = tf.nn.log_softmax(model.network(ids[:, :-1], training=True))
         nats = -tf.gather(log_p, ids[:, 1:], batch_dims=2).numpy()
         kl = float(model.posterior.kl(draw))
@@ -103,7 +104,7 @@ class TestLoss:
     def test_sample_weight_leaves_rows_out(self):
         model = small_models.regression()
         draw = model.posterior.sample(model.step_seed())
-        with draw.in_force():
+        with ambient.under(draw):
             outputs = model.network(X, training=True).numpy()
         nats = -scipy.stats.norm.logpdf(Y, outputs, 0.5)[:4]
         kl = float(model.posterior.kl(draw))
@@ -253,7 +254,7 @@ class TestLogs:
         for step, rows in enumerate((slice(0, 2), slice(2, 4), slice(4, 5))):
             model.optimizer.iterations.assign(step)
             draw = model.posterior.sample(model.step_seed())
-            with draw.in_force():
+            with ambient.under(draw):
                 outputs = model.network(x[rows], training=True).numpy()
             batch = -scipy.stats.norm.logpdf(y[rows], outputs, 0.5)
             kls.append(float(model.posterior.kl(draw)))

@@ -17,6 +17,7 @@ from small_models import (
 )
 
 from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.posterior import ambient
 
 IDS = tokens()
 
@@ -52,7 +53,7 @@ def test_each_window_has_its_draw_and_the_state_of_the_one_before():
     state, nats = recurrence.initial_state(model.network, ROWS), []
     for step, (x, targets) in enumerate(windows(IDS)):
         model.optimizer.iterations.assign(step)
-        with model.posterior.sample(model.step_seed()).in_force():
+        with ambient.under(model.posterior.sample(model.step_seed())):
             logits, state = recurrence.run(model.network, x["inputs"], state, training=True)
         nats.append(-tf.gather(tf.nn.log_softmax(logits), targets, batch_dims=2).numpy())
     model.optimizer.iterations.assign(0)

@@ -20,6 +20,7 @@ from small_models import (
 
 from tfp_bayesrnn import BayesianModel, Dropout, VariationalDense, noise
 from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
+from tfp_bayesrnn.posterior import ambient
 
 IDS = tokens()  # 2 rows of 12 predictions.
 
@@ -41,7 +42,7 @@ def padded_windows(ids, unroll, lengths):
 
 def log_probabilities(model, ids, draw):
     """[B, T], of whole rows in one pass."""
-    with draw.in_force():
+    with ambient.under(draw):
         logits = model.network(ids[:, :-1], training=False)
     return tf.gather(tf.nn.log_softmax(logits), ids[:, 1:], batch_dims=2).numpy()
 

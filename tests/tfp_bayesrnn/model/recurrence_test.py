@@ -14,6 +14,7 @@ from tfp_bayesrnn.layers import (
     VariationalLSTMCell,
 )
 from tfp_bayesrnn.model import recurrence
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Posterior
 
 BATCH, STEPS, VOCABULARY = 3, 6, 7
@@ -56,7 +57,7 @@ class TestSequential:
 
         def run(ids):
             draw = posterior.sample(2) if sampled else posterior.mean()
-            with draw.in_force():
+            with ambient.under(draw):
                 whole, state = recurrence.run(network, ids, recurrence.initial_state(network, BATCH), False)
                 first, middle = recurrence.run(
                     network, ids[:, :2], recurrence.initial_state(network, BATCH), False

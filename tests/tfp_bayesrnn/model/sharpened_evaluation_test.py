@@ -25,11 +25,11 @@ from tfp_bayesrnn import (
     NormalLikelihood,
     PosteriorSharpening,
     VariationalDense,
-    draw_in_force,
     noise,
 )
 from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.posterior import Draw
 
@@ -114,7 +114,7 @@ class Hand:
         """The summed NLL, its gradient, and the state that the rows go on from."""
         tensors = {weight: tf.constant(value, tf.float32) for weight, value in values.items()}
         state = [[tf.constant(part, tf.float32) for part in state[0]]]
-        with tf.GradientTape() as tape, Draw(tensors).in_force():
+        with tf.GradientTape() as tape, ambient.under(Draw(tensors)):
             tape.watch(list(tensors.values()))
             logits, state = recurrence.run(model.network, inputs, state, training=False)
             log_p = tf.gather(tf.nn.log_softmax(logits), targets, batch_dims=2)
@@ -455,7 +455,7 @@ class TestNothingChanges:
             with pytest.raises(Interrupted):
                 MODES[mode](evaluator, broken())
         assert_identical(self.everything(trained), before)
-        assert draw_in_force() is None
+        assert ambient.draw_in_force() is None
         assert MODES[mode](evaluator, STREAM) == score  # Nor in the evaluator.
 
     def test_progress_sees_every_window(self):

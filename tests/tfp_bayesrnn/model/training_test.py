@@ -19,6 +19,7 @@ from small_models import (
 from tfp_bayesrnn import VariationalDense
 from tfp_bayesrnn.loop.loop import Loop
 from tfp_bayesrnn.model import recurrence, training
+from tfp_bayesrnn.posterior import ambient
 
 X, Y = regression_data()
 IS_FIRST = np.array([True, False])
@@ -67,7 +68,7 @@ class TestFreeEnergyGradients:
         model = small_models.regression()
         step = self.step(model, (X, Y), with_outputs=True)
         draw = model.posterior.sample(tf.constant([1, 2]))
-        with draw.in_force():
+        with ambient.under(draw):
             outputs = model.network(X, training=True)
         np.testing.assert_array_equal(step.outputs, outputs)
         np.testing.assert_array_equal(step.energy.kl, model.posterior.kl(draw))
@@ -101,7 +102,7 @@ class TestFreeEnergyGradients:
             for layer in recurrence.initial_state(model.network, 2)
         ]
         step = self.step(model, data, state, with_outputs=True)
-        with model.posterior.sample(tf.constant([1, 2])).in_force():
+        with ambient.under(model.posterior.sample(tf.constant([1, 2]))):
             outputs, expected = recurrence.run(model.network, data[0]["inputs"], state, training=True)
         np.testing.assert_array_equal(step.outputs, outputs)
         assert_identical(tf.nest.flatten(step.state), tf.nest.flatten(expected))

@@ -28,6 +28,7 @@ from tfp_bayesrnn import (
     to_deterministic,
 )
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
+from tfp_bayesrnn.posterior import ambient
 
 FAMILIES = {"k-tied": KTiedNormal(2), "laplace": Laplace(), "full covariance": FullCovariance()}
 INPUTS, TARGETS = small_models.regression_data()
@@ -72,7 +73,7 @@ def test_it_is_trained_saved_and_exported(family, tmp_path):
 
 
 def predictions(model, draw):
-    with draw.in_force():
+    with ambient.under(draw):
         return model.network(INPUTS).numpy()
 
 
@@ -199,7 +200,7 @@ def test_tables_and_recurrent_kernels_are_tied():
     table.build()
     lstm.build((None, None, 4))
     draw = Posterior.of(table, lstm).sample(SEED)
-    with draw.in_force():
+    with ambient.under(draw):
         np.testing.assert_array_equal(table(np.array([[2, 6]])), draw[table.embeddings].numpy()[[[2, 6]]])
     shapes = {v.name: tuple(v.shape) for v in lstm.cell.kernel.variables}
     assert shapes == {"mu": (4, 20), "rho_u": (4, 3), "rho_v": (20, 3)}

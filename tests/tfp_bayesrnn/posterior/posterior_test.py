@@ -21,6 +21,7 @@ from tfp_bayesrnn.distributions import (
     ScaleMixturePrior,
 )
 from tfp_bayesrnn.layers import VariationalDense, VariationalEmbedding, VariationalLSTM
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
@@ -298,7 +299,7 @@ class TestSharedWeights:
         posterior = Posterior.of(network)
         (weight,) = posterior.weights
         draw = posterior.sample(0)
-        with draw.in_force():
+        with ambient.under(draw):
             outputs = network(inputs, training=True)
         table = draw[weight].numpy()
         expected = table[[1, 2]] @ table.T if name == "tied embedding" else (np.ones((2, 4)) @ table) @ table
@@ -329,38 +330,38 @@ class TestInForce:
 
     def test_innermost_draw_is_in_force(self):
         a, b = self.draws
-        assert posteriors.draw_in_force() is None
-        with a.in_force() as entered:
-            assert entered is a and posteriors.draw_in_force() is a
-            with b.in_force():
-                assert posteriors.draw_in_force() is b
-            assert posteriors.draw_in_force() is a
-        assert posteriors.draw_in_force() is None
+        assert ambient.draw_in_force() is None
+        with ambient.under(a) as entered:
+            assert entered.draw is a and ambient.draw_in_force() is a
+            with ambient.under(b):
+                assert ambient.draw_in_force() is b
+            assert ambient.draw_in_force() is a
+        assert ambient.draw_in_force() is None
 
     def test_an_exception_ends_it(self):
-        with pytest.raises(KeyError), self.draws[0].in_force(), self.draws[1].in_force():
+        with pytest.raises(KeyError), ambient.under(self.draws[0]), ambient.under(self.draws[1]):
             raise KeyError
-        assert posteriors.draw_in_force() is None
+        assert ambient.draw_in_force() is None
 
     def test_it_is_of_one_thread(self):
         """Each replica of a distribution strategy runs in a thread of its own, under a draw of its own."""
         seen = {}
 
         def other():
-            seen["at first"] = posteriors.draw_in_force()
-            with self.draws[1].in_force():
-                seen["under its own"] = posteriors.draw_in_force()
+            seen["at first"] = ambient.draw_in_force()
+            with ambient.under(self.draws[1]):
+                seen["under its own"] = ambient.draw_in_force()
 
-        with self.draws[0].in_force():
+        with ambient.under(self.draws[0]):
             thread = threading.Thread(target=other)
             thread.start()
             thread.join()
-            seen["here"] = posteriors.draw_in_force()
+            seen["here"] = ambient.draw_in_force()
         assert seen == {"at first": None, "under its own": self.draws[1], "here": self.draws[0]}
 
     def test_mask_seeds_are_of_the_draw_and_numbered(self):
         def two_seeds(draw):
-            with draw.in_force():
+            with ambient.under(draw):
                 return [tuple(posteriors.next_mask_seed().numpy()) for _ in range(2)]
 
         a, b = self.draws
@@ -370,12 +371,12 @@ class TestInForce:
     def test_masks_and_weights_do_not_share_seeds(self):
         posterior = Posterior([make_weight(()), make_weight(())])
         draw = posterior.sample(0)
-        with draw.in_force():
+        with ambient.under(draw):
             masks = [noise.normal((), posteriors.next_mask_seed()).numpy() for _ in range(2)]
         assert not {float(m) for m in masks} & {float(e) for e in draw.epsilons.values()}
 
     def test_mean_has_no_masks(self):
-        with Posterior([]).mean().in_force():
+        with ambient.under(Posterior([]).mean()):
             assert posteriors.next_mask_seed() is None
 
 

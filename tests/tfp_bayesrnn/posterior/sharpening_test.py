@@ -34,6 +34,7 @@ from small_models import (
 
 from tfp_bayesrnn import NormalPrior, PointMass, PosteriorSharpening, VariationalDense
 from tfp_bayesrnn.model import training
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 
 
@@ -252,7 +253,7 @@ class TestG:
         bias = model.network.layers[-1].bias
         draw = model.posterior.sample(SEED)
         g = self.g(model, (ids[:, :-1], ids[:, 1:]), draw=draw)[bias]
-        with draw.in_force():
+        with ambient.under(draw):
             p = tf.nn.softmax(model.network(ids[:, :-1], training=True)).numpy()
         counts = np.bincount(ids[:, 1:].ravel(), minlength=small_models.VOCABULARY)
         np.testing.assert_allclose(g, p.sum(axis=(0, 1)) - counts, rtol=1e-5, atol=1e-5)

@@ -10,6 +10,8 @@ import tensorflow as tf
 from captioning_models import VOCABULARY, captioning_model, pixels
 
 from tfp_bayesrnn import InputError, PointMass, noise
+from tfp_bayesrnn.posterior import ambient
+from tfp_bayesrnn.prediction.draws import GivenDraws
 from zoo.captioning.caption_search import FORBIDDEN, Captioner, check_beam, score_words
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, encode_captions
 from zoo.data.vocabulary import Vocabulary
@@ -62,7 +64,7 @@ def probabilities(model, words, samples):
     words = np.concatenate([np.full([B, 1], START), words[:, :-1]], axis=1)[:, None]
     logits = []
     for draw in single_draws(model, samples):
-        with draw.in_force():
+        with ambient.under(draw):
             logits.append(model.network({**IMAGES, "words": words.astype(np.int32)})[:, 0].numpy())
     logits = np.asarray(logits, np.float64)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -241,7 +243,7 @@ def test_length_penalty_prefers_longer_captions(model):
 def test_scored_words_of_one_draw_are_those_of_the_network(model):
     words = np.random.default_rng(0).integers(4, len(VOCABULARY), (B, 4))
     sizes = tf.constant([0, 1, 2, 3, 4])
-    draws = single_draws(model, 2)[1:]
+    draws = GivenDraws(single_draws(model, 2)[1:])
     scores = score_words(model.network, model.network.features(IMAGES), tf.constant(words), sizes, draws)
     p = probabilities(model, words, 2)[1]
     expected = np.log(np.take_along_axis(p, words[..., None], axis=-1)[..., 0])

@@ -18,6 +18,7 @@ from captioning_models import (
 
 from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
 from tfp_bayesrnn.loop.loop import Hooks, Loop
+from tfp_bayesrnn.posterior import ambient
 from zoo.captioning.batches import CaptionBatches
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
@@ -168,7 +169,7 @@ class TestAsABayesianModel:
 
     def test_draws_do_not_touch_the_image(self, inputs):
         model = captioning_model()
-        with model.posterior.sample(1).in_force():
+        with ambient.under(model.posterior.sample(1)):
             features = model.network.features(inputs)
             projected = model.network.projection(features)
         np.testing.assert_array_equal(features, model.network.features(inputs))

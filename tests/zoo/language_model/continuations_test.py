@@ -20,8 +20,10 @@ from tfp_bayesrnn import (
     noise,
 )
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Posterior
 from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.draws import FreshDraws, GivenDraws
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model import continuations as module
 from zoo.language_model.continuations import Generator
@@ -94,7 +96,7 @@ def whole(network, ids, draws):
     """Of the network run on all of ids [T] at once: log-probabilities [S, T, V] of the next word."""
 
     def under(draw):
-        with type(draw)(dict(draw)).in_force():
+        with ambient.under(type(draw)(dict(draw))):
             return log_softmax(network(np.array([ids], np.int32)))[0]
 
     return np.stack([under(draw) for draw in draws])
@@ -134,7 +136,7 @@ def test_reading_prompts_word_by_word_is_running_the_network_on_each_whole_promp
         autograph=False,
     )
     def run(prompt, lengths):
-        step, state, last = prime(network, prompt, lengths, draws)
+        step, state, last = prime(network, prompt, lengths, GivenDraws(draws))
         results = []
         for tokens in (last, *(following[: len(PROMPTS), time] for time in range(2))):
             log_probs, state = step(tokens, state)
@@ -152,12 +154,15 @@ def test_reading_prompts_word_by_word_is_running_the_network_on_each_whole_promp
 def test_every_draw_reads_the_prompt_with_a_state_of_its_own():
     network = language_model_network()
     draws = draws_of(network, 2)
-    step, state, last = prime(network, *padded(PROMPTS), draws)
+    step, state, last = prime(network, *padded(PROMPTS), GivenDraws(draws))
     _, state = step(last, state)
-    assert not np.allclose(tf.nest.flatten(state[0])[0], tf.nest.flatten(state[1])[0], atol=1e-2)
-    _, alone, last = prime(network, *padded(PROMPTS), draws[1:])
-    _, (_, expected) = step(last, [alone[0]] * 2)
-    tf.nest.map_structure(lambda *values: np.testing.assert_allclose(*values, **CLOSE), state[1], expected)
+    first, second = (tf.nest.map_structure(lambda value, at=at: value[:, at], state) for at in range(2))
+    assert not np.allclose(tf.nest.flatten(first)[0], tf.nest.flatten(second)[0], atol=1e-2)
+    _, alone, last = prime(network, *padded(PROMPTS), GivenDraws(draws[1:]))
+    alone = tf.nest.map_structure(lambda value: tf.repeat(value, 2, axis=1), alone)
+    _, expected = step(last, alone)
+    expected = tf.nest.map_structure(lambda value: value[:, 1], expected)
+    tf.nest.map_structure(lambda *values: np.testing.assert_allclose(*values, **CLOSE), second, expected)
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -165,17 +170,27 @@ def test_dropout_is_off_under_draws_too():
     network = language_model_network(PointMass(), dropout=0.5, recurrent_dropout=0.5, output_dropout=0.5)
     results = []
     for draw in (Posterior.of(network).mean(), Posterior.of(network).sample(3)):
-        step, state, last = prime(network, *padded(PROMPTS), [draw])
+        step, state, last = prime(network, *padded(PROMPTS), GivenDraws([draw]))
         results.append(step(last, state)[0])
     np.testing.assert_array_equal(*results)
 
 
 def test_without_a_draw_nothing_can_be_read(model):
     with pytest.raises(ValueError, match=r"at least one draw.*Received: draws=\[\]"):
-        prime(model.network, *padded(PROMPTS), [])
+        prime(model.network, *padded(PROMPTS), GivenDraws([]))
 
 
 # score_words
+
+
+class OfNumbers(FreshDraws):
+    """The draws of `draws_of`."""
+
+    def __init__(self, posterior, count):
+        super().__init__(posterior, count, noise.make_seed(0))
+
+    def draw(self, place):
+        return self._source.sample(noise.make_seed(place)).without_dropout()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -190,8 +205,7 @@ def test_scores_are_those_of_the_average_in_numpy(model, count):
             *padded(PROMPTS),
             words,
             sizes,
-            lambda index: posterior.sample(noise.make_seed(index)),
-            number,
+            OfNumbers(posterior, number),
         ),
         autograph=False,
     )
@@ -220,7 +234,7 @@ def test_words_of_a_probability_that_float32_cannot_hold_have_a_log_probability(
     bias = next(weight for weight in Posterior.of(network).weights if weight.shape == (SIZE,))
     bias.mu.assign(tf.one_hot(4, SIZE) * -300.0)
     draw = Posterior.of(network).mean()
-    found = score_words(network, *padded([[3]]), np.array([[4, 0]]), np.array([1]), lambda _: draw, 2)
+    found = score_words(network, *padded([[3]]), np.array([[4, 0]]), np.array([1]), GivenDraws([draw, draw]))
     expected = whole(network, [3], [draw])[0, 0, 4]
     assert expected < -200
     np.testing.assert_allclose(found.log_probs, [[expected, 0.0]], rtol=1e-6)

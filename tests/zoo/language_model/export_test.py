@@ -8,6 +8,7 @@ from export_models import VOCABULARY, arrays, language_model, language_model_exp
 
 from tfp_bayesrnn import InputError, noise
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
+from tfp_bayesrnn.posterior import ambient
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model import export as exporting
 from zoo.language_model.continuations import Generator
@@ -50,7 +51,7 @@ def call(export):
 
 def log_softmax_of(model, ids, draw):
     """log p, [N, T, V], of the word after each of the ids, straight from the network."""
-    with draw.in_force():
+    with ambient.under(draw):
         return scipy.special.log_softmax(
             model.network(ids, training=False).numpy().astype(np.float64), axis=-1
         )

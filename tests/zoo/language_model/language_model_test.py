@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import zoo
 from tfp_bayesrnn import InputError, Posterior
+from tfp_bayesrnn.posterior import ambient
 from zoo.configuration.config import with_overrides
 from zoo.language_model.network import LanguageModelNetwork, WordDropout, build_network
 
@@ -104,7 +105,7 @@ def test_tied_softmax_is_one_weight_with_one_draw_and_one_kl():
     assert len(Posterior.of(tied).weights) == len(Posterior.of(untied).weights) - 1
     draw = Posterior.of(tied).sample(1)
     table = draw[tied.embedding.embeddings]
-    with draw.in_force():
+    with ambient.under(draw):
         hidden = tf.ones([1, 1, 6])
         np.testing.assert_allclose(tied.embedding.attend(hidden)[0, 0], tf.reduce_sum(table, 1), rtol=1e-5)
         np.testing.assert_allclose(tied.embedding(np.array([[3]]))[0, 0], table[3], rtol=1e-6)
@@ -132,7 +133,7 @@ def test_masks_over_time(method, tied_over_time):
     network = tiny_network(method, **rates)
     seen = []
     network.softmax.call = lambda inputs, training=False: seen.append(inputs) or inputs
-    with Posterior.of(network).sample(3).in_force():
+    with ambient.under(Posterior.of(network).sample(3)):
         network.run(ids(rows=1, steps=12), network.get_initial_state(1))
     dropped = np.asarray(seen[0][0]) == 0.0
     assert 0.0 < dropped.mean() < 1.0
@@ -142,12 +143,12 @@ def test_masks_over_time(method, tied_over_time):
 def test_dropout_is_off_under_the_mean_and_on_in_samples():
     network = tiny_network("variational_dropout", word_dropout=0.5)
     posterior = Posterior.of(network)
-    with posterior.mean().in_force():
+    with ambient.under(posterior.mean()):
         mean = network(ids(), training=True)
     np.testing.assert_array_equal(mean, network(ids()))
     samples = []
     for seed in (1, 1, 2):
-        with posterior.sample(seed).in_force():
+        with ambient.under(posterior.sample(seed)):
             samples.append(network(ids()).numpy())
     np.testing.assert_array_equal(samples[0], samples[1])
     assert not np.allclose(samples[0], samples[2])
@@ -169,7 +170,7 @@ def test_words_are_dropped_in_training_and_not_in_evaluation_samples():
     layer = WordDropout(0.5, VOCABULARY)
     draw = Posterior([]).sample(0)
     for training, some_dropped in ((True, True), (False, False)):
-        with draw.in_force():
+        with ambient.under(draw):
             kept = layer(tf.ones([2, 30, 1]), tf.constant(ids(steps=30)), training=training)
         assert bool(tf.reduce_any(kept == 0.0)) == some_dropped
 

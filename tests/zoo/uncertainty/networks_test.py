@@ -10,6 +10,7 @@ from uncertainty_models import SIZE, keras_model, scorer_of, stream_of_ids
 
 from tfp_bayesrnn import BayesianModel, Dropout, InputError, NormalLikelihood, noise
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
+from tfp_bayesrnn.posterior import ambient
 from zoo.data.windows import evaluation_windows
 from zoo.uncertainty.predictors import FunctionPredictor, InContext, NetworkPredictor
 from zoo.uncertainty.sources import Settings, score_network
@@ -35,7 +36,7 @@ def test_a_posteriors_samples_are_held_for_the_whole_text_and_are_those_of_evalu
     if rows == 1:  # The whole text at once, under each draw.
         root, probs = noise.derive(noise.make_seed(5), -1), []
         for sample in range(3):
-            with model.posterior.sample(noise.derive(root, sample)).in_force():
+            with ambient.under(model.posterior.sample(noise.derive(root, sample))):
                 probs.append(tf.nn.softmax(model.network(stream.tokens[None, :-1]))[0])
         total = scipy.stats.entropy(np.mean(probs, axis=0), axis=-1)
         np.testing.assert_allclose(records.entropy, total, rtol=1e-4)

@@ -1,0 +1,112 @@
+"""Averages over draws of the weights, one draw after another: the memory is that of one.
+
+Each is a fold: `add(None, first)`, then `add(so far, next)`, eagerly or in a graph, and at last `finish`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.uncertainty import TargetScores, Uncertainty
+
+
+def log_mean_exp(log_probs: Iterable[np.ndarray]) -> np.ndarray:
+    """The logarithm of the mean of probabilities whose logarithms are given, arrays of one shape; float64."""
+    total, count = None, 0
+    for one in log_probs:
+        one = np.asarray(one, np.float64)
+        total, count = (one if total is None else np.logaddexp(total, one)), count + 1
+    return total - math.log(count)
+
+
+def log_add_exp(one: tf.Tensor | None, other: tf.Tensor) -> tf.Tensor:
+    """log(exp(one) + exp(other)); None is the logarithm of 0. Both may be -inf."""
+    if one is None:
+        return other
+    largest = tf.maximum(one, other)
+    difference = tf.where(tf.math.is_inf(largest), tf.zeros_like(largest), tf.minimum(one, other) - largest)
+    return largest + tf.where(
+        tf.math.is_inf(largest), tf.zeros_like(largest), tf.math.log1p(tf.exp(difference))
+    )
+
+
+class Probabilities:
+    """The average of the distributions that a discrete likelihood makes of outputs, and its uncertainty."""
+
+    def __init__(self, likelihood=likelihoods.categorical):
+        """Args: "categorical", outputs [..., V] are logits; or "bernoulli", [...], the logits of a 1."""
+        self._is_categorical = likelihoods.get(likelihood) is likelihoods.categorical
+
+    def add(self, sums, logits: tf.Tensor):
+        """The sums with one draw more."""
+        logits = tf.cast(logits, tf.float32)
+        if self._is_categorical:
+            log_probs = tf.nn.log_softmax(logits)
+        else:
+            log_probs = tf.math.log_sigmoid(tf.stack([-logits, logits], axis=-1))
+        found = tf.exp(log_probs), uncertainty.entropy(log_probs)
+        return found if sums is None else (sums[0] + found[0], sums[1] + found[1])
+
+    def finish(self, sums, count: int | tf.Tensor) -> tuple[tf.Tensor, Uncertainty]:
+        """The average probabilities, [..., V], V = 2 for Bernoulli, and their uncertainty [...], nats."""
+        average, entropy = (one / tf.cast(count, tf.float32) for one in sums)
+        return average, uncertainty.of_average(average, entropy, count)
+
+
+class Moments:
+    """The mean of outputs, and the sum of squares around it. By Welford (1962): no difference of sums."""
+
+    def add(self, sums, output: tf.Tensor):
+        """The sums with one draw more."""
+        output = tf.cast(output, tf.float32)
+        if sums is None:
+            return tf.ones([]), output, tf.zeros_like(output)
+        count, mean, squares = sums[0] + 1.0, *sums[1:]
+        difference = output - mean
+        mean += difference / count
+        return count, mean, squares + difference * (output - mean)
+
+    def finish(self, sums) -> tuple[tf.Tensor, tf.Tensor]:
+        """The mean, and the sum of squares: divided by S the draws' variance, by S - 1 an estimate of q's."""
+        return sums[1], sums[2]
+
+
+class Targets:
+    """What the average of categorical distributions thinks of given classes [...]."""
+
+    def __init__(self, targets: tf.Tensor):
+        """Args: integers [...]."""
+        self._targets = tf.convert_to_tensor(targets)
+
+    def add(self, sums, logits: tf.Tensor):
+        """The sums with one draw more, of logits [..., V]."""
+        probabilities, chosen, entropy = self._judged(logits)
+        if sums is None:
+            return chosen, probabilities, entropy
+        # Of the targets as logarithms: one's probability may be too small for a float32.
+        return log_add_exp(sums[0], chosen), sums[1] + probabilities, sums[2] + entropy
+
+    def finish(self, sums, count: int | tf.Tensor) -> TargetScores:
+        """The scores, each [...]."""
+        size = tf.cast(count, tf.float32)
+        parts = uncertainty.of_average(sums[1] / size, sums[2] / size, count)
+        return TargetScores(sums[0] - tf.math.log(size), parts.total, parts.epistemic)
+
+    def _judged(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Probabilities [..., V]; log p of the targets [...], and the entropy [...].
+
+        Without the logarithms of all probabilities, which take longer than the rest.
+        """
+        logits = tf.cast(logits, tf.float32)
+        probabilities = tf.nn.softmax(logits)
+        logits -= tf.reduce_max(logits, axis=-1, keepdims=True)
+        log_largest = tf.math.log(tf.reduce_max(probabilities, axis=-1))
+        chosen = tf.gather(logits, self._targets, batch_dims=self._targets.shape.rank) + log_largest
+        entropy = -tf.reduce_sum(tf.math.multiply_no_nan(logits, probabilities), axis=-1) - log_largest
+        return probabilities, chosen, entropy
