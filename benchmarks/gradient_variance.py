@@ -43,7 +43,7 @@ def gradient_function(model: BayesianModel) -> Callable:
 
     @tf.function(jit_compile=model.use_jit())
     def gradients(batch, state, seed, kl_weight):
-        step = training.free_energy_gradients(model, batch, state, seed, kl_weight)
+        step = training.free_energy_gradients(model.objective, batch, state, seed, kl_weight)
         named = zip(model.trainable_variables, step.gradients, strict=True)
         return [gradient for variable, gradient in named if id(variable) in mus]
 
@@ -92,7 +92,9 @@ def measure(
         if index:
             for (name, kl_weight), values in found.items():
                 values.append(moments(estimators[name], batch, state, kl_weight, draws))
-        state = training.run_under(model.posterior.mean(), model, batch, state, training=False).state
+        state = training.run_under(
+            model.posterior.mean(), model.objective, batch, state, training=False
+        ).state
     rows = []
     for (name, kl_weight), values in found.items():
         average = Moments(*(sum(parts) / len(values) for parts in zip(*values, strict=True)))

@@ -43,8 +43,8 @@ def gradients(preset: str, workdir: str | None, dtype: str) -> tuple[list[np.nda
     @tf.function(autograph=False)
     def compute():
         seed, without_kl = noise.make_seed(0), tf.constant(0.0)
-        step = training.free_energy_gradients(model, batch, state, seed, without_kl)
-        g, _ = training.likelihood_gradient(model.posterior.sample(seed), model, batch, state, True)
+        step = training.free_energy_gradients(model.objective, batch, state, seed, without_kl)
+        g, _ = training.likelihood_gradient(model.posterior.sample(seed), model.objective, batch, state, True)
         return step.gradients, list(g.values())
 
     of_variables, of_weights = compute()

@@ -57,7 +57,7 @@ def sharpened(draw):
 
 def step_of(model, data, state=None, seed=SEED, kl_weight=KL_WEIGHT):
     return training.free_energy_gradients(
-        model, training.unpack(data), state, seed, tf.constant(kl_weight, tf.float32)
+        model.objective, training.unpack(data), state, seed, tf.constant(kl_weight, tf.float32)
     )
 
 

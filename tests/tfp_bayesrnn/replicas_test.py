@@ -58,7 +58,9 @@ def one_by_one(make, count, data):
         batch = training.unpack(own)
         state = None if batch.is_first is None else initial_state(model.network, rows)
         seed = noise.derive(noise.make_seed(model.seed), 0, replica)
-        steps.append(training.free_energy_gradients(model, batch, state, seed, model.step_kl_weight()))
+        steps.append(
+            training.free_energy_gradients(model.objective, batch, state, seed, model.step_kl_weight())
+        )
     return model, steps
 
 

@@ -10,15 +10,14 @@ import tensorflow as tf
 from tfp_bayesrnn import keras_internals, noise, replicas
 from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
-from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.model import training as steps
-from tfp_bayesrnn.model.recurrence import State
 from tfp_bayesrnn.model.trainer import BayesianTrainer, of_evaluation
 from tfp_bayesrnn.model.training import Minibatch
-from tfp_bayesrnn.objective import likelihoods, objective
+from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.objective import objective as energies
 from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.objective.metrics import Perplexity
-from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
+from tfp_bayesrnn.objective.objective import FreeEnergy
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted
@@ -138,33 +137,27 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         inputs, _ = steps.split_inputs(inputs)
         return self.network(inputs, training=training)
 
-    def run(self, inputs, is_first, state: State, training: bool) -> tuple[tf.Tensor, State]:
-        """The network as a function of (inputs, state); `state` is None where none is carried."""
-        if state is None:
-            return self.network(inputs, training=training), None
-        return recurrence.run(self.network, inputs, recurrence.restart(state, is_first), training)
-
     @property
     def output_names(self) -> list[str]:
         """Of a functional network: by them `compile` takes the metrics of several outputs."""
         return self.network.output_names
 
-    def negative_log_likelihood(self, targets, outputs, weights, masks=None) -> LogLikelihood:
-        """That of all outputs, under the likelihood of each; see `outputs.match` and `objective`."""
-        names = getattr(self, "output_names", None)
-        masks = outputs_of.masks(outputs) if masks is None else masks
-        matched = outputs_of.match(self.likelihood, targets, outputs, weights, masks, names)
-        likelihood, *tensors = zip(*matched, strict=True)
-
-        def function(*tensors):
-            return objective.of_all_outputs(
-                [objective.negative_log_likelihood(*row) for row in zip(likelihood, *tensors, strict=True)]
-            )
-
-        if self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla():
-            # Not this part, which is float32.
-            function = tf.function(function, jit_compile=True, autograph=False)
-        return function(*tensors)
+    @property
+    def objective(self) -> steps.Objective:
+        """What is minimised, as a value: all that a step needs to know of the model."""
+        compiles_likelihood = (  # Not the network, whose products XLA would slow down: this part is float32.
+            self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla()
+        )
+        return steps.Objective(
+            network=self.network,
+            posterior=self.posterior,
+            likelihood=self.likelihood,
+            training_rows=self.training_rows or 1.0,
+            variables=self.trainable_variables,
+            sharpening=self.sharpening,
+            output_names=getattr(self, "output_names", None),
+            compiles_likelihood=compiles_likelihood,
+        )
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """As in `keras.Model`; targets and weights are those of `fit`, of all outputs or of each."""
@@ -175,7 +168,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         weights = outputs_of.spread("sample_weight", sample_weight, y_pred, names, shared=True, needed=none)
         masks = keras.tree.flatten(outputs_of.masks(y_pred))
         weights = [
-            one if one is None or mask is None else objective.product(one, mask)
+            one if one is None or mask is None else energies.product(one, mask)
             for one, mask in zip(weights, masks, strict=True)
         ]
         y, weights = (keras.tree.pack_sequence_as(y_pred, flat) for flat in (y, weights))
@@ -232,7 +225,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     def _free_energy_gradients(self, batch, state, seed, kl_weight, share, loss_scale):
         with_outputs = self.has_compiled_metrics
         return steps.free_energy_gradients(
-            self, batch, state, seed, kl_weight, share, with_outputs, loss_scale
+            self.objective, batch, state, seed, kl_weight, share, with_outputs, loss_scale
         )
 
     def update(self, data, equal_rows: bool = False) -> dict[str, tf.Tensor]:
@@ -268,7 +261,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             carried.write(step.state)
         step = steps.over_replicas(step, share)
         rate = optimizers.learning_rate(self.optimizer)
-        norm = steps.apply_gradients(self, step)
+        norm = steps.apply_gradients(self.objective, self.optimizer, self.clip_norm, step)
         self.kl_tracker.update_state(step.energy.kl)
         self.norm_tracker.update_state(norm)
         figures = self._track(batch, step.energy, outputs_of.with_masks(step.outputs, step.masks))
@@ -279,7 +272,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         batch = steps.unpack(data)
         carried = self.carried("test", batch)
         state = carried.read() if carried else None
-        forward = steps.run_under(self.draw_of_call(), self, batch, state, training=False)
+        forward = steps.run_under(self.draw_of_call(), self.objective, batch, state, training=False)
         if carried:
             carried.write(forward.state)
         nll = forward.nll

@@ -206,18 +206,18 @@ class StreamEvaluator:
 
     def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
         """One window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
-        model, moved = self.model, []
-        weights = phi = Draw(dict(zip(model.posterior.weights, values, strict=True)), seed=mask_seed)
+        objective, moved = self.model.objective, []
+        weights = phi = Draw(dict(zip(objective.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])
         if sharpening_seed is not None:
-            g, _ = training.likelihood_gradient(phi, model, batch, state, training=False)
-            weights, kl = model.sharpening.sharpen(phi, g, sharpening_seed)
+            g, _ = training.likelihood_gradient(phi, objective, batch, state, training=False)
+            weights, kl = objective.sharpening.sharpen(phi, g, sharpening_seed)
         if learning_rate:
-            g, forward = training.likelihood_gradient(weights, model, batch, state, training=False)
+            g, forward = training.likelihood_gradient(weights, objective, batch, state, training=False)
             rate = learning_rate / forward.nll.rows
             moved = [phi[weight] - rate * g[weight] for weight in phi]
         else:
-            forward = training.run_under(weights, model, batch, state, training=False)
+            forward = training.run_under(weights, objective, batch, state, training=False)
         return forward.nll, kl, moved, forward.state
 
 

@@ -1,25 +1,41 @@
 """From a minibatch to the update (Fortunato et al., 2017: Bayes by Backprop, with or without sharpening).
 
-`BayesianModel.train_step` calls `free_energy_gradients` and then `apply_gradients`; `fit` and the project's
-own loop both call `train_step`. There is no other training code.
+A step is a function of an `Objective`, a value that says what is minimised; nothing here knows the Keras
+model that is its shell. For a minibatch (x, y) of B rows, in the order in which the functions below stand:
+
+    phi   ~ q(phi)                                        `Posterior.sample`: one draw of all weights
+    g     = gradient of -log p(y | phi, x)                `likelihood_gradient`, if it is sharpened
+    theta ~ q(theta | phi, (x, y)) = N(phi - eta g, sigma0^2)     `PosteriorSharpening.sharpen` (eq. 7)
+    L     = -log p(y | theta, x) / B + kl_weight KL[q(phi) || p(phi)] / training_rows
+            + KL[q(theta | phi, (x, y)) || p(theta | phi)] / B    `free_energy` (eqs. 4 and 5; 8 and 9)
+    dL    with respect to mu, rho, priors and u           `free_energy_gradients`
+    sum   over replicas, each with its share of the rows  `over_replicas`
+    clip to a global norm, and update                     `apply_gradients`
+
+Without sharpening theta is phi. `BayesianModel.update` goes this way, for `fit` and for the project's own
+loop; there is no other training code.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import replicas
+from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.model.recurrence import State
-from tfp_bayesrnn.objective import objective
+from tfp_bayesrnn.objective import objective as energies
+from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
-from tfp_bayesrnn.objective.outputs import masks as masks_of
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import ambient
-from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 _ZERO = tf.UnconnectedGradients.ZERO
@@ -32,6 +48,36 @@ class Minibatch(NamedTuple):
     is_first: tf.Tensor | None  # Bool [B]: rows that start afresh; None where rows are independent.
     targets: Any  # [B, ...], of several outputs in their structure; None where there are none.
     weights: Any  # As in `objective.negative_log_likelihood`, for all outputs or in their structure.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Objective:
+    """What is minimised: the free energy of a network's posterior, and with respect to which variables.
+
+    Attributes:
+      network: as a function of inputs, and of an RNN state where one is carried.
+      posterior: q over the network's weights.
+      likelihood: of its outputs, one for all or a structure of them; None for an output without targets.
+      training_rows: rows in one pass over the training data, the denominator of the KL.
+      variables: those that the optimizer moves.
+      sharpening: of the posterior, on each minibatch; None for none.
+      output_names: of a functional network with several outputs.
+      compiles_likelihood: whether XLA compiles the likelihood by itself, where it does not compile the step.
+    """
+
+    network: keras.Model
+    posterior: Posterior
+    likelihood: Any
+    training_rows: float
+    variables: Sequence[keras.Variable]
+    sharpening: PosteriorSharpening | None = None
+    output_names: Sequence[str] | None = None
+    compiles_likelihood: bool = False
+
+    @property
+    def u(self) -> list[keras.Variable]:
+        """The variables of the sharpening, which have an optimizer of their own."""
+        return list(self.sharpening.u) if self.sharpening else []
 
 
 class Step(NamedTuple):
@@ -68,17 +114,40 @@ def unpack(data) -> Minibatch:
     return Minibatch(*split_inputs(x), targets, weights)
 
 
-def run_under(draw: Draw, model, batch: Minibatch, state: State, training: bool) -> Forward:
-    """Runs the network under a draw of its weights."""
+def negative_log_likelihood(
+    objective: Objective, batch: Minibatch, outputs: Any, masks: Any
+) -> LogLikelihood:
+    """That of all outputs, under the likelihood of each; see `outputs.match` and `objective.objective`."""
+    matched = outputs_of.match(
+        objective.likelihood, batch.targets, outputs, batch.weights, masks, objective.output_names
+    )
+    likelihood, *tensors = zip(*matched, strict=True)
+
+    def function(*tensors):
+        return energies.of_all_outputs(
+            [energies.negative_log_likelihood(*row) for row in zip(likelihood, *tensors, strict=True)]
+        )
+
+    if objective.compiles_likelihood:
+        function = tf.function(function, jit_compile=True, autograph=False)
+    return function(*tensors)
+
+
+def run_under(draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool) -> Forward:
+    """Runs the network under a draw of its weights; `state` is None where it starts from zeros."""
+    network = objective.network
     with ambient.under(draw):
-        outputs, new_state = model.run(batch.inputs, batch.is_first, state, training=training)
-    masks = masks_of(outputs)
-    nll = model.negative_log_likelihood(batch.targets, outputs, batch.weights, masks)
-    return Forward(nll, new_state, outputs, masks)
+        if state is None:
+            outputs, new_state = network(batch.inputs, training=training), None
+        else:
+            state = recurrence.restart(state, batch.is_first)
+            outputs, new_state = recurrence.run(network, batch.inputs, state, training)
+    masks = outputs_of.masks(outputs)
+    return Forward(negative_log_likelihood(objective, batch, outputs, masks), new_state, outputs, masks)
 
 
 def likelihood_gradient(
-    draw: Draw, model, batch: Minibatch, state: State, training: bool
+    draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool
 ) -> tuple[dict[VariationalWeight, tf.Tensor], Forward]:
     """Gradient of the minibatch's negative log-likelihood, summed, with respect to every value of `draw`.
 
@@ -87,14 +156,14 @@ def likelihood_gradient(
     weights, values = list(draw), list(draw.values())
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        forward = run_under(draw, model, batch, state, training)
+        forward = run_under(draw, objective, batch, state, training)
     gradients = tape.gradient(forward.nll.total, values, unconnected_gradients=_ZERO)
     gradients = [w.masked(tf.convert_to_tensor(g)) for w, g in zip(weights, gradients, strict=True)]
     return dict(zip(weights, gradients, strict=True)), forward
 
 
 def free_energy_gradients(
-    model,
+    objective: Objective,
     batch: Minibatch,
     state: State,
     seed: tf.Tensor,
@@ -106,7 +175,7 @@ def free_energy_gradients(
     """One draw of all weights, the free energy of the minibatch under it, and the gradients of its share.
 
     Args:
-      model: a `BayesianModel`.
+      objective: what is minimised.
       batch: the minibatch.
       state: the RNN state that each row goes on from; None where the network starts from zeros.
       seed: int32 [2], of this step and replica.
@@ -116,31 +185,31 @@ def free_energy_gradients(
       loss_scale: what the loss is multiplied by, and the gradients are divided by, so that half precision
         can hold what is in between.
     """
-    variables = [variable.value for variable in model.trainable_variables]
-    u = [variable.value for variable in model.sharpening.u] if model.sharpening else []
+    posterior, sharpening = objective.posterior, objective.sharpening
+    variables, u = ([each.value for each in some] for some in (objective.variables, objective.u))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(u)
-        phi = model.posterior.sample(seed)
+        phi = posterior.sample(seed)
         theta, kl_sharpening = phi, None
-        if model.sharpening:
-            with _without_trace(tape, recorded=model.sharpening.second_order):
-                g, _ = likelihood_gradient(phi, model, batch, state, training=True)
-            theta, kl_sharpening = model.sharpening.sharpen(phi, g, seed)
-        forward = run_under(theta, model, batch, state, training=True)
-        kl, rows = model.posterior.kl(phi), model.training_rows or 1.0
-        without_kl = objective.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
-        penalties = [tf.cast(loss, tf.float32) for loss in model.losses]  # Regularisers, if any.
+        if sharpening:
+            with _without_trace(tape, recorded=sharpening.second_order):
+                g, _ = likelihood_gradient(phi, objective, batch, state, training=True)
+            theta, kl_sharpening = sharpening.sharpen(phi, g, seed)
+        forward = run_under(theta, objective, batch, state, training=True)
+        kl, rows = posterior.kl(phi), objective.training_rows
+        without_kl = energies.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
+        penalties = [tf.cast(loss, tf.float32) for loss in objective.network.losses]  # Regularisers.
         scaled_share = loss_scale * (share * tf.add_n([without_kl, *penalties]))
-    with _second_order_explained(model):
+    with _second_order_explained(sharpening):
         gradients, of_u = tape.gradient(scaled_share, (variables, u), unconnected_gradients=_ZERO)
     gradients, of_u = (
         [_unscaled(tf.convert_to_tensor(gradient), loss_scale) for gradient in each]
         for each in (gradients, of_u)
     )
-    if model.posterior.is_variational:
+    if posterior.is_variational:
         of_kl = tape.gradient(kl, variables, unconnected_gradients=_ZERO)
         gradients = _with_share_of_kl(gradients, of_kl, share * (kl_weight / rows))
-    energy = objective.free_energy(forward.nll, kl, rows, kl_weight, kl_sharpening)
+    energy = energies.free_energy(forward.nll, kl, rows, kl_weight, kl_sharpening)
     loss = tf.add_n([energy.loss, *penalties])
     return Step(
         energy=energy._replace(loss=loss),
@@ -184,12 +253,12 @@ def _without_trace(tape: tf.GradientTape, recorded: bool):
 
 
 @contextlib.contextmanager
-def _second_order_explained(model):
+def _second_order_explained(sharpening: PosteriorSharpening | None):
     """Says what to do where a kernel has no second-order gradient."""
     try:
         yield
     except LookupError as error:
-        if model.sharpening is None or not model.sharpening.second_order:
+        if sharpening is None or not sharpening.second_order:
             raise
         raise ValueError(
             "PosteriorSharpening(second_order=True) differentiates the gradient of the network, and an "
@@ -225,16 +294,18 @@ def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     )
 
 
-def apply_gradients(model, step: Step) -> tf.Tensor:
-    """Clips the gradients of all variables to the model's global norm and applies them; the norm before.
+def apply_gradients(
+    objective: Objective, optimizer: keras.optimizers.Optimizer, clip_norm: float | None, step: Step
+) -> tf.Tensor:
+    """Clips the gradients of all variables to a global norm and applies them; the norm before.
 
     Those of the sharpening go to an optimizer of their own, as they are.
     """
     norm, scale = tf.linalg.global_norm([tf.cast(one, tf.float32) for one in step.gradients]), 1.0
-    if model.clip_norm is not None:
+    if clip_norm is not None:
         # A norm that is not finite makes everything not a number, as in `tf.clip_by_global_norm`.
-        scale = model.clip_norm / tf.maximum(norm, model.clip_norm) + (norm - norm)
-    optimizers.apply(model.optimizer, step.gradients, model.trainable_variables, scale)
-    if model.sharpening:
-        model.sharpening.apply_gradients(step.sharpening_gradients)
+        scale = clip_norm / tf.maximum(norm, clip_norm) + (norm - norm)
+    optimizers.apply(optimizer, step.gradients, objective.variables, scale)
+    if objective.sharpening:
+        objective.sharpening.apply_gradients(step.sharpening_gradients)
     return norm

@@ -145,7 +145,7 @@ class TestGradients:
         batch, seed, kl_weight = training.unpack((X, Y)), tf.constant([5, 6]), tf.constant(0.8)
 
         def run():
-            return training.free_energy_gradients(model, batch, None, seed, kl_weight)
+            return training.free_energy_gradients(model.objective, batch, None, seed, kl_weight)
 
         gradients = run().gradients
         checked = set()
@@ -172,7 +172,7 @@ class TestGradients:
         model.compile(keras.optimizers.SGD(1.0), clip_norm=clip_norm, run_eagerly=True)
         before = values(model.trainable_variables)
         step = training.free_energy_gradients(
-            model, training.unpack((X, Y)), None, model.step_seed(), model.step_kl_weight()
+            model.objective, training.unpack((X, Y)), None, model.step_seed(), model.step_kl_weight()
         )
         norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in step.gradients))
         assert 0.5 < norm < 1e3
@@ -383,7 +383,7 @@ class TestPrecision:
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
         assert model(X).dtype == policy.removeprefix("mixed_")
         step = training.free_energy_gradients(
-            model, training.unpack((X, Y)), None, model.step_seed(), model.step_kl_weight()
+            model.objective, training.unpack((X, Y)), None, model.step_seed(), model.step_kl_weight()
         )
         tensors = [step.energy.loss, step.energy.kl, *step.energy.nll, *step.gradients]
         assert {tensor.dtype for tensor in tensors} == {tf.float32}

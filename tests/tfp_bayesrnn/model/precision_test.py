@@ -37,7 +37,7 @@ def first_step(model):
     batch = training.unpack((inputs, targets))
     state = initial_state(model.network, 4)
     return training.free_energy_gradients(
-        model, batch, state, noise.make_seed(0), tf.constant(1.0), with_outputs=True
+        model.objective, batch, state, noise.make_seed(0), tf.constant(1.0), with_outputs=True
     )
 
 

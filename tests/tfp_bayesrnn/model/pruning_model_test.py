@@ -82,7 +82,9 @@ class TestPrunedModel:
         batch = training.unpack(small_models.windows(small_models.tokens())[0])
         batch = training.Minibatch(*(None if part is None else tf.constant(part) for part in batch))
         state = model.carried("train", batch).read()
-        step = training.free_energy_gradients(model, batch, state, noise.make_seed(0), tf.constant(1.0))
+        step = training.free_energy_gradients(
+            model.objective, batch, state, noise.make_seed(0), tf.constant(1.0)
+        )
         gradients = {id(v): g for v, g in zip(model.trainable_variables, step.gradients, strict=True)}
         for weight, keep in masks.items():
             for variable in weight.trainable_variables:
@@ -99,7 +101,7 @@ class TestPrunedModel:
         batch = training.Minibatch(*(None if part is None else tf.constant(part) for part in batch))
         state = model.carried("train", batch).read()
         phi = model.posterior.mean()
-        g, _ = training.likelihood_gradient(phi, model, batch, state, training=False)
+        g, _ = training.likelihood_gradient(phi, model.objective, batch, state, training=False)
         theta, kl = model.sharpening.sharpen(phi, g, noise.make_seed(2))
         variational = {weight: masks[weight] for weight in masks if weight.is_variational}
         assert_is_masked({weight: theta[weight] for weight in variational}, variational)

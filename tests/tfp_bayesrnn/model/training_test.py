@@ -61,7 +61,7 @@ class TestFreeEnergyGradients:
     def step(self, model, data, state=None, **arguments):
         seed, kl_weight = tf.constant([1, 2]), tf.constant(0.5)
         return training.free_energy_gradients(
-            model, training.unpack(data), state, seed, kl_weight, **arguments
+            model.objective, training.unpack(data), state, seed, kl_weight, **arguments
         )
 
     def test_pieces_are_of_one_draw_and_add_up(self):
@@ -182,7 +182,7 @@ class TestApplyGradients:
                 for variable in model.trainable_variables
             ]
             step = training.Step(None, gradients, [], None, None)
-            norm = training.apply_gradients(model, step)
+            norm = training.apply_gradients(model.objective, model.optimizer, model.clip_norm, step)
             clipped, wanted = gradients, tf.linalg.global_norm(gradients)
             if clip_norm is not None:
                 clipped, _ = tf.clip_by_global_norm(gradients, clip_norm)
@@ -210,6 +210,8 @@ class TestApplyGradients:
         model = self.model(self.OPTIMIZERS[optimizer](), 2.0)
         gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]
         gradients[0] = tf.fill(gradients[0].shape, np.float32(value))
-        norm = training.apply_gradients(model, training.Step(None, gradients, [], None, None))
+        norm = training.apply_gradients(
+            model.objective, model.optimizer, model.clip_norm, training.Step(None, gradients, [], None, None)
+        )
         assert not np.isfinite(norm)
         assert all(np.all(np.isnan(each)) for each in values(model.trainable_variables))

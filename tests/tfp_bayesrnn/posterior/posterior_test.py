@@ -22,7 +22,6 @@ from tfp_bayesrnn.distributions import (
 )
 from tfp_bayesrnn.layers import VariationalDense, VariationalEmbedding, VariationalLSTM
 from tfp_bayesrnn.posterior import ambient
-from tfp_bayesrnn.posterior import posterior as posteriors
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -362,7 +361,7 @@ class TestInForce:
     def test_mask_seeds_are_of_the_draw_and_numbered(self):
         def two_seeds(draw):
             with ambient.under(draw):
-                return [tuple(posteriors.next_mask_seed().numpy()) for _ in range(2)]
+                return [tuple(ambient.next_mask_seed().numpy()) for _ in range(2)]
 
         a, b = self.draws
         assert two_seeds(a) == two_seeds(a)
@@ -372,12 +371,12 @@ class TestInForce:
         posterior = Posterior([make_weight(()), make_weight(())])
         draw = posterior.sample(0)
         with ambient.under(draw):
-            masks = [noise.normal((), posteriors.next_mask_seed()).numpy() for _ in range(2)]
+            masks = [noise.normal((), ambient.next_mask_seed()).numpy() for _ in range(2)]
         assert not {float(m) for m in masks} & {float(e) for e in draw.epsilons.values()}
 
     def test_mean_has_no_masks(self):
         with ambient.under(Posterior([]).mean()):
-            assert posteriors.next_mask_seed() is None
+            assert ambient.next_mask_seed() is None
 
 
 def test_weight_reports_its_distributions():

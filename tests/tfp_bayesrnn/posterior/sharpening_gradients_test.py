@@ -112,7 +112,9 @@ class TestFreeEnergy:
         ]
         model = regression(layers, sharpening=PosteriorSharpening(0.3))
         phi = model.posterior.sample(SEED)
-        g, _ = training.likelihood_gradient(phi, model, training.unpack((X, Y)), None, training=True)
+        g, _ = training.likelihood_gradient(
+            phi, model.objective, training.unpack((X, Y)), None, training=True
+        )
         theta, _ = model.sharpening.sharpen(phi, g, SEED)
         hidden = X @ theta[layers[0].kernel].numpy() + theta[layers[0].bias].numpy()
         energy = step_of(model, (X, Y)).energy
@@ -171,7 +173,7 @@ class TestState:
         plain = language_model(layers=[Dropout(0.5)])
         (data,) = windows(tokens(length=4))
         batch, phi = training.unpack(data), plain.posterior.sample(SEED)
-        expected = training.run_under(phi, plain, batch, None, training=True).outputs
+        expected = training.run_under(phi, plain.objective, batch, None, training=True).outputs
         outputs, run_under = [], training.run_under
 
         def record(*args, **kwargs):
@@ -185,7 +187,9 @@ class TestState:
         np.testing.assert_allclose(outputs, [expected] * 2, atol=2e-3)  # Some sums of 1e-4 each.
         others = [plain.posterior.sample(noise.make_seed(seed)).seed for seed in range(3)]
         for seed in others:  # The same weights under other masks.
-            other = training.run_under(Draw(phi, seed=seed), plain, batch, None, training=True).outputs
+            other = training.run_under(
+                Draw(phi, seed=seed), plain.objective, batch, None, training=True
+            ).outputs
             assert np.abs(other - expected).max() > 0.05
 
 

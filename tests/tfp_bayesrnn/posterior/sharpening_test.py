@@ -198,7 +198,9 @@ class TestG:
 
     def g(self, model, data, state=None, draw=None):
         draw = draw or model.posterior.sample(SEED)
-        g, _ = training.likelihood_gradient(draw, model, training.unpack(data), state, training=True)
+        g, _ = training.likelihood_gradient(
+            draw, model.objective, training.unpack(data), state, training=True
+        )
         return g
 
     @pytest.mark.parametrize("case", CASES)
@@ -314,7 +316,7 @@ class TestPrecision:
             state = tf.nest.map_structure(lambda part: tf.cast(part, tf.bfloat16), state)
         batch = training.unpack(data)
         phi = model.posterior.sample(SEED)
-        g, forward = training.likelihood_gradient(phi, model, batch, state, training=True)
+        g, forward = training.likelihood_gradient(phi, model.objective, batch, state, training=True)
         theta, kl = model.sharpening.sharpen(phi, g, SEED)
         step = step_of(model, data, state)
         assert forward.outputs.dtype == tf.bfloat16
