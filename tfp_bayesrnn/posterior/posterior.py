@@ -67,17 +67,24 @@ class Draw(Mapping[VariationalWeight, tf.Tensor]):
 
         Raises:
           ValueError: where a compiled function would keep the draw, or does not see it: one that is called
-            by `function`, such as those of `keras.Model.predict`.
+            by `function`, such as those of `keras.Model.predict`. A method of a layer's own, which Keras's
+            classes do not have, may read no weight.
         """
         with ambient.under(self) as context:
             result = function(*arguments, **named)
-        if self and not context.reads:
+        if self and not context.reads and not _is_a_layers_own(function):
             raise ValueError(
                 "Nothing that was run has read the draw: there is no variational layer in it, or it is a "
                 "function that was compiled before, as keras.Model.predict is. Run the network itself, or "
                 f"use BayesianModel.predict(x, draw=draw). Received: function={function!r}"
             )
         return result
+
+
+def _is_a_layers_own(function: Callable[..., Any]) -> bool:
+    """Whether this is a method that a layer's class adds to Keras's, which may need none of its weights."""
+    layer = getattr(function, "__self__", None)
+    return isinstance(layer, keras.layers.Layer) and not hasattr(keras.Model, function.__name__)
 
 
 def standard_normals(

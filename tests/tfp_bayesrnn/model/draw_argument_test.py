@@ -101,6 +101,21 @@ def test_a_compiled_function_neither_keeps_a_draw_nor_passes_over_it(was_compile
         np.testing.assert_allclose(function(X), network(X), atol=1e-6)
 
 
+def test_a_method_of_a_layers_own_may_need_no_weight():
+    """As the start of a caption's state, which an image's features are projected to."""
+
+    class Network(keras.Sequential):
+        def start(self, inputs):
+            return 2.0 * inputs
+
+    network = Network([keras.Input([3]), VariationalDense(2)])
+    draw = Posterior.of(network).sample(1)
+    np.testing.assert_array_equal(draw.run(network.start, X), 2.0 * X)
+    with pytest.raises(ValueError, match="Nothing that was run has read the draw"):
+        network.predict(X, verbose=0)
+        draw.run(network.predict, X, verbose=0)
+
+
 def test_other_draws_are_refused(model):
     with pytest.raises(ValueError, match=r"draw must be a Draw.*Received: draw of type int"):
         predict(model, draw=3)
