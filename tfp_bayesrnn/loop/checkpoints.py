@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,13 @@ import tensorflow as tf
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.filesystem.folders import flush_to_disk
-from tfp_bayesrnn.filesystem.paths import check_regular, local_path, plain
+from tfp_bayesrnn.filesystem.paths import local_path, plain
+from tfp_bayesrnn.loop import checkpoint_files as files
 from tfp_bayesrnn.posterior import pruning
 from tfp_bayesrnn.replicas import ReplicaVariables
 
-_PREFIX = "ckpt"
-# Directories that a checkpoint is written in, and that one waits in which only has to be moved.
-_PARTIAL, _READY = ".partial-", ".ready-"
-_FILE = re.compile(rf"{_PREFIX}-(\d+)\.(?:index|data-\d+-of-\d+)")
-# How often checkpoints are looked for again that went while they were read.
-_REREADS = 100
-# Ends the names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # Trackables that checkpoints of earlier versions lack: they stay as they are.
 _LATER = ("kl_weight",)
-# What reading a damaged checkpoint raises. The reader turns TensorFlow's errors into Python's by their kind:
-# data loss into RuntimeError, say, and a file that ends too early into IndexError.
-_DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError)
-
-
-# Name, such as "model/003-lstm-kernel" -> value.
-_Saved = dict[str, np.ndarray]
 
 
 class Checkpoints:
@@ -92,7 +76,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """The steps of which there is a checkpoint, readable or not, ascending."""
-        return list(_found(self.directory))
+        return list(files.found(self.directory))
 
     @property
     def latest_step(self) -> int | None:
@@ -102,7 +86,7 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the best checkpoint."""
-        return max(_found(self._best_directory), default=None)
+        return max(files.found(self._best_directory), default=None)
 
     def save(self, step: int) -> str:
         """Writes the checkpoint of `step`, then deletes all but it and the `max_to_keep - 1` before it.
@@ -126,7 +110,7 @@ class Checkpoints:
     def finish_write(self) -> None:
         """Moves checkpoints to their place that a killed process had written and not moved."""
         for directory in (self.directory, self._best_directory):
-            _finish(directory)
+            files.finish(directory)
 
     def delete(self, step: int) -> None:
         """Deletes the checkpoint of a step, if there is one; the best one stays.
@@ -135,12 +119,12 @@ class Checkpoints:
           InputError: it cannot be deleted.
         """
         if step in self.steps:
-            _finish(self.directory)
+            files.finish(self.directory)
             try:
-                _delete(self.directory / f"{_PREFIX}-{step}")
+                files.delete(self.directory / f"{files.PREFIX}-{step}")
             except OSError as error:
                 raise InputError(
-                    f"cannot delete checkpoint {step} in {self.directory}: {_reason(error)}"
+                    f"cannot delete checkpoint {step} in {self.directory}: {files.reason(error)}"
                 ) from error
 
     def restore_latest(self) -> int | None:
@@ -167,7 +151,7 @@ class Checkpoints:
         return self.directory / "best"
 
     def _save(self, directory: Path, step: int, keep: int, trackables: Mapping[str, Any]) -> str:
-        target = directory / f"{_PREFIX}-{step}"
+        target = directory / f"{files.PREFIX}-{step}"
         groups = _groups(trackables)
         values = {
             f"{group}/{name}": value
@@ -176,10 +160,10 @@ class Checkpoints:
         }
         if not self._writes:
             return str(target)
-        partial = directory / f"{_PARTIAL}{os.getpid()}"
-        _finish(directory)
+        partial = directory / f"{files.PARTIAL}{os.getpid()}"
+        files.finish(directory)
         try:
-            _delete_partial(directory)
+            files.delete_partial(directory)
             partial.mkdir(parents=True)
             tf.raw_ops.SaveV2(
                 prefix=str(partial / target.name),
@@ -187,24 +171,24 @@ class Checkpoints:
                 shape_and_slices=[""] * len(values),
                 tensors=list(values.values()),
             )
-            _move_into_place(partial, target)
-            _delete_others(directory, step, keep)
+            files.move_into_place(partial, target)
+            files.delete_others(directory, step, keep)
         except (tf.errors.OpError, OSError) as error:
             raise InputError(
-                f"cannot write checkpoint {target}: {_reason(error)}; earlier checkpoints are kept"
+                f"cannot write checkpoint {target}: {files.reason(error)}; earlier checkpoints are kept"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return str(target)
 
     def _restore(self, directory: Path, trackables: Mapping[str, Any]) -> int | None:
-        newest, damaged = _newest_readable(directory)
+        newest, damaged = files.newest_readable(directory)
         if newest is None:
             if damaged:
                 raise InputError(f"none of the checkpoints can be read: {', '.join(damaged)}")
             return None
         step, saved = newest
-        path = str(directory / f"{_PREFIX}-{step}")
+        path = str(directory / f"{files.PREFIX}-{step}")
         _add_saved_masks(saved, trackables)
         groups = _groups(trackables)
         for group in _LATER:
@@ -258,7 +242,7 @@ def _groups(trackables: Mapping[str, Any]) -> dict[str, _Group]:
     return groups
 
 
-def _add_saved_masks(saved: _Saved, trackables: Mapping[str, Any]) -> None:
+def _add_saved_masks(saved: files.Saved, trackables: Mapping[str, Any]) -> None:
     """Makes the masks of weights that were pruned when the checkpoint was written."""
     for group, held in trackables.items():
         if isinstance(held, keras.layers.Layer):
@@ -266,7 +250,7 @@ def _add_saved_masks(saved: _Saved, trackables: Mapping[str, Any]) -> None:
             pruning.add_saved_masks(held, sorted(names, key=lambda name: int(name.split("-")[0])))
 
 
-def _check_same_model(path: str, saved: _Saved, groups: Mapping[str, _Group]) -> None:
+def _check_same_model(path: str, saved: files.Saved, groups: Mapping[str, _Group]) -> None:
     for group, held in groups.items():
         found = {name for name in saved if name.startswith(f"{group}/")}
         for name, variable, shape in zip(held.names, held.variables, held.shapes(), strict=True):
@@ -302,142 +286,3 @@ def _stable_name(variable: Any) -> str:
 
 def _tf_variable(variable: Any) -> tf.Variable:
     return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-def _newest_readable(directory: Path) -> tuple[tuple[int, _Saved] | None, list[str]]:
-    """The step and the values of the newest checkpoint that can be read; the paths of those that cannot.
-
-    A checkpoint that goes or comes while it is read, since another process writes, is not a damaged one.
-    """
-    for _ in range(_REREADS):
-        damaged, found = [], _found(directory)
-        for step in reversed(found):
-            try:
-                return (step, _read(directory, step, found[step])), damaged
-            except _DAMAGE as error:
-                damaged.append(f"{directory / f'{_PREFIX}-{step}'} ({_reason(error)})")
-                if _found(directory) != found:
-                    break
-        else:
-            break
-    return None, damaged
-
-
-def _read(directory: Path, step: int, files: Sequence[Path]) -> _Saved:
-    """Every value of a checkpoint, some of whose files may still wait to be moved."""
-    if {file.parent for file in files} == {directory}:
-        return _read_whole(str(directory / f"{_PREFIX}-{step}"))
-    with tempfile.TemporaryDirectory() as together:
-        for file in files:
-            os.symlink(file.absolute(), os.path.join(together, file.name))
-        return _read_whole(os.path.join(together, f"{_PREFIX}-{step}"))
-
-
-def _read_whole(path: str) -> _Saved:
-    """Every value of a checkpoint, its checksum verified."""
-    prefix = Path(path)
-    for file in _files(prefix):
-        check_regular(file)
-    with plain(prefix.parent) as folder:
-        reader = tf.train.load_checkpoint(str(folder / prefix.name))
-        return {
-            key.removesuffix(_VALUE): reader.get_tensor(key) for key in reader.get_variable_to_shape_map()
-        }
-
-
-def _found(directory: Path) -> dict[int, list[Path]]:
-    """Step -> files of its checkpoint, ascending; of one that lost a file too: it is found damaged.
-
-    Of a checkpoint that waits to be moved, or is just being moved, the files are wherever they are.
-    """
-    found: dict[int, dict[str, Path]] = {}
-    for place in (directory, *_ready(directory)):
-        for name in _names(place):
-            match = _FILE.fullmatch(name)
-            if match:
-                found.setdefault(int(match[1]), {})[name] = place / name
-    return {step: list(files.values()) for step, files in sorted(found.items())}
-
-
-def _ready(directory: Path) -> list[Path]:
-    """The directories of checkpoints that only have to be moved."""
-    waiting = (directory / name for name in _names(directory) if name.startswith(_READY))
-    return sorted(path for path in waiting if path.is_dir())
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except FileNotFoundError:  # Never made, or gone meanwhile.
-        return []
-    except OSError as error:
-        raise InputError(f"cannot look for checkpoints in {directory}: {_reason(error)}") from error
-
-
-def _steps(directory: Path) -> list[int]:
-    """Ascending steps of the checkpoints that are in their place."""
-    return sorted({int(match[1]) for match in map(_FILE.fullmatch, _names(directory)) if match})
-
-
-def _files(prefix: Path) -> list[Path]:
-    """A checkpoint's files, the index last: without it, the others do not make a checkpoint."""
-    files = [path for path in prefix.parent.iterdir() if path.name.startswith(f"{prefix.name}.")]
-    return sorted(files, key=lambda path: (path.name.endswith(".index"), path.name))
-
-
-def _move_into_place(partial: Path, target: Path) -> None:
-    """Commits a checkpoint: from the first rename on it is there, if with the help of `finish_write`."""
-    for path in _files(partial / target.name):
-        flush_to_disk(path)
-    ready = target.parent / f"{_READY}{target.name}"
-    shutil.rmtree(ready, ignore_errors=True)
-    os.replace(partial, ready)
-    flush_to_disk(target.parent)
-    _move_out(ready)
-
-
-def _finish(directory: Path) -> None:
-    """Moves checkpoints to their place that a killed process had written and not moved."""
-    for ready in _ready(directory):
-        try:
-            _move_out(ready)
-        except OSError as error:
-            raise InputError(f"cannot move checkpoint {ready} to its place: {_reason(error)}") from error
-
-
-def _move_out(ready: Path) -> None:
-    for path in _files(ready / ready.name.removeprefix(_READY)):
-        os.replace(path, ready.parent / path.name)
-    flush_to_disk(ready.parent)
-    ready.rmdir()
-
-
-def _delete_partial(directory: Path) -> None:
-    """Deletes what writes that were killed have left."""
-    for path in directory.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(path)
-
-
-def _delete(prefix: Path) -> None:
-    for path in reversed(_files(prefix)):
-        path.unlink(missing_ok=True)
-
-
-def _delete_others(directory: Path, step: int, keep: int) -> None:
-    """Deletes all but the newest `keep` up to `step`.
-
-    Later ones are of a run that has been set back to an earlier step, past a damaged checkpoint perhaps.
-    """
-    steps = _steps(directory)
-    kept = [other for other in steps if other <= step][-keep:]
-    for other in steps:
-        if other not in kept:
-            _delete(directory / f"{_PREFIX}-{other}")
-
-
-def _reason(error: BaseException) -> str:
-    """What is wrong, without the op and the path that TensorFlow puts around it."""
-    text = str(getattr(error, "message", None) or getattr(error, "strerror", None) or error)
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip()
-    line = (text.splitlines() or [type(error).__name__])[0]
-    return line.split("; ")[-1].strip()[:200]

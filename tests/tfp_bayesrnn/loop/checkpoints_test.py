@@ -16,7 +16,7 @@ from absl import logging
 from odd_names import ODD_NAMES
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.loop import checkpoints as checkpoints_module
+from tfp_bayesrnn.loop import checkpoint_files
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 
 
@@ -264,7 +264,7 @@ def test_max_to_keep_is_checked(tmp_path):
         Checkpoints(tmp_path, {}, max_to_keep=0)
 
 
-@pytest.mark.parametrize("fails_in", ["_move_into_place", "flush_to_disk"])
+@pytest.mark.parametrize("fails_in", ["move_into_place", "flush_to_disk"])
 def test_full_disk_keeps_earlier_checkpoints(saved, run, monkeypatch, fails_in):
     held, at = saved
 
@@ -272,7 +272,7 @@ def test_full_disk_keeps_earlier_checkpoints(saved, run, monkeypatch, fails_in):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints_module, fails_in, full)
+        patched.setattr(checkpoint_files, fails_in, full)
         with pytest.raises(InputError, match=r"ckpt-30: No space left on device"):
             held.save(30)
     assert held.steps == [10, 20]

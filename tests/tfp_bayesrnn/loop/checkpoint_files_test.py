@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.loop import checkpoints as checkpoints_module
+from tfp_bayesrnn.loop import checkpoint_files
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 
 
@@ -108,7 +108,7 @@ def test_finishing_that_fails(tmp_path, monkeypatch):
     def denied(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(checkpoints_module.os, "replace", denied)
+    monkeypatch.setattr(checkpoint_files.os, "replace", denied)
     with pytest.raises(InputError, match=r"cannot move checkpoint .*ckpt-1 to its place: Permission denied"):
         Checkpoints(tmp_path, {}).finish_write()
 
@@ -118,7 +118,7 @@ def test_one_that_is_replaced_while_it_is_read(tmp_path, monkeypatch, best, warn
     """The reader finds a checkpoint, the writer deletes it: the reader takes the new one."""
     writer, reader = (Run(tmp_path, max_to_keep=1) for _ in range(2))
     writer.save(1, best)
-    read, steps = checkpoints_module._read_whole, iter(range(2, 6))
+    read, steps = checkpoint_files._read_whole, iter(range(2, 6))
 
     def read_late(path):
         step = next(steps, None)
@@ -126,7 +126,7 @@ def test_one_that_is_replaced_while_it_is_read(tmp_path, monkeypatch, best, warn
             writer.save(step, best)
         return read(path)
 
-    monkeypatch.setattr(checkpoints_module, "_read_whole", read_late)
+    monkeypatch.setattr(checkpoint_files, "_read_whole", read_late)
     assert reader.restored(best) == (5, 50.0)
     assert not warnings
 
@@ -136,8 +136,8 @@ def test_one_that_is_damaged_is_not_read_again_and_again(tmp_path, monkeypatch, 
     run.save(1)
     run.save(2)
     (tmp_path / "ckpt-2.index").write_bytes(b"")
-    whole = checkpoints_module._read_whole
-    monkeypatch.setattr(checkpoints_module, "_read_whole", lambda path: read.append(path) or whole(path))
+    whole = checkpoint_files._read_whole
+    monkeypatch.setattr(checkpoint_files, "_read_whole", lambda path: read.append(path) or whole(path))
     assert run.restored() == (1, 10.0)
     assert len(read) == 2 and len(warnings) == 1
 
