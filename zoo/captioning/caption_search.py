@@ -14,8 +14,9 @@ from tfp_bayesrnn.prediction.draws import Draws, given_draws
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, UNK, Caption
 from zoo.data.vocabulary import Vocabulary
-from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search, sequences
+from zoo.decoding.sampling import greedy, sample
+from zoo.decoding.sequences import State, Step
 
 FORBIDDEN = (PAD, START, UNK)
 """What no caption has; that unknown words are never said is a choice of ours."""
@@ -93,7 +94,7 @@ class Captioner:
           seed: of the draws, and of sampling.
           beam: beams; 1 is the most probable word each time.
           length_penalty: as in `beam_search`.
-          sampling: if given, words are sampled and not searched for: arguments of `decoding.sample`.
+          sampling: if given, words are sampled and not searched for: arguments of `sample`.
 
         Raises:
           ValueError: for a number of beams or samples that makes no sense.
@@ -136,9 +137,9 @@ class Captioner:
         arguments = (step, state, start, self.max_words + 1, END, FORBIDDEN)
         if self.sampling is not None:
             seed = noise.derive(noise.make_seed(self.seed), Stream.DESCRIPTION_NOISE, batch)
-            found = decoding.sample(*arguments, seed=seed, **self.sampling)
+            found = sample(*arguments, seed=seed, **self.sampling)
         elif self.beam == 1:
-            found = decoding.greedy(*arguments)
+            found = greedy(*arguments)
         else:
             found = beam_search(*arguments, beam_size=self.beam, length_penalty=self.length_penalty)
             found = tf.nest.map_structure(lambda value: value[:, 0], found)
@@ -156,8 +157,8 @@ def _ended(ids: np.ndarray) -> np.ndarray:
     return np.where(ids == END, PAD, ids)
 
 
-def next_word(network, features: tf.Tensor, draws: Draws) -> tuple[decoding.Step, decoding.State]:
-    """The model of the next word as `zoo.decoding.decoding` wants it, averaged over draws: (step, state).
+def next_word(network, features: tf.Tensor, draws: Draws) -> tuple[Step, State]:
+    """The model of the next word as `zoo.decoding.sequences` wants it, averaged over draws: (step, state).
 
     Every draw has an LSTM state of its own, so each of them stands for one network that reads the words.
     """

@@ -20,8 +20,8 @@ from zoo.captioning.image_files import decode_images
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
-from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
+from zoo.decoding.sampling import greedy
 from zoo.runs.settings import RunConfig
 from zoo.signatures.words import Words
 
@@ -116,7 +116,7 @@ class CaptionExport:
 
         arguments = (step, states, start, self._max_length, END, FORBIDDEN)
         if self._beam == 1:
-            found = decoding.greedy(*arguments)
+            found = greedy(*arguments)
         else:
             found = beam_search(*arguments, beam_size=self._beam, length_penalty=self._length_penalty)
             found = tf.nest.map_structure(lambda value: value[:, 0], found)

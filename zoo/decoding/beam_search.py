@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from zoo.decoding.decoding import Constraints, Decoded, State, Step, rows_of
+from zoo.decoding.sequences import Constraints, Decoded, State, Step, rows_of
 
 
 class _Beams(NamedTuple):
@@ -27,6 +28,104 @@ class _Beams(NamedTuple):
     token_log_probs: tf.Tensor
     sizes: tf.Tensor
     finished: tf.Tensor
+
+
+class _Progress(NamedTuple):
+    """A search after some tokens.
+
+    Attributes:
+      time: how many tokens the living beams have.
+      tokens: int32 [B * K], the last of each living beam, which the model has not read yet.
+      state: the model's before it reads them.
+      living: the beams that are extended.
+      finished: the best that are not.
+    """
+
+    time: tf.Tensor
+    tokens: tf.Tensor
+    state: State
+    living: _Beams
+    finished: _Beams
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """A search for K sequences for each of B rows; arguments as of `beam_search`."""
+
+    model: Step
+    constraints: Constraints
+    rows: int | tf.Tensor
+    beam_size: int
+    length_penalty: float
+
+    def start(self, start_tokens: tf.Tensor, state: State) -> _Progress:
+        """One beam of no tokens for each row; the other K - 1 do not count."""
+        nothing = _nothing(self.constraints, self.rows, self.beam_size)
+        one_each = tf.where(tf.range(self.beam_size) == 0, tf.zeros([self.rows, self.beam_size]), -math.inf)
+        sources = tf.repeat(tf.range(self.rows), self.beam_size)
+        return _Progress(
+            time=tf.constant(0),
+            tokens=tf.gather(start_tokens, sources),
+            state=tf.nest.map_structure(lambda part: tf.gather(part, sources), state),
+            living=nothing._replace(log_probs=one_each),
+            finished=nothing,
+        )
+
+    def step(self, progress: _Progress) -> _Progress:
+        """The living beams extended by a token, and those that ended moved to the finished ones."""
+        extended, parents, tokens, state = self._extensions(progress)
+        ended = _where(extended.finished, extended)
+        finished = self.best(
+            progress.finished, tf.nest.map_structure(lambda part: part[:, : self.beam_size], ended)
+        )
+
+        unfinished = _where(~extended.finished, extended)
+        chosen = tf.math.top_k(unfinished.log_probs, self.beam_size).indices
+        offsets = self.beam_size * tf.range(self.rows)[:, tf.newaxis]
+        sources = tf.reshape(offsets + tf.gather(parents, chosen, batch_dims=1), [-1])
+        return _Progress(
+            time=progress.time + 1,
+            tokens=tf.reshape(tf.gather(tokens, chosen, batch_dims=1), [-1]),
+            state=tf.nest.map_structure(lambda part: tf.gather(part, sources), state),
+            living=self._hopeful(_take(unfinished, chosen), finished, progress.time),
+            finished=finished,
+        )
+
+    def best(self, beams: _Beams, more: _Beams) -> _Beams:
+        """The K best of both, best first; those of `beams` come before equally good ones of `more`."""
+        both = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=1), beams, more)
+        return _take(both, tf.math.top_k(self._score(both.log_probs, both.sizes), self.beam_size).indices)
+
+    def _score(self, log_probs, sizes):
+        return log_probs / ((5.0 + tf.cast(sizes, tf.float32)) / 6.0) ** self.length_penalty
+
+    def _extensions(self, progress: _Progress) -> tuple[_Beams, tf.Tensor, tf.Tensor, State]:
+        """The best extensions, the places of their parents and their tokens [B, H], the model's state."""
+        log_probs, state = self.model(progress.tokens, progress.state)
+        log_probs = self.constraints.apply(log_probs, progress.time)
+        size = log_probs.shape[1]
+        _check_beam_size(self.beam_size, self.constraints, size)
+        log_probs = tf.reshape(log_probs, [self.rows, self.beam_size, size])
+        flat = [self.rows, self.beam_size * size]
+        # At most K extensions are by the end token, so twice K hold the K best others too.
+        totals, places = tf.math.top_k(
+            tf.reshape(progress.living.log_probs[:, :, tf.newaxis] + log_probs, flat),
+            min(2, size) * self.beam_size,
+        )
+        token_log_probs = tf.gather(tf.reshape(log_probs, flat), places, batch_dims=1)
+        parents, tokens = places // size, places % size
+        ended = tokens == self.constraints.end
+        beams = _take(progress.living, parents)
+        return _extend(beams, progress.time, totals, tokens, token_log_probs, ended), parents, tokens, state
+
+    def _hopeful(self, living: _Beams, finished: _Beams, time: tf.Tensor) -> _Beams:
+        """The living beams, of rows where one of them can still become better than the worst finished one."""
+        # A log-probability is not above 0 and can only fall; the largest divisor ahead is the kindest one.
+        max_length = self.constraints.max_length
+        kindest = max_length if self.length_penalty > 0 else tf.minimum(time + 2, max_length)
+        attainable = self._score(living.log_probs[:, :1], kindest)
+        worst = self._score(finished.log_probs, finished.sizes)[:, -1:]
+        return _where(tf.broadcast_to(attainable > worst, [self.rows, self.beam_size]), living)
 
 
 def beam_search(
@@ -56,7 +155,7 @@ def beam_search(
     empty: no words, not finished, log-probability -inf.
 
     Args:
-      step: the model, as `zoo.decoding.decoding` says, for B * K rows; log-probabilities are not above 0.
+      step: the model, as `zoo.decoding.sequences` says, for B * K rows; log-probabilities are not above 0.
       state: the state before the start tokens, B rows; K of each are made here, and reordered with the beams.
       start_tokens: int32 [B], what the model reads first; no part of the result.
       max_length: L, how many tokens at most, the end token included.
@@ -76,67 +175,17 @@ def beam_search(
     if not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty must be finite. Received: length_penalty={length_penalty}")
     start_tokens, rows = rows_of(start_tokens)
-
-    def score(log_probs, sizes):
-        return log_probs / ((5.0 + tf.cast(sizes, tf.float32)) / 6.0) ** length_penalty
-
-    def best(beams, more):
-        """The K best of both, best first; those of `beams` come before equally good ones of `more`."""
-        both = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=1), beams, more)
-        return _take(both, tf.math.top_k(score(both.log_probs, both.sizes), beam_size).indices)
-
-    def body(time, last, state, living, finished):
-        log_probs, state = step(last, state)
-        log_probs = constraints.apply(log_probs, time)
-        size = log_probs.shape[1]
-        _check_beam_size(beam_size, constraints, size)
-        log_probs = tf.reshape(log_probs, [rows, beam_size, size])
-        # At most K extensions are by the end token, so twice K hold the K best others too.
-        totals, places = tf.math.top_k(
-            tf.reshape(living.log_probs[:, :, tf.newaxis] + log_probs, [rows, beam_size * size]),
-            min(2, size) * beam_size,
+    search = _Search(step, constraints, rows, beam_size, length_penalty)
+    last = _Progress(
+        *tf.while_loop(
+            lambda *parts: tf.reduce_any(_Progress(*parts).living.log_probs > -math.inf),
+            lambda *parts: tuple(search.step(_Progress(*parts))),
+            tuple(search.start(start_tokens, state)),
+            maximum_iterations=max_length,
+            parallel_iterations=1,
         )
-        token_log_probs = tf.gather(tf.reshape(log_probs, [rows, beam_size * size]), places, batch_dims=1)
-        parents, tokens = places // size, places % size
-        extended = _extend(
-            _take(living, parents), time, totals, tokens, token_log_probs, tokens == constraints.end
-        )
-
-        ended = _where(extended.finished, extended)
-        finished = best(finished, tf.nest.map_structure(lambda part: part[:, :beam_size], ended))
-
-        unfinished = _where(~extended.finished, extended)
-        chosen = tf.math.top_k(unfinished.log_probs, beam_size).indices
-        living = _take(unfinished, chosen)
-        offsets = beam_size * tf.range(rows)[:, tf.newaxis]
-        sources = tf.reshape(offsets + tf.gather(parents, chosen, batch_dims=1), [-1])
-        state = tf.nest.map_structure(lambda part: tf.gather(part, sources), state)
-        last = tf.reshape(tf.gather(tokens, chosen, batch_dims=1), [-1])
-
-        # A log-probability is not above 0 and can only fall; the largest divisor ahead is the kindest one.
-        kindest = max_length if length_penalty > 0 else tf.minimum(time + 2, max_length)
-        attainable = score(living.log_probs[:, :1], kindest)
-        worst = score(finished.log_probs, finished.sizes)[:, -1:]
-        living = _where(tf.broadcast_to(attainable > worst, [rows, beam_size]), living)
-        return time + 1, last, state, living, finished
-
-    nothing = _nothing(constraints, rows, beam_size)
-    one_each = tf.where(tf.range(beam_size) == 0, tf.zeros([rows, beam_size]), -math.inf)
-    sources = tf.repeat(tf.range(rows), beam_size)
-    *_, living, finished = tf.while_loop(
-        lambda time, last, state, living, finished: tf.reduce_any(living.log_probs > -math.inf),
-        body,
-        (
-            tf.constant(0),
-            tf.gather(start_tokens, sources),
-            tf.nest.map_structure(lambda part: tf.gather(part, sources), state),
-            nothing._replace(log_probs=one_each),
-            nothing,
-        ),
-        maximum_iterations=max_length,
-        parallel_iterations=1,
     )
-    return _decoded(best(finished, living), constraints)
+    return _decoded(search.best(last.finished, last.living), constraints)
 
 
 def sequences(words: int, max_length: int, may_end: bool, min_length: int = 0, enough: int = 2**31) -> int:

@@ -18,8 +18,9 @@ from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction.draws import FreshDraws, GivenDraws, mean_draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
-from zoo.decoding import decoding
 from zoo.decoding.beam_search import beam_search
+from zoo.decoding.sampling import greedy, sample
+from zoo.decoding.sequences import Decoded
 from zoo.language_model.prompts import Prompt, as_text, encode_prompt
 from zoo.language_model.reading import prime, score_words
 
@@ -94,7 +95,7 @@ class Generator:
           seed: of the draws, and of sampling.
           beam: beams; 1 is the most probable word each time.
           length_penalty: as in `beam_search`.
-          sampling: if given, words are sampled and not searched for: arguments of `decoding.sample`.
+          sampling: if given, words are sampled and not searched for: arguments of `sample`.
           end_at_eos: whether `<eos>` ends a continuation.
           forbidden: words that are never generated, such as `<unk>`.
 
@@ -167,12 +168,12 @@ class Generator:
                 for index in range(continuations)
             ]
             # The best of each draw.
-            found = decoding.Decoded(
+            found = Decoded(
                 *(np.stack([part[:, 0] for part in column], axis=1) for column in zip(*parts, strict=True))
             )
         else:
             found = self._decode(padded, lengths, 0, continuations, seed)
-            found = decoding.Decoded(*(value.numpy()[:, :continuations] for value in found))
+            found = Decoded(*(value.numpy()[:, :continuations] for value in found))
         scores = self._scores(padded, lengths, found)
         return [
             [self._continuation(ids, found, scores, (row, place)) for place in range(continuations)]
@@ -205,7 +206,7 @@ class Generator:
             mutual_information=values[3],
         )
 
-    def _scores(self, prompt: np.ndarray, lengths: np.ndarray, found: decoding.Decoded) -> TargetScores:
+    def _scores(self, prompt: np.ndarray, lengths: np.ndarray, found: Decoded) -> TargetScores:
         """Of what was found, [P, C, L]."""
         shape = found.tokens.shape
         draws = shape[1] if self.draw_per_continuation else max(self.samples, 1)
@@ -240,9 +241,9 @@ class Generator:
         state, last = tf.nest.map_structure(lambda value: tf.repeat(value, copies, axis=0), (state, last))
         arguments = (step, state, last, self.max_words, self.end_id, self.forbidden)
         if self.sampling is None:
-            found = decoding.greedy(*arguments)
+            found = greedy(*arguments)
         else:
-            found = decoding.sample(*arguments, seed=seed, **self.sampling)
+            found = sample(*arguments, seed=seed, **self.sampling)
         return tf.nest.map_structure(
             lambda value: tf.reshape(value, tf.concat([[-1, copies], tf.shape(value)[1:]], axis=0)), found
         )

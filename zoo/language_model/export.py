@@ -22,7 +22,7 @@ from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.prediction.draws import FreshDraws, HeldDraws, check_samples, mean_draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
-from zoo.decoding import decoding
+from zoo.decoding.sampling import sample
 from zoo.runs.settings import RunConfig
 from zoo.signatures import sampling
 from zoo.signatures.sampling import MAX_WORDS
@@ -288,7 +288,7 @@ class LanguageModelExport:
 
         state = (states, tf.zeros([rows], tf.int32), tf.ones([rows], tf.bool))
         noise_seed = noise.derive(noise.make_seed(seed), Stream.CONTINUATION_NOISE, 0)
-        found = decoding.sample(step, state, last, MAX_WORDS, None, seed=noise_seed)
+        found = sample(step, state, last, MAX_WORDS, None, seed=noise_seed)
         tokens = found.tokens[:, : _longest(found.lengths)]
         before = tf.concat([last[:, tf.newaxis], tokens[:, :-1]], axis=1)
         scores = self._read(draws, before, tokens, found.lengths, states)._asdict()

@@ -15,13 +15,13 @@ from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction.draws import Draws
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
-from zoo.decoding import decoding
+from zoo.decoding.sequences import State, Step
 
 
 def prime(
     network: keras.Model, prompt: tf.Tensor, lengths: tf.Tensor, draws: Draws
-) -> tuple[decoding.Step, decoding.State, tf.Tensor]:
-    """A network that has read prompts, as `zoo.decoding.decoding` and `zoo.decoding.beam_search` take it.
+) -> tuple[Step, State, tf.Tensor]:
+    """A network that has read prompts, as `zoo.decoding.sequences` and `zoo.decoding.beam_search` take it.
 
     It starts from a state of zeros. Every draw has a state of its own, so each stands for one network that
     reads the words; the probabilities of the next word are averaged over them. Dropout is off. All of it can

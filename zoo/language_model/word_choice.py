@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from tfp_bayesrnn.errors import InputError
 from zoo.configuration import limits, methods
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
-from zoo.decoding import decoding
+from zoo.decoding.sampling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from zoo.language_model.configuration import LanguageModelConfig
 from zoo.terminal import terminal
 
@@ -49,7 +49,7 @@ class Choice:
         }.items():
             if getattr(self, name) is not None and self.decode != way:
                 raise InputError(f"--{name} is for --decode={way}, not for --decode={self.decode}")
-        lowest, highest = decoding.LOWEST_TEMPERATURE, decoding.HIGHEST_TEMPERATURE
+        lowest, highest = LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE
         if self.temperature is not None and not lowest <= self.temperature <= highest:
             accepted = f"a number above 0, at least {lowest:g} and at most {highest:g}"
             _refuse("temperature", self.temperature, accepted)
@@ -67,7 +67,7 @@ class Choice:
 
     @property
     def sampling(self) -> dict[str, Any] | None:
-        """Arguments of `zoo.decoding.decoding.sample`; None where words are not sampled."""
+        """Arguments of `zoo.decoding.sampling.sample`; None where words are not sampled."""
         if self.decode != "sample":
             return None
         given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}

@@ -39,7 +39,7 @@ def checked(max_words, temperature, top_k, top_p, end_at_eos) -> list[tf.Tensor]
 def restricted(log_probs, temperature, top_k, top_p) -> tf.Tensor:
     """What to sample from, as logarithms [N, V] of weights: the settings are inputs, not numbers.
 
-    Temperature, top k and nucleus come in this order, as in `decoding.sample`; temperature 0 leaves the
+    Temperature, top k and nucleus come in this order, as in `zoo.decoding.sampling`; temperature 0 leaves the
     most probable word alone.
     """
     size = log_probs.shape[1]

@@ -20,7 +20,7 @@ from decoding_models import (
 
 from tfp_bayesrnn import noise
 from zoo.decoding.beam_search import beam_search
-from zoo.decoding.decoding import greedy, sample
+from zoo.decoding.sampling import greedy, sample
 
 
 def compiled(function, jit_compile=False):
