@@ -9,7 +9,8 @@ import numpy as np
 
 from zoo.captioning.sheet import GREY, Card, Colour, Line, uncertainty_shade
 from zoo.data.captions import Caption
-from zoo.terminal import terminal
+from zoo.terminal import colours
+from zoo.terminal.text import printable
 
 HIGHEST_ENTROPY = 3.0
 """Nats, from which a word's shade is the darkest: as unsure as between 20 words of equal probability."""
@@ -49,7 +50,7 @@ class CaptionedImage:
         if in_colour:
             entropies = map(float, self.entropies[: len(words)])
             words = tuple(
-                terminal.shaded(w, e, HIGHEST_ENTROPY) for w, e in zip(words, entropies, strict=True)
+                colours.shaded(w, e, HIGHEST_ENTROPY) for w, e in zip(words, entropies, strict=True)
             )
         figures = [
             ("caption", " ".join(words) or "(no words)"),
@@ -66,7 +67,7 @@ class CaptionedImage:
             figures.append(("mutual information", f"{mean:.4f} nats per word"))
             columns.append(("mutual information", *(f"{value:.4f}" for value in self.mutual_information)))
         lines = [f"  {name:<18}  {value}" for name, value in figures]
-        return "\n".join([terminal.printable(self.path), *lines, *_table(columns)])
+        return "\n".join([printable(self.path), *lines, *_table(columns)])
 
     def as_card(self) -> Card:
         """The photo; below it the caption, words shaded by their entropy, the file's name, the figures."""

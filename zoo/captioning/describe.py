@@ -28,7 +28,7 @@ from zoo.filesystem.files import check_output, explained, read_file
 from zoo.filesystem.writable import check_writable
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
-from zoo.terminal import terminal
+from zoo.terminal import colours
 
 ON_SHEET = 200
 """Photos that a contact sheet shows at most."""
@@ -84,7 +84,7 @@ def describe(
     cards, count = [], 0
     size, batch = config.encoder.image_size, min(settings.batch, len(paths))
     for captioned in _captioned(captioner, itertools.chain([first], photos), size, batch):
-        print(f"\n{captioned.as_text(in_colour=terminal.uses_colours('auto', sys.stdout))}", flush=True)
+        print(f"\n{captioned.as_text(in_colour=colours.uses_colours('auto', sys.stdout))}", flush=True)
         count += 1
         if len(cards) < ON_SHEET:
             cards.append(captioned.as_card())

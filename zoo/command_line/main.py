@@ -13,7 +13,8 @@ from zoo.command_line import help_text, parsing, requests
 from zoo.command_line.quiet_imports import import_quietly
 from zoo.machine import interruption
 from zoo.modes import MODES
-from zoo.terminal import standard_streams, terminal
+from zoo.terminal import standard_streams
+from zoo.terminal.text import shortened
 
 _LONGEST = 2000  # Characters of a message, which may quote what is of any length.
 
@@ -71,7 +72,7 @@ def _problem(error: Exception) -> str | None:
 
 
 def _refuse(problem: object) -> int:
-    print("error:", terminal.shortened(" ".join(str(problem).split()), _LONGEST), file=sys.stderr)
+    print("error:", shortened(" ".join(str(problem).split()), _LONGEST), file=sys.stderr)
     return 2
 
 

@@ -12,7 +12,7 @@ from absl import flags
 from zoo.command_line import general_flags
 from zoo.modes import MODES
 from zoo.modes.mode import Flag, Mode
-from zoo.terminal import terminal
+from zoo.terminal.text import shortened
 
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 _DEFINE_BOOL, _DEFINE_REPEATED = flags.DEFINE_bool, flags.DEFINE_multi_string
@@ -106,7 +106,7 @@ def parse(
         raise flags.Error(_wrong_value(str(error), fields or {}, values)) from None
     if len(rest) > 1 and not known_only:
         raise flags.Error(
-            f"unexpected argument {terminal.shortened(repr(rest[1]))}; accepted: --flag=value, see --help"
+            f"unexpected argument {shortened(repr(rest[1]))}; accepted: --flag=value, see --help"
         )
     return values
 
@@ -155,7 +155,7 @@ def _wrong_value(text: str, fields: Mapping[str, Any], values: flags.FlagValues)
     named = re.match(r"flag --(\S+?)=(.*?): (.*)", text, flags=re.DOTALL)
     if named is None:
         return text
-    name, value, reason = named[1], terminal.shortened(named[2]), named[3]
+    name, value, reason = named[1], shortened(named[2]), named[3]
     field = name.removeprefix("config.")
     if name != field and field in fields:
         kind = type(fields[field])
@@ -185,7 +185,7 @@ def _whole_number(parser: flags.IntegerParser) -> str:
 def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
     """What to say of a name that is none of those accepted, near matches first."""
     # `tfp_bayesrnn.errors.unknown_name` in words of its own: that import takes seconds, a typo's answer none.
-    name = terminal.shortened(name)
+    name = shortened(name)
     near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     return f"unknown {kind} {name!r}:{hint} Accepted: {', '.join(accepted)}"

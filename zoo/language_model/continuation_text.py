@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from zoo.data.vocabulary import EOS
 from zoo.language_model.continuations import Continuation
-from zoo.terminal import terminal
+from zoo.terminal import colours
+from zoo.terminal.text import printable
 
 
 class Shade(NamedTuple):
@@ -23,7 +24,7 @@ def heading(shade: Shade, in_colour: bool, has_draws: bool) -> str:
     if not has_draws:
         lines[0] += "; mutual information needs several draws of the weights"
     if in_colour:
-        lines.append(f"words are shaded by their {shade.measure}: {terminal.legend(shade.highest)}")
+        lines.append(f"words are shaded by their {shade.measure}: {colours.legend(shade.highest)}")
     return "\n".join(lines)
 
 
@@ -38,7 +39,7 @@ def as_text_block(
       in_colour: whether they are; at the end of a line stands a blank with the shade of its `<eos>`.
       has_draws: whether mutual information is known.
     """
-    lines = [terminal.printable(" ".join(continuations[0].prompt))]
+    lines = [printable(" ".join(continuations[0].prompt))]
     margin = len(str(len(continuations))) + 4
     for number, continuation in enumerate(continuations, 1):
         text = _shaded(continuation, shade) if in_colour else _plain(continuation)
@@ -75,7 +76,7 @@ def as_record(continuation: Continuation) -> dict[str, Any]:
 
 
 def _plain(continuation: Continuation) -> str:
-    text = "\n".join(map(terminal.printable, continuation.text.split("\n")))
+    text = "\n".join(map(printable, continuation.text.split("\n")))
     return text if text.strip() else "(no words)"
 
 
@@ -84,7 +85,7 @@ def _shaded(continuation: Continuation, shade: Shade) -> str:
     text, separator = "", ""
     for word, value in zip(continuation.words, values[shade.measure], strict=True):
         is_end = word == EOS
-        shown = terminal.shaded(" " if is_end else terminal.printable(word), float(value), shade.highest)
+        shown = colours.shaded(" " if is_end else printable(word), float(value), shade.highest)
         text += separator + shown + ("\n" if is_end else "")
         separator = "" if is_end else " "
     return text

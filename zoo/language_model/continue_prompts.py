@@ -26,7 +26,7 @@ from zoo.language_model.model import restorable
 from zoo.language_model.word_choice import Choice, check, check_vocabulary
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
-from zoo.terminal import terminal
+from zoo.terminal import colours
 
 HIGHEST_MUTUAL_INFORMATION = 0.5
 """Nats, from which a word's shade is the darkest; most words of a model of Penn Treebank have 0.1 to 0.3."""
@@ -74,7 +74,7 @@ def continue_prompts(
       allow_unk: whether `<unk>` may be generated.
       end_at_eos: whether a continuation ends with its line.
       seed: of draws and of sampling; None for the run's.
-      color: "auto", "always" or "never", as `terminal.uses_colours` takes it: words are shaded by their
+      color: "auto", "always" or "never", as `colours.uses_colours` takes it: words are shaded by their
         mutual information with the weights where there are several draws, else by their entropy.
       output: a file for JSON lines, one for each continuation; "-": standard output, in place of the text.
 
@@ -139,7 +139,7 @@ def _view(words: int, draws: int, color: str) -> _View:
     shade = Shade("entropy", math.log(words))
     if draws > 1:
         shade = Shade("mutual information", HIGHEST_MUTUAL_INFORMATION)
-    return _View(shade, terminal.uses_colours(color, sys.stdout), draws > 1)
+    return _View(shade, colours.uses_colours(color, sys.stdout), draws > 1)
 
 
 def _put_out(

@@ -11,7 +11,8 @@ from zoo.configuration import limits, methods
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.decoding.sampling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from zoo.language_model.configuration import LanguageModelConfig
-from zoo.terminal import terminal
+from zoo.terminal import colours
+from zoo.terminal.text import shortened
 
 DECODE_CHOICES = ("sample", "greedy", "beam")
 DEFAULT_BEAM = 5
@@ -83,7 +84,7 @@ class Choice:
 
 
 def _refuse(flag: str, value: Any, accepted: str) -> NoReturn:
-    raise InputError(f"--{flag}={terminal.shortened(str(value))} is not accepted: it must be {accepted}")
+    raise InputError(f"--{flag}={shortened(str(value))} is not accepted: it must be {accepted}")
 
 
 def check(
@@ -102,8 +103,8 @@ def check(
     ):
         if not least <= value <= most:
             _refuse(flag, value, f"a whole number, at least {least} and at most {most}")
-    if color not in terminal.COLOUR_CHOICES:
-        _refuse("color", color, f"one of {', '.join(terminal.COLOUR_CHOICES)}")
+    if color not in colours.COLOUR_CHOICES:
+        _refuse("color", color, f"one of {', '.join(colours.COLOUR_CHOICES)}")
     if draw_per_continuation and config.method not in methods.BAYESIAN_METHODS:
         raise InputError(
             "--draw_per_continuation needs a Bayesian method: a model of method "

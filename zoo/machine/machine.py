@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.machine import interruption, rendezvous
-from zoo.terminal import terminal
+from zoo.terminal.text import shortened
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -102,7 +102,7 @@ def _join_workers(cluster: _Cluster) -> tf.distribute.Strategy:
         with interruption.left_to_the_system():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (OSError, tf.errors.OpError, RuntimeError) as error:
-        text = terminal.shortened(" ".join(os.environ["TF_CONFIG"].split()), _QUOTED)
+        text = shortened(" ".join(os.environ["TF_CONFIG"].split()), _QUOTED)
         raise InputError(f"cannot start this worker, TF_CONFIG={text}: {error}") from error
 
 
@@ -134,7 +134,7 @@ def _cluster() -> _Cluster | None:
         return None
     problem = _problem(text)
     if problem:
-        text = terminal.shortened(" ".join(text.split()), _QUOTED)
+        text = shortened(" ".join(text.split()), _QUOTED)
         raise InputError(f"TF_CONFIG={text} is not accepted: {problem}; accepted: {_EXAMPLE}")
     config = json.loads(text)
     jobs, task = config["cluster"], config["task"]
@@ -152,7 +152,7 @@ def _problem(text: str) -> str | None:
     if cluster is None or task is None:
         return 'it must hold the tables "cluster" and "task"'
     if not cluster or set(cluster) - {"chief", "worker"}:
-        jobs = terminal.shortened(str(sorted(cluster)))
+        jobs = shortened(str(sorted(cluster)))
         return f'the jobs of its cluster must be "worker" and perhaps "chief", not {jobs}'
     if not all(map(_are_addresses, cluster.values())):
         return 'each job of its cluster must list addresses, as texts "host:port"'
@@ -161,10 +161,10 @@ def _problem(text: str) -> str | None:
     addresses = [address.lower() for job in cluster.values() for address in job]
     twice = next((address for address in addresses if addresses.count(address) > 1), None)
     if twice is not None:
-        return f"its cluster has the address {terminal.shortened(twice)} twice, and each worker needs its own"
+        return f"its cluster has the address {shortened(twice)} twice, and each worker needs its own"
     job, index = task.get("type"), task.get("index")
     if not isinstance(job, str) or job not in cluster or not _is_place(index, cluster[job]):
-        shown = [terminal.shortened(repr(value)) for value in (job, index)]
+        shown = [shortened(repr(value)) for value in (job, index)]
         return f"there is no task of type {shown[0]} and index {shown[1]} in its cluster"
     return None
 

@@ -31,7 +31,7 @@ from zoo.runs.experiment import Experiment
 from zoo.runs.pruned_workdir import check_replaceable, write_pruned
 from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
-from zoo.terminal import terminal
+from zoo.terminal.text import aligned
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 ALONE = (0.5, 0.8, 0.95)
@@ -202,7 +202,7 @@ def table(results: Mapping[str, Any]) -> str:
     lines = [
         f"{results['preset']} ({results['method']}), step {results['step']}: perplexity of the posterior "
         f"mean ({results['layout']}) by the fraction of {results['elements']:,} weights dropped",
-        *terminal.aligned(rows),
+        *aligned(rows),
     ]
     alone = [one for one in curves if one["weight"] is not None]
     if alone:
@@ -211,7 +211,7 @@ def table(results: Mapping[str, Any]) -> str:
         for one, weight in zip(alone, results["weights"], strict=True):
             cells = (f"{point['valid']:.2f}" for point in one["points"][1:])
             rows.append((one["weight"], f"{weight['elements']:,}", *cells))
-        lines += terminal.aligned(rows)
+        lines += aligned(rows)
     if "pruned" in results:
         made = results["pruned"]
         lines.append(

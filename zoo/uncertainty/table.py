@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.terminal.terminal import aligned
+from zoo.terminal.text import aligned
 from zoo.uncertainty.streams import REVERSED, TEST
 
 _WHO = ("model", "method", "weights")

@@ -23,7 +23,8 @@ from zoo.language_model.word_choice import DEFAULT_BEAM
 from zoo.presets import get_preset
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
-from zoo.terminal import terminal
+from zoo.terminal import colours
+from zoo.terminal.text import printable
 
 VOCABULARY = Vocabulary(["the", "<unk>", "<eos>", "cat", "sat", "on", "mat", "\x1b[2J"])
 TINY = {"model.embedding_units": 4, "model.units": 4, "model.layers": 1, "model.init_range": 2.0}
@@ -244,12 +245,12 @@ def test_words_are_shaded_by_entropy_or_with_draws_by_mutual_information(run, ca
     heading, [(_, [(lines, _)])] = blocks(coloured)
     highest = HIGHEST_MUTUAL_INFORMATION if samples else math.log(len(VOCABULARY))
     measure = "mutual information" if samples else "entropy"
-    assert heading[-1] == f"words are shaded by their {measure}: {terminal.legend(highest)}"
+    assert heading[-1] == f"words are shaded by their {measure}: {colours.legend(highest)}"
     generator = Generator(model, VOCABULARY, 12, samples=samples, sampling={}, forbidden=["<unk>"])
     [[one]] = generator.generate(["the"])
     values = one.mutual_information if samples else one.entropies
     expected = [
-        terminal.shaded({"<eos>": " ", "\x1b[2J": "?[2J"}.get(word, word), float(value), highest)
+        colours.shaded({"<eos>": " ", "\x1b[2J": "?[2J"}.get(word, word), float(value), highest)
         for word, value in zip(one.words, values, strict=True)
     ]
     assert re.findall(r"\033\[48.*?\033\[0m", "\n".join(lines)) == expected
@@ -282,24 +283,24 @@ class Terminal(io.StringIO):
     ],
 )
 def test_when_there_are_colours(choice, stream, environment, expected):
-    assert terminal.uses_colours(choice, stream, environment) == expected
+    assert colours.uses_colours(choice, stream, environment) == expected
 
 
 def test_shades_go_from_white_at_0_to_orange_at_the_highest():
     def shade(value):
-        return re.fullmatch(r"\033\[48;5;(\d+);38;5;16mword\033\[0m", terminal.shaded("word", value, 2.0))[1]
+        return re.fullmatch(r"\033\[48;5;(\d+);38;5;16mword\033\[0m", colours.shaded("word", value, 2.0))[1]
 
     assert shade(0.0) == shade(-1.0) == shade(math.nan) == "231"
     assert shade(2.0) == shade(9.0) == shade(math.inf) == "202"
     assert len(dict.fromkeys(shade(value) for value in np.linspace(0, 2, 50))) == 10
-    assert terminal.legend(2.0, 3) == (
-        terminal.shaded(" 0 ", 0, 2) + terminal.shaded(" 1 ", 1, 2) + terminal.shaded(" 2 or more ", 2, 2)
+    assert colours.legend(2.0, 3) == (
+        colours.shaded(" 0 ", 0, 2) + colours.shaded(" 1 ", 1, 2) + colours.shaded(" 2 or more ", 2, 2)
     )
-    assert terminal.printable("a\x1b[0m\ud800é") == "a?[0m?é"
+    assert printable("a\x1b[0m\ud800é") == "a?[0m?é"
     with pytest.raises(ValueError, match="Received: highest=0"):
-        terminal.shaded("word", 1.0, 0)
+        colours.shaded("word", 1.0, 0)
     with pytest.raises(ValueError, match="Received: choice='yes'"):
-        terminal.uses_colours("yes", io.StringIO())
+        colours.uses_colours("yes", io.StringIO())
 
 
 # Ways of choosing words

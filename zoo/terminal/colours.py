@@ -1,9 +1,9 @@
-"""Text for terminals: tables, and words shaded by how unsure a model is of them."""
+"""Colours of a terminal: words shaded by how unsure a model is of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TextIO
 
 COLOUR_CHOICES = ("auto", "always", "never")
@@ -55,22 +55,3 @@ def legend(highest: float, marks: int = 5) -> str:
     values = [highest * mark / (marks - 1) for mark in range(marks)]
     texts = [f" {value:.2g} " for value in values[:-1]] + [f" {highest:.2g} or more "]
     return "".join(shaded(text, value, highest) for text, value in zip(texts, values, strict=True))
-
-
-def printable(text: str) -> str:
-    """The text with a question mark for what would steer a terminal, or has no place in UTF-8."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def shortened(text: str, most: int = 100) -> str:
-    """The text; of one of more than `most` characters the beginning and the end, with dots between them."""
-    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table, its cells in columns, all to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
