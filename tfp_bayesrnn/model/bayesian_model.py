@@ -13,11 +13,11 @@ from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.trainer import BayesianTrainer, of_evaluation
 from tfp_bayesrnn.model.training import Minibatch
+from tfp_bayesrnn.objective import free_energy as energies
 from tfp_bayesrnn.objective import likelihoods
-from tfp_bayesrnn.objective import objective as energies
 from tfp_bayesrnn.objective import outputs as outputs_of
+from tfp_bayesrnn.objective.free_energy import FreeEnergy
 from tfp_bayesrnn.objective.metrics import Perplexity
-from tfp_bayesrnn.objective.objective import FreeEnergy
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.kl_weights import KLWeighted

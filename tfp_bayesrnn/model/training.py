@@ -29,9 +29,9 @@ import tensorflow as tf
 from tfp_bayesrnn import replicas
 from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.model.recurrence import State
-from tfp_bayesrnn.objective import objective as energies
+from tfp_bayesrnn.objective import free_energy as energies
 from tfp_bayesrnn.objective import outputs as outputs_of
-from tfp_bayesrnn.objective.objective import FreeEnergy, LogLikelihood
+from tfp_bayesrnn.objective.free_energy import FreeEnergy, LogLikelihood
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
@@ -117,7 +117,7 @@ def unpack(data) -> Minibatch:
 def negative_log_likelihood(
     objective: Objective, batch: Minibatch, outputs: Any, masks: Any
 ) -> LogLikelihood:
-    """That of all outputs, under the likelihood of each; see `outputs.match` and `objective.objective`."""
+    """That of all outputs, under the likelihood of each; see `outputs.match` and `objective.free_energy`."""
     matched = outputs_of.match(
         objective.likelihood, batch.targets, outputs, batch.weights, masks, objective.output_names
     )

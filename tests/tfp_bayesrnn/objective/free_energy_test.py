@@ -7,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 
 from tfp_bayesrnn import NormalLikelihood
-from tfp_bayesrnn.objective import likelihoods, objective
+from tfp_bayesrnn.objective import free_energy, likelihoods
 
 B, T, V = 4, 5, 3
 
@@ -24,7 +24,7 @@ def elementwise(targets, outputs):
 def nll_of(nats, weights=None):
     outputs = tf.constant(nats, tf.float32)
     weights = None if weights is None else tf.constant(weights)
-    return objective.negative_log_likelihood(elementwise, tf.zeros(tf.shape(outputs)), outputs, weights)
+    return free_energy.negative_log_likelihood(elementwise, tf.zeros(tf.shape(outputs)), outputs, weights)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ class TestNegativeLogLikelihood:
         generator = np.random.default_rng(2)
         logits = tf.cast(generator.normal(size=(B, T, V)), dtype)
         targets = tf.constant(generator.integers(0, V, (B, T)))
-        nll = objective.negative_log_likelihood(likelihoods.categorical, targets, logits, None)
+        nll = free_energy.negative_log_likelihood(likelihoods.categorical, targets, logits, None)
         assert {value.dtype for value in nll} == {tf.float32}
         wide = tf.nn.log_softmax(tf.cast(logits, tf.float32))
         expected = -tf.reduce_sum(tf.gather(wide, targets, batch_dims=2))
@@ -85,7 +85,7 @@ class TestWhatDoesNotCount:
         def function(outputs):
             with tf.GradientTape() as tape:
                 tape.watch(outputs)
-                nll = objective.negative_log_likelihood(likelihood, targets, outputs, weights, mask)
+                nll = free_energy.negative_log_likelihood(likelihood, targets, outputs, weights, mask)
             return nll, tape.gradient(nll.total, outputs)
 
         return function(tf.constant(outputs, tf.float32))
@@ -143,7 +143,7 @@ class TestWhatDoesNotCount:
         full = np.broadcast_to(weights.reshape(*shape[:2], *[1] * (2 - len(shape))), (B, T))
         mask = self.KEPT if with_mask else None
         kept = full * self.KEPT if with_mask else full
-        nll = objective.negative_log_likelihood(
+        nll = free_energy.negative_log_likelihood(
             elementwise, tf.zeros([B, T]), tf.constant(nats), tf.constant(weights), mask
         )
         np.testing.assert_allclose(nll.total, (kept * nats).sum(), **CLOSE)
@@ -157,7 +157,7 @@ class TestWhatDoesNotCount:
 
     def test_weights_of_other_rows_than_the_mask(self):
         with pytest.raises(ValueError, match=r"Received: weights of shape \(5,\), mask of shape \(4, 5\)"):
-            objective.product(tf.ones([5]), self.KEPT)
+            free_energy.product(tf.ones([5]), self.KEPT)
 
     def test_the_mask_of_keras_s_ignored_class(self):
         generator = np.random.default_rng(9)
@@ -168,7 +168,7 @@ class TestWhatDoesNotCount:
                 targets, logits, from_logits=True, ignore_class=0
             )
 
-        nll = objective.negative_log_likelihood(ignoring, targets, logits, None)
+        nll = free_energy.negative_log_likelihood(ignoring, targets, logits, None)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
         assert nll.predictions == np.count_nonzero(targets)
         np.testing.assert_allclose(nll.total / nll.predictions, loss(targets, logits), **CLOSE)
@@ -224,7 +224,7 @@ class TestShapes:
 
         @tf.function(input_signature=signature, jit_compile=jit)
         def mean(targets, outputs):
-            nll = objective.negative_log_likelihood(likelihoods.get(likelihood), targets, outputs, None)
+            nll = free_energy.negative_log_likelihood(likelihoods.get(likelihood), targets, outputs, None)
             return nll.total / nll.predictions
 
         constant = 0.5 * np.log(np.pi) if name == "normal" else 0.0
@@ -252,7 +252,7 @@ class TestShapes:
     def test_another_number_is_refused(self, case):
         likelihood, targets, outputs = case
         with pytest.raises(ValueError, match="Received: targets of shape"):
-            objective.negative_log_likelihood(
+            free_energy.negative_log_likelihood(
                 likelihoods.get(likelihood), tf.zeros(targets), tf.zeros(outputs), None
             )
 
@@ -261,7 +261,7 @@ class TestShapes:
     def test_sizes_that_are_not_known_beforehand_do_not_broadcast_either(self, likelihood, jit):
         unknown = tf.TensorSpec([None, None], tf.float32)
         function = tf.function(
-            lambda *both: objective.negative_log_likelihood(likelihoods.get(likelihood), *both, None).total,
+            lambda *both: free_energy.negative_log_likelihood(likelihoods.get(likelihood), *both, None).total,
             input_signature=[unknown, unknown],
             jit_compile=jit,
         )
@@ -273,7 +273,7 @@ class TestShapes:
         """As in the graph of `fit`, where the last minibatch may have fewer."""
         signature = [tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 1], tf.float32)]
         function = tf.function(
-            lambda *both: objective.negative_log_likelihood(self.squares, *both, None).total,
+            lambda *both: free_energy.negative_log_likelihood(self.squares, *both, None).total,
             input_signature=signature,
         )
         with pytest.raises(ValueError, match=r"Received: targets of shape \(None,\)"):
@@ -281,7 +281,7 @@ class TestShapes:
 
     @pytest.mark.parametrize(("targets", "result"), [((B,), (B, 1)), ((B, 1), (B,)), ((B, T), (B, T, 1))])
     def test_a_function_may_give_an_axis_of_1_more_or_less(self, targets, result):
-        nll = objective.negative_log_likelihood(
+        nll = free_energy.negative_log_likelihood(
             lambda targets, outputs: tf.reshape(outputs, result), tf.zeros(targets), tf.ones(result), None
         )
         assert nll.total == nll.predictions == np.prod(targets)
@@ -293,13 +293,13 @@ class TestShapes:
             lambda targets, outputs: tf.reduce_sum(NormalLikelihood()(targets, outputs), axis=-1)
         )
         weights = np.arange(T) < np.array([5, 3, 1, 0])[:, None]
-        nll = objective.negative_log_likelihood(likelihood, targets, outputs, weights)
+        nll = free_energy.negative_log_likelihood(likelihood, targets, outputs, weights)
         nats = -scipy.stats.norm.logpdf(targets, outputs).sum(-1) * weights
         assert nll.nats.shape == (B, T) and nll.predictions == weights.sum()
         np.testing.assert_allclose(nll.total, nats.sum(), **CLOSE)
         with pytest.raises(ValueError, match="Received: axes=0"):
             likelihoods.JointLikelihood(elementwise, 0)
-        registered = keras.saving.register_keras_serializable("objective_test")(elementwise)
+        registered = keras.saving.register_keras_serializable("free_energy_test")(elementwise)
         again = likelihoods.get(likelihoods.serialize(likelihoods.JointLikelihood(registered, 2)))
         assert again.function is registered and again.axes == 2
 
@@ -314,7 +314,7 @@ class TestFreeEnergy:
 
     def energy(self, nats, **arguments):
         rows = self.BATCH * self.WINDOWS
-        return objective.free_energy(nll_of(nats), tf.constant(self.KL), rows, **arguments)
+        return free_energy.free_energy(nll_of(nats), tf.constant(self.KL), rows, **arguments)
 
     def test_one_pass_counts_the_kl_once(self, epoch):
         """Summed over every row of a pass, the loss is the whole data's NLL plus one KL."""
@@ -376,7 +376,7 @@ class TestLikelihoods:
         np.testing.assert_array_equal(again(targets, outputs), likelihood(targets, outputs))
 
     def test_a_registered_function_comes_back_too(self):
-        registered = keras.saving.register_keras_serializable("objective_test")(elementwise)
+        registered = keras.saving.register_keras_serializable("free_energy_test")(elementwise)
         assert likelihoods.get(likelihoods.serialize(registered)) is registered
 
     def test_extreme_logits_give_finite_nats(self):
