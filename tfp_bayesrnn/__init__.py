@@ -12,7 +12,7 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from tfp_bayesrnn import noise, replicas
-from tfp_bayesrnn.conversion.conversion import to_bayesian, to_deterministic
+from tfp_bayesrnn.conversion.networks import to_bayesian, to_deterministic
 from tfp_bayesrnn.distributions import (
     CentredNormalPrior,
     DistributionPrior,

@@ -8,27 +8,17 @@ to_deterministic(model).save("mean.keras")  # Nothing but Keras is needed to loa
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfp_bayesrnn import keras_internals
-from tfp_bayesrnn.conversion import cloning
+from tfp_bayesrnn.conversion import cloning, layers
 from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, VariationalFamily, families, priors
 from tfp_bayesrnn.distributions.softplus import rho_from_scale, scale_from_rho
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.layers import (
-    Dropout,
-    VariationalDense,
-    VariationalEmbedding,
-    VariationalGRU,
-    VariationalLSTM,
-)
-from tfp_bayesrnn.layers.base import VariationalLayer
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.objective.likelihoods import NegativeLogLikelihood
 
@@ -37,18 +27,6 @@ Scales = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 RELATIVE_SCALE = 0.1  # Sigma in units of |w| where nothing else is asked for.
 SMALLEST_SCALE = 1e-4  # Of a sigma relative to a weight: that of a weight of 0 would be 0.
-
-_VARIATIONAL = {
-    keras.layers.Embedding: VariationalEmbedding,
-    keras.layers.LSTM: VariationalLSTM,
-    keras.layers.GRU: VariationalGRU,
-    keras.layers.Dense: VariationalDense,
-}
-_PLAIN = {Dropout: keras.layers.Dropout, **{ours: plain for plain, ours in _VARIATIONAL.items()}}
-
-# Options that the constructors hand on to the base classes of both kinds.
-_COMMON = {"name", "trainable", "dtype", "activity_regularizer", "unroll", "zero_output_for_mask"}
-_WEIGHTS = ("embeddings", "kernel", "recurrent_kernel", "bias")
 
 
 def to_bayesian(
@@ -102,28 +80,9 @@ def to_bayesian(
         raise ValueError(f"model must be a deterministic keras.Model. Received: model={model!r}")
     prior, scales = _prior(prior), _scales(initial_scale, relative_scale)
     family = {} if posterior is None else {"posterior": families.get(posterior)}
-    generator = np.random.default_rng(seed)
-    converted = []
-
-    def replace(layer: Layer) -> Layer | None:
-        if type(layer) not in _VARIATIONAL or not layer.trainable:
-            return None
-        _check_weights(layer)
-        if not any(variable.trainable for variable in _weights(layer).values()):
-            return None
-        converted.append(layer)
-        return _variational(layer, prior=prior, **family)
-
-    def fill(source: Layer, target: Layer) -> None:
-        values = _weights(source)
-        for name, weight in _weights(target).items():
-            mean = np.asarray(keras.ops.convert_to_numpy(values[name]), np.float32)
-            if not np.isfinite(mean).all():
-                raise InputError(f"layer {source.name!r} cannot be converted: its {name} is not finite")
-            weight.assign(mean, scales(mean, generator) if weight.is_variational else None)
-
-    network = cloning.copy_network(model, replace, fill)
-    if not converted:
+    conversion = _Conversion({"prior": prior, **family}, scales, seed)
+    network = cloning.copy_network(model, conversion.replace, conversion.fill)
+    if not conversion.has_converted:
         raise InputError(
             f"model {model.name!r} has nothing to convert: no Embedding, LSTM, GRU or Dense layer whose "
             "weights are trainable"
@@ -154,103 +113,36 @@ def to_deterministic(model: keras.Model) -> keras.Model:
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a BayesianModel or another keras.Model. Received: model={model!r}")
     network = model.network if isinstance(model, BayesianModel) else model
-    return cloning.copy_network(network, _plain, _fill_plain)
+    return cloning.copy_network(network, layers.plain, layers.fill_plain)
 
 
-# Layers.
+class _Conversion:
+    """What becomes of each layer on the way to a variational network."""
 
+    def __init__(self, distributions: Mapping[str, Any], scales: Scales, seed: int):
+        self._distributions = distributions
+        self._scales = scales
+        self._generator = np.random.default_rng(seed)
+        self.has_converted = False
 
-def _check_weights(layer: Layer) -> None:
-    """Refuses weights that a variational layer could not have.
+    def replace(self, layer: Layer) -> Layer | None:
+        """The variational layer, not built; None to leave it as it is."""
+        if type(layer) not in layers.VARIATIONAL or not layer.trainable:
+            return None
+        layers.check_weights(layer)
+        if not any(variable.trainable for variable in layers.weights(layer).values()):
+            return None
+        self.has_converted = True
+        return layers.variational(layer, **self._distributions)
 
-    Raises:
-      InputError: if they do not exist yet, are not simply kernels and biases, or are trained in part.
-    """
-    if not layer.built:
-        raise InputError(f"layer {layer.name!r} has no weights yet: build the model, or call it on data")
-    for option in ("quantization_mode", "lora_rank"):
-        if getattr(layer, option, None):
-            raise InputError(_refusal(layer, option, getattr(layer, option)))
-    for option in ("activation", "recurrent_activation"):
-        if getattr(getattr(layer, option, None), "weights", None):
-            raise InputError(_refusal(layer, f"{option} with weights", getattr(layer, option)))
-    if len({variable.trainable for variable in _weights(layer).values()}) == 2:
-        raise InputError(
-            f"layer {layer.name!r} cannot be converted: some of its weights are trainable and some are not. "
-            "Accepted: all or none"
-        )
-
-
-def _variational(layer: Layer, **distributions: Prior | VariationalFamily) -> Layer:
-    """The variational layer, not built, with the options of one of Keras's."""
-    kind = _VARIATIONAL[type(layer)]
-    config = cloning.config_of(layer)
-    accepted = _options(kind)
-    for option in sorted(config.keys() - accepted):
-        value = config.pop(option)
-        if value is None:
-            continue
-        if not option.endswith("_regularizer"):
-            raise InputError(_refusal(layer, option, getattr(layer, option, value)))
-        warnings.warn(
-            f"layer {layer.name!r}: its {option} is left out, since the KL divergence to the prior takes its "
-            "place",
-            stacklevel=2,
-        )
-    return kind(**config, **distributions)
-
-
-def _refusal(layer: Layer, option: str, value: Any) -> str:
-    return (
-        f"layer {layer.name!r} cannot be converted: a variational {type(layer).__name__} has no {option}, "
-        f"which is {value!r}"
-    )
-
-
-def _plain(layer: Layer) -> Layer | None:
-    """Keras's layer, not built, with the options of one of ours; None to leave it as it is."""
-    kind = _PLAIN.get(type(layer))
-    if kind is None:
-        ours = (VariationalLayer, Dropout)
-        for part in keras_internals.layers_within(layer):
-            if isinstance(part, ours):
-                raise InputError(
-                    f"layer {layer.name!r} has no counterpart in Keras: it is or holds a "
-                    f"{type(part).__name__}. Accepted: {', '.join(sorted(k.__name__ for k in _PLAIN))}, by "
-                    "themselves, in Bidirectional and in TimeDistributed"
-                )
-        return None
-    if getattr(layer, "attend_bias", False):
-        raise InputError(
-            f"layer {layer.name!r} has no counterpart in Keras: it is a VariationalEmbedding with "
-            "attend_bias=True"
-        )
-    config = cloning.config_of(layer)
-    accepted = _options(kind)
-    return kind(**{option: value for option, value in config.items() if option in accepted})
-
-
-def _fill_plain(source: Layer, target: Layer) -> None:
-    variables = _weights(target)
-    for name, weight in _weights(source).items():
-        variables[name].assign(keras.ops.cast(weight.mean(), variables[name].dtype))
-        if not weight.mean_is_trainable:
-            variables[name].trainable = False
-
-
-def _options(kind: type[Layer]) -> set[str]:
-    """What its constructor takes, with `**kwargs` of its base classes."""
-    return {*inspect.signature(kind.__init__).parameters, *_COMMON} - {"self", "kwargs"}
-
-
-def _weights(layer: Layer) -> dict[str, Any]:
-    """The variables of a layer of Keras's, or the `VariationalWeight`s of one of ours, by name."""
-    holder = getattr(layer, "cell", layer)
-    found = {name: getattr(holder, name, None) for name in _WEIGHTS}
-    return {name: weight for name, weight in found.items() if weight is not None}
-
-
-# Arguments.
+    def fill(self, source: Layer, target: Layer) -> None:
+        """Makes the weights of a layer the means of the variational one."""
+        values = layers.weights(source)
+        for name, weight in layers.weights(target).items():
+            mean = np.asarray(keras.ops.convert_to_numpy(values[name]), np.float32)
+            if not np.isfinite(mean).all():
+                raise InputError(f"layer {source.name!r} cannot be converted: its {name} is not finite")
+            weight.assign(mean, self._scales(mean, self._generator) if weight.is_variational else None)
 
 
 def _prior(prior: str | Prior) -> Prior:
