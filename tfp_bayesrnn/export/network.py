@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import keyword
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -55,36 +56,48 @@ def export_network(
         name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
         for name, spec in zip(names, keras.tree.flatten(structure), strict=True)
     }
-
-    def outputs(draw, inputs):
-        with exported.in_force(draw):
-            return network(inputs, training=False)
-
-    def of_names(inputs):
-        return keras.tree.pack_sequence_as(structure, [inputs[name] for name in names])
-
-    def serve(inputs):
-        return named(outputs(exported.mean(), of_names(inputs)))
-
-    def serve_mc(inputs):
-        root = noise.derive(noise.make_seed(inputs["seed"]), Stream.EVALUATION_DRAWS)
-        draws = FreshDraws(exported, check_samples(inputs["num_samples"]), root)
-        return _average(draws, lambda draw: outputs(draw, of_names(inputs)), likelihood, network)
-
-    signatures = {"serve": _traced(serve, specs)}
+    served = _Served(network, likelihood, exported, structure, names)
+    signatures = {"serve": _traced(served.serve, specs)}
     signatures["serving_default"] = signatures["serve"]
     if exported.has_scales:
-        signatures["serve_mc"] = _traced(serve_mc, {**specs, **_SCALARS})
+        signatures["serve_mc"] = _traced(served.serve_mc, {**specs, **_SCALARS})
     module = tf.Module()
     module.arrays, module.resources = exported.arrays, _resources(network)
     # What Keras's own exports have too: `loaded.serve(inputs)`, the inputs as the network takes them.
     module.serve = tf.function(
-        lambda inputs: outputs(exported.mean(), inputs),
+        lambda inputs: served.outputs(exported.mean(), inputs),
         input_signature=[keras.tree.pack_sequence_as(structure, list(specs.values()))],
         autograph=False,
     )
     write_saved_model(path, module, signatures)
     return exported
+
+
+@dataclasses.dataclass(frozen=True)
+class _Served:
+    """What signatures compute: a network under an exported posterior, whose inputs are given by name."""
+
+    network: keras.Model
+    likelihood: Any
+    exported: ExportedPosterior
+    structure: Any
+    names: Sequence[str]
+
+    def outputs(self, draw: Draw, inputs: Any) -> Any:
+        with self.exported.in_force(draw):
+            return self.network(inputs, training=False)
+
+    def serve(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return named(self.outputs(self.exported.mean(), self._packed(inputs)))
+
+    def serve_mc(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        root = noise.derive(noise.make_seed(inputs["seed"]), Stream.EVALUATION_DRAWS)
+        draws = FreshDraws(self.exported, check_samples(inputs["num_samples"]), root)
+        packed = self._packed(inputs)
+        return _average(draws, lambda draw: self.outputs(draw, packed), self.likelihood, self.network)
+
+    def _packed(self, inputs: Mapping[str, tf.Tensor]) -> Any:
+        return keras.tree.pack_sequence_as(self.structure, [inputs[name] for name in self.names])
 
 
 def _traced(function: Callable, specs: Mapping[str, tf.TensorSpec]):

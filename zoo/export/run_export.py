@@ -20,6 +20,7 @@ from tfp_bayesrnn.export.saved_model import (
 from tfp_bayesrnn.export.storage import FORMATS
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration import methods
+from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.writable import check_writable
 from zoo.registry import task_of
@@ -69,17 +70,7 @@ def export_run(
         raise InputError(f"--mode=export is not for a {task.label}, which {config.preset!r} is")
     model, vocabulary, step = restored(task.restorable, config, directory, task.has_vocabulary)
     exported = ExportedPosterior(model.network, weights, format, prune or 0.0)
-    about = {
-        "preset": config.preset,
-        "task": config.task,
-        "method": config.method,
-        "step": step,
-        "weights": "posterior" if exported.has_scales else "mean",
-        "format": format,
-        "pruned": exported.pruned,
-        **({"words": len(vocabulary)} if vocabulary is not None else {}),
-        "bytes": {"weights": exported.nbytes},
-    }
+    about = _about(config, step, exported, format, vocabulary)
     with tempfile.TemporaryDirectory() as assets:
         made, settings = task.export(config, model, exported, vocabulary, assets)
         signatures = made.signatures()
@@ -110,6 +101,23 @@ def _check(config: RunConfig, prune: float | None, format: str, weights: str | N
             f"weights='posterior' is not accepted: no weight of a {config.method!r} model has a "
             "distribution; accepted: mean"
         )
+
+
+def _about(
+    config: RunConfig, step: int, exported: ExportedPosterior, format: str, vocabulary: Vocabulary | None
+) -> dict[str, Any]:
+    """What is known of an export before its signatures are made."""
+    return {
+        "preset": config.preset,
+        "task": config.task,
+        "method": config.method,
+        "step": step,
+        "weights": "posterior" if exported.has_scales else "mean",
+        "format": format,
+        "pruned": exported.pruned,
+        **({"words": len(vocabulary)} if vocabulary is not None else {}),
+        "bytes": {"weights": exported.nbytes},
+    }
 
 
 def _described(signatures: Mapping[str, Callable]) -> dict[str, Any]:

@@ -84,9 +84,7 @@ def continue_prompts(
     """
     choice = Choice(decode, temperature, top_k, top_p, beam)
     check(config, choice, max_words, continuations, draw_per_continuation, color)
-    if seed is not None:
-        config = configs.with_overrides(config, {"seed": seed})
-        configs.validate(config)
+    config = _with_seed(config, seed)
     output = _checked_output(output)
     is_bayesian = config.method in methods.BAYESIAN_METHODS
     model, vocabulary, step = restored(restorable, config, Workdir(workdir, create=False))
@@ -107,14 +105,26 @@ def continue_prompts(
         forbidden=forbidden,
     )
     weights = _weights(is_bayesian, samples, draws)
-    ways = ", ".join([weights, str(choice), f"seed {config.seed}", *(f"no {word}" for word in forbidden)])
-    label = methods.LABELS[config.method]
-    headline = f"{config.preset} ({label}), best checkpoint: step {step}; {ways}"
+    ways = [weights, str(choice), f"seed {config.seed}", *(f"no {word}" for word in forbidden)]
     found = (
         (prompt, generator.generate([prompt], continuations, stream=number)[0])
         for number, prompt in enumerate(_prompts(prompts))
     )
-    _put_out(found, weights, output, headline, _view(len(vocabulary), draws, color))
+    _put_out(found, weights, output, _headline(config, step, ways), _view(len(vocabulary), draws, color))
+
+
+def _with_seed(config: LanguageModelConfig, seed: int | None) -> LanguageModelConfig:
+    if seed is None:
+        return config
+    config = configs.with_overrides(config, {"seed": seed})
+    configs.validate(config)
+    return config
+
+
+def _headline(config: LanguageModelConfig, step: int, ways: Sequence[str]) -> str:
+    """Which model it is, and in which ways it is used."""
+    label = methods.LABELS[config.method]
+    return f"{config.preset} ({label}), best checkpoint: step {step}; {', '.join(ways)}"
 
 
 def _checked_output(output: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:

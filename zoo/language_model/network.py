@@ -138,48 +138,64 @@ class LanguageModelNetwork(keras.Model):
         self._recurrent_posterior = recurrent_posterior or PointMass()
         self._other_posterior = other_posterior or PointMass()
         self.tied = tied
-        uniform = keras.initializers.RandomUniform(-init_range, init_range)
-        common = {"prior": self._prior, "dtype": self.dtype_policy}
-        self.embedding = VariationalEmbedding(
-            vocabulary_size,
-            embedding_units,
-            embeddings_initializer=uniform,
-            attend_bias=tied,
+        self._make_layers()
+
+    def _make_layers(self) -> None:
+        given, policy = self._arguments, self.dtype_policy
+        uniform = keras.initializers.RandomUniform(-given["init_range"], given["init_range"])
+        self.embedding = self._embedding(uniform)
+        self.word_dropout = WordDropout(given["word_dropout"], given["vocabulary_size"], dtype=policy)
+        self.dropouts = [Dropout(given["dropout"], dtype=policy) for _ in range(given["layers"] + 1)]
+        self.recurrent = self._recurrent_layers(uniform)
+        self.output_dropout = Dropout(given["output_dropout"], noise_shape=(None, 1, None), dtype=policy)
+        if not self.tied:
+            self.softmax = self._softmax(uniform)
+
+    def _embedding(self, initializer: keras.initializers.Initializer) -> VariationalEmbedding:
+        return VariationalEmbedding(
+            self._arguments["vocabulary_size"],
+            self._arguments["embedding_units"],
+            embeddings_initializer=initializer,
+            attend_bias=self.tied,
+            prior=self._prior,
             posterior=self._other_posterior,
             name="embedding",
-            **common,
+            dtype=self.dtype_policy,
         )
-        self.word_dropout = WordDropout(word_dropout, vocabulary_size, dtype=self.dtype_policy)
-        self.dropouts = [Dropout(dropout, dtype=self.dtype_policy) for _ in range(layers + 1)]
-        make_recurrent = cells.layer_class(cell)
+
+    def _recurrent_layers(self, initializer: keras.initializers.Initializer) -> list[keras.layers.Layer]:
+        given = self._arguments
+        make = cells.layer_class(given["cell"])
         # A bias of forget gates is the LSTM's alone.
-        takes_forget_bias = "unit_forget_bias" in inspect.signature(make_recurrent).parameters
-        self.recurrent = [
-            make_recurrent(
-                units,
-                kernel_initializer=uniform,
-                recurrent_initializer=uniform,
-                bias_initializer=uniform,
-                dropout=input_dropout,
-                recurrent_dropout=recurrent_dropout,
+        takes_forget_bias = "unit_forget_bias" in inspect.signature(make).parameters
+        return [
+            make(
+                given["units"],
+                kernel_initializer=initializer,
+                recurrent_initializer=initializer,
+                bias_initializer=initializer,
+                dropout=given["input_dropout"],
+                recurrent_dropout=given["recurrent_dropout"],
+                prior=self._prior,
                 posterior=self._recurrent_posterior,
                 return_sequences=True,
-                name=f"{cell}_{index}",
-                **({"unit_forget_bias": unit_forget_bias} if takes_forget_bias else {}),
-                **common,
+                name=f"{given['cell']}_{index}",
+                dtype=self.dtype_policy,
+                **({"unit_forget_bias": given["unit_forget_bias"]} if takes_forget_bias else {}),
             )
-            for index in range(layers)
+            for index in range(given["layers"])
         ]
-        self.output_dropout = Dropout(output_dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
-        if not tied:
-            self.softmax = VariationalDense(
-                vocabulary_size,
-                kernel_initializer=uniform,
-                bias_initializer=uniform,
-                posterior=self._other_posterior,
-                name="softmax",
-                **common,
-            )
+
+    def _softmax(self, initializer: keras.initializers.Initializer) -> VariationalDense:
+        return VariationalDense(
+            self._arguments["vocabulary_size"],
+            kernel_initializer=initializer,
+            bias_initializer=initializer,
+            prior=self._prior,
+            posterior=self._other_posterior,
+            name="softmax",
+            dtype=self.dtype_policy,
+        )
 
     def build(self, input_shape=None):
         """Makes all weights."""

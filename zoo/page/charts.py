@@ -49,39 +49,21 @@ def line_chart(
     points = [point for pieces in known for piece in pieces for point in piece]
     if not points:
         return None
-    top = _TOP + (_LEGEND_ROW * len(lines) if len(lines) > 1 else 0)
-    height = top + _HEIGHT - _TOP - _BOTTOM
-    scale_x = _Scale([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, False, is_padded=False)
-    scale_y = _Scale([y for _, y in points], height, top, is_logarithmic, is_padded=True)
-    parts = [*_axes(scale_x, scale_y, top, height, x_label)]
+    plot = _plot(points, len(lines), is_logarithmic)
+    parts = _axes(plot, x_label)
     if mark is not None:
-        x = scale_x(mark)
-        parts.append(_stroke(x, top, x, height, "best"))
+        x = plot.x(mark)
+        parts.append(_stroke(x, plot.top, x, plot.bottom, "best"))
     for place, (line, pieces) in enumerate(zip(lines, known, strict=True)):
-        for piece in pieces:
-            path = " ".join(f"{scale_x(x):.1f},{scale_y(y):.1f}" for x, y in piece)
-            parts.append(tag("polyline", points=path, class_=f"line line-{place}"))
-            parts += [
-                tag(
-                    "circle",
-                    tag("title", f"{line.label}, {x_label} {x:g}: {significant(y, 4)}"),
-                    cx=f"{scale_x(x):.1f}",
-                    cy=f"{scale_y(y):.1f}",
-                    r="2.5",
-                    class_=f"dot-{place}",
-                )
-                for x, y in piece
-            ]
+        parts += _drawn(plot, line, pieces, place, x_label)
         if len(lines) > 1:
-            y = _TOP + _LEGEND_ROW * place
-            parts.append(_stroke(_LEFT, y, _LEFT + 26, y, f"line line-{place}"))
-            parts.append(_text(_LEFT + 32, y + 4, line.label))
+            parts += _key(line, place)
     said = [_said(line, pieces, x_label) for line, pieces in zip(lines, known, strict=True)]
     svg = tag(
         "svg",
         parts,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {height + _BOTTOM}",
+        viewBox=f"0 0 {_WIDTH} {plot.bottom + _BOTTOM}",
         role="img",
         aria_label=f"{title}: {'; '.join(said)}",
         class_="chart-lines",
@@ -153,15 +135,64 @@ def _known(line: Line, is_logarithmic: bool) -> list[list[tuple[float, float]]]:
     return [piece for piece in pieces if piece]
 
 
-def _axes(scale_x: _Scale, scale_y: _Scale, top: float, bottom: float, x_label: str) -> list[Markup]:
-    right, parts = _WIDTH - _RIGHT, []
-    for tick in scale_y.ticks():
-        y = scale_y(tick)
+class _Plot(NamedTuple):
+    """Where points are drawn: from values to pixels, between the upper edge and the x axis."""
+
+    x: _Scale
+    y: _Scale
+    top: int
+    bottom: int
+
+
+def _plot(points: Sequence[tuple[float, float]], lines: int, is_logarithmic: bool) -> _Plot:
+    """The plot that has room for the points, below the keys of the lines where there are several."""
+    top = _TOP + (_LEGEND_ROW * lines if lines > 1 else 0)
+    bottom = top + _HEIGHT - _TOP - _BOTTOM
+    x = _Scale([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, False, is_padded=False)
+    y = _Scale([y for _, y in points], bottom, top, is_logarithmic, is_padded=True)
+    return _Plot(x, y, top, bottom)
+
+
+def _drawn(
+    plot: _Plot, line: Line, pieces: Sequence[Sequence[tuple[float, float]]], place: int, x_label: str
+) -> list[Markup]:
+    """The pieces of a line, and a dot for each point that says its values."""
+    parts = []
+    for piece in pieces:
+        path = " ".join(f"{plot.x(x):.1f},{plot.y(y):.1f}" for x, y in piece)
+        parts.append(tag("polyline", points=path, class_=f"line line-{place}"))
+        parts += [
+            tag(
+                "circle",
+                tag("title", f"{line.label}, {x_label} {x:g}: {significant(y, 4)}"),
+                cx=f"{plot.x(x):.1f}",
+                cy=f"{plot.y(y):.1f}",
+                r="2.5",
+                class_=f"dot-{place}",
+            )
+            for x, y in piece
+        ]
+    return parts
+
+
+def _key(line: Line, place: int) -> list[Markup]:
+    """A line's row of the legend."""
+    y = _TOP + _LEGEND_ROW * place
+    return [
+        _stroke(_LEFT, y, _LEFT + 26, y, f"line line-{place}"),
+        _text(_LEFT + 32, y + 4, line.label),
+    ]
+
+
+def _axes(plot: _Plot, x_label: str) -> list[Markup]:
+    right, bottom, parts = _WIDTH - _RIGHT, plot.bottom, []
+    for tick in plot.y.ticks():
+        y = plot.y(tick)
         parts += [_stroke(_LEFT, y, right, y, "grid"), _text(_LEFT - 7, y + 4, f"{tick:.4g}", "end")]
-    for tick in scale_x.ticks(least_step=1.0):
-        x = scale_x(tick)
+    for tick in plot.x.ticks(least_step=1.0):
+        x = plot.x(tick)
         parts += [_stroke(x, bottom, x, bottom + 4, "axis"), _text(x, bottom + 18, f"{tick:.4g}", "middle")]
-    parts.append(tag("path", d=f"M{_LEFT} {top}V{bottom}H{right}", class_="axis"))
+    parts.append(tag("path", d=f"M{_LEFT} {plot.top}V{bottom}H{right}", class_="axis"))
     parts.append(_text((_LEFT + right) / 2, bottom + 36, x_label, "middle"))
     return parts
 

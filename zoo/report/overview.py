@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, SHARPENED_METHODS
 from zoo.page.charts import Line, line_chart
@@ -101,89 +101,91 @@ def _shown(value: Any) -> Any:
     return json.dumps(value)
 
 
+class _History(NamedTuple):
+    """What training has noted of every epoch, and the best one of them, if any has a figure."""
+
+    metrics: Sequence[Mapping[str, Any]]
+    epochs: Sequence[int]
+    best: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, metrics: Sequence[Mapping[str, Any]]) -> _History:
+        epochs = [entry["epoch"] for entry in metrics]
+        known = [entry for entry in metrics if entry["nll"] is not None]
+        return cls(metrics, epochs, min(known, key=lambda entry: entry["nll"], default=None))
+
+    def has(self, name: str) -> bool:
+        return any(entry.get(name) for entry in self.metrics)
+
+    def chart(self, title: str, lines: Mapping[str, str], **options: Any) -> Markup | None:
+        """The lines, label -> figure, by epochs; the best epoch is marked."""
+        ys = {label: [entry.get(name) for entry in self.metrics] for label, name in lines.items()}
+        drawn = [Line(label, self.epochs, values) for label, values in ys.items()]
+        mark = None if self.best is None else self.best["epoch"]
+        return line_chart(title, drawn, "epoch", **{"mark": mark, **options})
+
+
 def _curves(contents: Contents) -> list[Any]:
-    config, metrics = contents.config, contents.metrics
-    epochs = [entry["epoch"] for entry in metrics]
-    best = min(
-        (entry for entry in metrics if entry["nll"] is not None),
-        key=lambda entry: entry["nll"],
-        default=None,
-    )
-
-    def of(name: str) -> list[float | None]:
-        return [entry.get(name) for entry in metrics]
-
-    weights = "posterior mean" if contents.is_bayesian else "no dropout"
-    rows = metrics[-1].get("rows")
-    trained = _trained_with(config.method)
-    mark = None if best is None else best["epoch"]
+    history = _History.of(contents.metrics)
+    charts = [*_charts_of_figures(contents, history), *_charts_of_training(contents, history)]
     predicted = "word" if contents.has_words else "prediction"
-    charts = []
+    return [
+        paragraph("; ".join(_progress(contents, history)), "."),
+        tag("div", [chart for chart in charts if chart], class_="charts"),
+        details("The numbers of every epoch", _numbers(contents.metrics, predicted)),
+    ]
+
+
+def _charts_of_figures(contents: Contents, history: _History) -> Iterator[Markup | None]:
+    """How well the model predicts."""
+    weights = "posterior mean" if contents.is_bayesian else "no dropout"
+    rows = history.metrics[-1].get("rows")
     if contents.has_words:
-        charts.append(
-            line_chart(
-                "Validation perplexity",
-                [Line("validation", epochs, of("perplexity"))],
-                "epoch",
-                is_logarithmic=True,
-                mark=mark,
-                note=f"({weights}{f', {rows} rows' if rows else ''}; logarithmic)",
-            )
-        )
-    charts.append(
-        line_chart(
-            f"NLL, nats per {predicted}",
-            [
-                Line(f"training, {trained}", epochs, of("train_nll")),
-                Line(f"validation, {weights}", epochs, of("nll")),
-            ],
-            "epoch",
-            mark=mark,
-        )
-    )
-    if any(of("kl_per_training_token")):
-        tempered = f", weighed by {config.train.kl_weight:g}" if config.train.kl_weight != 1.0 else ""
-        charts.append(
-            line_chart(
-                "KL of the weights, nats per training word",
-                [Line("KL", epochs, of("kl_per_training_token"))],
-                "epoch",
-                mark=mark,
-                note=f"(posterior to prior{tempered})",
-            )
-        )
-    if any(of("train_kl_sharpening")):
-        charts.append(
-            line_chart(
-                "KL of sharpening, nats per training word",
-                [Line("KL", epochs, of("train_kl_sharpening"))],
-                "epoch",
-                mark=mark,
-            )
-        )
-    charts.append(
-        line_chart(
-            "Learning rate",
-            [Line("learning rate", epochs, of("learning_rate"))],
-            "epoch",
+        yield history.chart(
+            "Validation perplexity",
+            {"validation": "perplexity"},
             is_logarithmic=True,
-            note="(logarithmic)",
+            note=f"({weights}{f', {rows} rows' if rows else ''}; logarithmic)",
         )
+    yield history.chart(
+        f"NLL, nats per {'word' if contents.has_words else 'prediction'}",
+        {f"training, {_trained_with(contents.config.method)}": "train_nll", f"validation, {weights}": "nll"},
     )
-    said = [f"{metrics[-1]['epoch']} of {config.train.epochs} epochs"]
-    if metrics[-1].get("seconds") is not None:
-        said.append(f"{duration(metrics[-1]['seconds'])} of training")
+
+
+def _charts_of_training(contents: Contents, history: _History) -> Iterator[Markup | None]:
+    """What else moves: the KL divergences and the learning rate."""
+    kl_weight = contents.config.train.kl_weight
+    if history.has("kl_per_training_token"):
+        tempered = f", weighed by {kl_weight:g}" if kl_weight != 1.0 else ""
+        yield history.chart(
+            "KL of the weights, nats per training word",
+            {"KL": "kl_per_training_token"},
+            note=f"(posterior to prior{tempered})",
+        )
+    if history.has("train_kl_sharpening"):
+        yield history.chart("KL of sharpening, nats per training word", {"KL": "train_kl_sharpening"})
+    yield history.chart(
+        "Learning rate",
+        {"learning rate": "learning_rate"},
+        is_logarithmic=True,
+        mark=None,
+        note="(logarithmic)",
+    )
+
+
+def _progress(contents: Contents, history: _History) -> Iterator[str]:
+    """How far training has come, in words."""
+    last, best = history.metrics[-1], history.best
+    yield f"{last['epoch']} of {contents.config.train.epochs} epochs"
+    if last.get("seconds") is not None:
+        yield f"{duration(last['seconds'])} of training"
     if best is not None:
         measure = "perplexity" if contents.has_words else "nll"
-        said.append(
+        yield (
             f"best on valid is epoch {best['epoch']}, with {_MEASURES[measure]} {number(best[measure], 2)} "
             "(the dotted line)"
         )
-    return [
-        paragraph("; ".join(said), "."),
-        tag("div", [chart for chart in charts if chart], class_="charts"),
-        details("The numbers of every epoch", _numbers(metrics, predicted)),
-    ]
 
 
 def _trained_with(method: str) -> str:

@@ -25,6 +25,7 @@ from zoo.runs.workdir import Workdir
 from zoo.terminal import progress
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
+from zoo.uncertainty.scorers import Scorer
 from zoo.uncertainty.sources import Settings, open_source, opener_of, path_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
@@ -95,13 +96,17 @@ def compare_models(
     }
     for source in sources:
         for scorer in open_source(source, vocabulary, settings):
-            label = ", ".join(filter(None, (scorer.name, scorer.weights)))
-            logging.info("scoring %s", label)
-            figures = measure(scorer, streams, len(vocabulary), window, progress=progress.windows)
+            figures = _measured(scorer, streams, len(vocabulary), window)
             results["methods"].append({**figures, "source": source})
     with printed_after(lambda: summary(results)):
         write(directory, results)
     return results
+
+
+def _measured(scorer: Scorer, streams: dict[str, Stream], words: int, window: int) -> dict[str, Any]:
+    """The figures of a model, which is named first: they take a while."""
+    logging.info("scoring %s", ", ".join(filter(None, (scorer.name, scorer.weights))))
+    return measure(scorer, streams, words, window, progress=progress.windows)
 
 
 def write(directory: Workdir, results: dict[str, Any]) -> None:
