@@ -6,6 +6,8 @@ import numpy as np
 from scipy import special, stats
 
 PI, SCALE1, SCALE2 = 0.25, math.exp(-1.0), math.exp(-7.0)
+STDDEV = math.sqrt(0.25 * math.exp(-2) + 0.75 * math.exp(-14))  # 0.184, for the released prior.
+SHAPES = {"scalar": (), "vector": (5,), "matrix": (4, 3), "3-D": (2, 3, 4)}
 
 
 def mixture_log_prob(value, rank, granularity, pi=PI, scale1=SCALE1, scale2=SCALE2):
@@ -34,3 +36,10 @@ def normal_kl(mu, rho, scale):
     sigma = scale_of(rho)
     ratio = (sigma / scale) ** 2
     return np.sum(0.5 * (ratio + (np.asarray(mu, np.float64) / scale) ** 2 - 1 - np.log(ratio)))
+
+
+def weights_of_both_components(shape, seed=0):
+    """Float32 weights some of which are typical of the wide component, some of the narrow one."""
+    rng = np.random.default_rng(seed)
+    rows = rng.choice([SCALE1, SCALE2], size=(*shape[:-1], 1)) if shape else SCALE2
+    return (rows * rng.normal(size=shape)).astype(np.float32)

@@ -7,29 +7,12 @@ import scipy.special
 import scipy.stats
 import small_models
 import tensorflow as tf
-from small_models import PRIOR, assert_identical, regression_data, values
+from small_models import PRIOR, values
+from steps_by_hand import CLOSE, X, Y, free_energy_of, train
 
-from tfp_bayesrnn import BayesianModel, NormalLikelihood, NormalPrior, VariationalDense
+from tfp_bayesrnn import BayesianModel, NormalPrior, VariationalDense
 from tfp_bayesrnn.model import training
 from tfp_bayesrnn.posterior import ambient
-
-X, Y = regression_data()
-
-# The same float32 sums in another order: some tens of roundings.
-CLOSE = {"rtol": 1e-5, "atol": 1e-6}
-
-
-def free_energy_of(model, x, y, draw):
-    """(loss, NLL per row, KL) of a normal-likelihood model under a draw, put together anew."""
-    with ambient.under(draw):
-        outputs = model.network(x, training=True).numpy()
-    nats = -scipy.stats.norm.logpdf(y.astype(np.float64), outputs, model.likelihood.scale)
-    per_row, kl = nats.sum() / len(y), float(model.posterior.kl(draw))
-    return per_row + kl / model.training_rows, per_row, kl
-
-
-def train(model, steps=1, x=X, y=Y, **arguments):
-    return [model.train_on_batch(x, y, return_dict=True, **arguments) for _ in range(steps)]
 
 
 class TestDraws:
@@ -291,86 +274,6 @@ class TestLogs:
         np.testing.assert_allclose(model.predict(X, verbose=0), outputs, **CLOSE)
 
 
-class TestNetworks:
-    """What the network may consist of."""
-
-    def test_non_trainable_variables_are_updated(self):
-        normalization = keras.layers.BatchNormalization(momentum=0.9)
-        model = small_models.regression([normalization, VariationalDense(1)])
-        train(model)
-        np.testing.assert_allclose(normalization.moving_mean, 0.1 * X.mean(axis=0), **CLOSE)
-        model.evaluate(X, Y, verbose=0)
-        np.testing.assert_allclose(normalization.moving_mean, 0.1 * X.mean(axis=0), **CLOSE)
-
-    def test_stock_layers_are_trained_beside_variational_ones(self):
-        keras.utils.set_random_seed(1)
-        network = keras.Sequential(
-            [
-                keras.layers.Embedding(small_models.VOCABULARY, 2),
-                keras.layers.LSTM(2, return_sequences=True),
-                keras.layers.Dropout(0.1),
-                VariationalDense(small_models.VOCABULARY),
-            ]
-        )
-        model = BayesianModel(network, training_rows=6)
-        model.compile(keras.optimizers.SGD(0.5), clip_norm=5.0, run_eagerly=True)
-        (data,) = small_models.windows(small_models.tokens(length=small_models.STEPS))
-        model.train_on_batch(*data)
-        before = values(model.trainable_variables)
-        model.train_on_batch(*data)
-        for old, new, variable in zip(
-            before, model.trainable_variables, model.trainable_variables, strict=True
-        ):
-            assert np.any(old != new.numpy()), variable.path
-
-    def test_a_functional_network_with_a_dictionary_of_inputs(self, tmp_path):
-        inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
-        both = keras.layers.Concatenate()([inputs["a"], inputs["b"]])
-        network = keras.Model(inputs, VariationalDense(1, prior=PRIOR)(both))
-        model = BayesianModel(network, training_rows=6, likelihood=NormalLikelihood(0.5), seed=3)
-        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
-        x = {"a": X[:, :2], "b": X[:, 2:]}
-        expected, _, _ = free_energy_of(model, x, Y, model.posterior.sample(model.step_seed()))
-        np.testing.assert_allclose(train(model, x=x)[0]["loss"], expected, **CLOSE)
-        model.save(tmp_path / "m.keras")
-        again = keras.models.load_model(tmp_path / "m.keras")
-        np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
-
-    def test_a_subclassed_network_is_built_by_the_first_step(self):
-        class Network(keras.Model):
-            def __init__(self):
-                super().__init__()
-                self.hidden = VariationalDense(2, activation="tanh", prior=PRIOR)
-                self.out = VariationalDense(1, prior=PRIOR)
-
-            def build(self, input_shape):
-                self.hidden.build(input_shape)
-                self.out.build((*input_shape[:-1], 2))
-
-            def call(self, inputs, training=False):
-                return self.out(self.hidden(inputs, training=training), training=training)
-
-        model = BayesianModel(Network(), training_rows=6, likelihood=NormalLikelihood(0.5))
-        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
-        history = model.fit(X, Y, batch_size=6, epochs=2, verbose=0).history
-        assert len(model.trainable_variables) == 6 and history["kl"][0] > 0.0
-
-    @pytest.mark.parametrize("run_eagerly", [True, False])
-    def test_an_unbuilt_sequential_draws_in_its_very_first_step(self, run_eagerly):
-        """Keras leaves the building to the first step, while that is traced."""
-        model = BayesianModel(
-            keras.Sequential([VariationalDense(1, prior=PRIOR)]),
-            training_rows=6,
-            likelihood=NormalLikelihood(0.5),
-            seed=3,
-        )
-        model.compile(keras.optimizers.SGD(0.0), jit_compile=False, run_eagerly=run_eagerly)
-        history = model.fit(X, Y, batch_size=6, shuffle=False, verbose=0).history
-        model.optimizer.iterations.assign(0)
-        loss, _, kl = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
-        np.testing.assert_allclose([*history["loss"], *history["kl"]], [loss, kl], **CLOSE)
-
-
 class TestPrecision:
     @pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
     def policy(self, request):
@@ -394,51 +297,3 @@ class TestPrecision:
         # The whole gradient arrives: Keras's loss scaling would divide it by 2**15.
         for old, new, gradient in zip(before, model.trainable_variables, step.gradients, strict=True):
             np.testing.assert_allclose(old - new.numpy(), 0.1 * gradient.numpy(), rtol=1e-3, atol=1e-6)
-
-
-class TestSaving:
-    ARGUMENTS = {"kl_weight": 0.5, "kl_warmup_steps": 4, "seed": 11}
-
-    def model(self):
-        model = small_models.regression(compiled=False, **self.ARGUMENTS)
-        model.compile(keras.optimizers.Adam(0.05), clip_norm=0.5, metrics=["mae"], run_eagerly=True)
-        return model
-
-    def test_a_model_that_has_not_been_compiled(self, tmp_path):
-        network = keras.Sequential([keras.Input((3,)), VariationalDense(2)])
-        model = BayesianModel(network, training_rows=4)
-        model.build((None, 3))
-        model.save(tmp_path / "model.keras")
-        loaded = keras.saving.load_model(tmp_path / "model.keras")
-        assert not loaded.compiled
-        inputs = np.ones([2, 3], np.float32)
-        np.testing.assert_array_equal(loaded(inputs), model(inputs))
-
-    @pytest.mark.parametrize("steps_before", [0, 3])
-    def test_a_loaded_model_predicts_and_trains_on_as_if_it_had_not_been_saved(self, tmp_path, steps_before):
-        model = self.model()
-        train(model, steps_before)
-        model.save(tmp_path / "m.keras")
-        again = keras.models.load_model(tmp_path / "m.keras")
-        assert again.clip_norm == 0.5
-        np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
-        assert train(again, 3) == train(model, 3)
-        assert_identical(values(again.weights), values(model.weights))
-        assert_identical(values(again.optimizer.variables), values(model.optimizer.variables))
-
-    def test_the_configuration_comes_back(self):
-        model = self.model()
-        again = BayesianModel.from_config(model.get_config())
-        expected = {"training_rows": 6, **self.ARGUMENTS}
-        assert {name: getattr(again, name) for name in expected} == expected
-        assert again.likelihood.scale == 0.5
-        config = again.get_config()
-        assert config == model.get_config()
-
-    def test_an_exported_model_serves_the_posterior_mean(self, tmp_path):
-        model = small_models.regression(compiled=False)
-        expected = model.predict(X, verbose=0)
-        model.export(tmp_path / "exported", verbose=False)
-        served = tf.saved_model.load(str(tmp_path / "exported"))
-        for _ in range(2):
-            np.testing.assert_allclose(served.serve(X), expected, **CLOSE)

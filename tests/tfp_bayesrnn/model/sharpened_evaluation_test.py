@@ -1,4 +1,4 @@
-"""The bound of a sharpened posterior, and dynamic evaluation, on streams: against loops written by hand."""
+"""The bound of a sharpened posterior on streams, by hand; what evaluation leaves alone."""
 
 import math
 
@@ -8,14 +8,23 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from evaluation_by_hand import (
+    CLOSE,
+    IDS,
+    RATE,
+    SIGMA0,
+    STREAM,
+    Hand,
+    padded,
+    sharpened_language_model,
+    theta_noise,
+)
 from small_models import (
     PRIOR,
     assert_identical,
     language_model,
-    point_mass_language_model,
     regression,
     regression_data,
-    tokens,
     values,
     windows,
 )
@@ -27,101 +36,11 @@ from tfp_bayesrnn import (
     VariationalDense,
     noise,
 )
-from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator
 from tfp_bayesrnn.posterior import ambient
-from tfp_bayesrnn.posterior import posterior as posteriors
-from tfp_bayesrnn.posterior.posterior import Draw
 
 X, Y = regression_data()
-IDS = tokens()  # 2 rows of 12 predictions.
-SIGMA0, RATE = 0.2, 0.3
-
-CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # Float32 log-probabilities, summed in another order.
-
-
 pytestmark = pytest.mark.usefixtures("eagerly")
-
-
-def opinionated(model):
-    """The model with its weights, small at first, three times as large: nothing is lost in the tolerances."""
-    for weight in model.posterior.weights:
-        weight.mu.assign(3.0 * weight.mu)
-    return model
-
-
-def sharpened_language_model(sigma0=SIGMA0, **arguments):
-    """Its etas are anywhere between a third of sigma0^2 and twice that."""
-    model = opinionated(language_model(sharpening=PosteriorSharpening(sigma0), **arguments))
-    generator = np.random.default_rng(1)
-    for u in model.sharpening.u:
-        u.assign(generator.uniform(-1.0, 2.0, u.shape))
-    return model
-
-
-def padded(elements, lengths=(12, 9)):
-    """With weights: rows are of these lengths, and what follows is padding."""
-    done, cut = 0, []
-    for x, targets in elements:
-        weights = (np.arange(done, done + targets.shape[1]) < np.array(lengths)[:, None]).astype(np.float32)
-        cut.append((x, targets, weights))
-        done += targets.shape[1]
-    return cut
-
-
-STREAM = padded(windows(IDS))
-
-
-def theta_noise(model, seed, window):
-    """By weight, of the theta of a window; `seed` is the evaluation's."""
-    stream = noise.derive(noise.make_seed(seed), noise.Stream.EVALUATION_SHARPENING, window)
-    return posteriors.standard_normals(model.posterior.variational, stream, noise.Stream.SHARPENING)
-
-
-class Hand:
-    """Evaluation of a language model window by window; of the library only the network and the noise."""
-
-    def __init__(self, model, elements, seed=None, learning_rate=0.0):
-        """`seed` None: no sharpening."""
-        posterior, total, kl, count = model.posterior, 0.0, 0.0, 0
-        values = {weight: weight.mu.numpy() for weight in posterior.weights}
-        state = [[np.zeros([2, 3], np.float32)] * 2]
-        etas = {}
-        if seed is not None:
-            etas = {
-                weight: SIGMA0**2 * np.logaddexp(0.0, u.numpy())
-                for weight, u in zip(posterior.variational, model.sharpening.u, strict=True)
-            }
-        self.nlls, self.kls = [], []
-        for index, (x, targets, weights) in enumerate(elements):
-            state = [[np.where(x["is_first"][:, None], 0.0, part) for part in state[0]]]
-            batch = (model, x["inputs"], targets, weights, state)
-            theta = dict(values)
-            if seed is not None:
-                _, g, _ = self.slope(values, *batch)
-                epsilons = theta_noise(model, seed, index)
-                for weight, eta in etas.items():
-                    theta[weight] = values[weight] - eta * g[weight] + SIGMA0 * epsilons[weight].numpy()
-                    kl += np.sum((eta * g[weight]) ** 2) / (2 * SIGMA0**2)
-            nll, g, state = self.slope(theta, *batch)
-            total, count = total + nll, count + int(weights.sum())
-            values = {weight: values[weight] - learning_rate * g[weight] / len(targets) for weight in values}
-            self.nlls.append(nll)
-        self.nll, self.kl, self.count = total / count, kl / count, count
-
-    @staticmethod
-    def slope(values, model, inputs, targets, weights, state):
-        """The summed NLL, its gradient, and the state that the rows go on from."""
-        tensors = {weight: tf.constant(value, tf.float32) for weight, value in values.items()}
-        state = [[tf.constant(part, tf.float32) for part in state[0]]]
-        with tf.GradientTape() as tape, ambient.under(Draw(tensors)):
-            tape.watch(list(tensors.values()))
-            logits, state = recurrence.run(model.network, inputs, state, training=False)
-            log_p = tf.gather(tf.nn.log_softmax(logits), targets, batch_dims=2)
-            nll = -tf.reduce_sum(weights * log_p)
-        gradients = tape.gradient(nll, list(tensors.values()))
-        gradients = dict(zip(tensors, [tf.convert_to_tensor(g).numpy() for g in gradients], strict=True))
-        return float(nll), gradients, [[part.numpy() for part in state[0]]]
 
 
 class TestBound:
@@ -331,80 +250,6 @@ class TestTheBoundIsABound:
         # Not so for the NLL alone, which leaks the targets.
         leaky, error = gap(nlls)
         assert leaky < -4 * error
-
-
-class TestDynamicEvaluation:
-    def test_of_the_mean_is_that_of_a_loop_by_hand(self):
-        model = opinionated(language_model())
-        hand, plain = Hand(model, STREAM, learning_rate=RATE), Hand(model, STREAM)
-        score = StreamEvaluator(model).mean(STREAM, learning_rate=RATE)
-        assert score.predictions == 21
-        np.testing.assert_allclose(score.nll, hand.nll, **CLOSE)
-        assert abs(hand.nll - plain.nll) > 1e-3
-        np.testing.assert_allclose(StreamEvaluator(model).mean(STREAM).nll, plain.nll, **CLOSE)
-
-    def test_of_the_bound_is_that_of_a_loop_by_hand(self):
-        """phi moves, by the gradient at theta; the next window's g is that at the phi that has moved."""
-        model = sharpened_language_model()
-        hand = Hand(model, STREAM, seed=7, learning_rate=RATE)
-        bound = StreamEvaluator(model).sharpened_bound(STREAM, RATE, seed=7)
-        np.testing.assert_allclose([bound.nll, bound.kl], [hand.nll, hand.kl], **CLOSE)
-        still = Hand(model, STREAM, seed=7)
-        assert abs(hand.nll - still.nll) > 1e-3 and abs(hand.kl - still.kl) > 1e-4
-
-    def test_scores_each_window_before_it_learns_from_it(self):
-        evaluator = StreamEvaluator(sharpened_language_model())
-        first, second, _ = STREAM
-        assert evaluator.mean([first], RATE) == evaluator.mean([first])
-        assert evaluator.sharpened_bound([first], RATE) == evaluator.sharpened_bound([first])
-        assert evaluator.mean([first, second], RATE) != evaluator.mean([first, second])
-        # What the second window's targets are, the first's score does not know.
-        flipped = (second[0], (second[1] + 1) % 7, second[2])
-        moved = [
-            list(evaluator._run(elements, evaluator.model.posterior.mean(), iter, None, RATE))
-            for elements in ([first, second], [first, flipped])
-        ]
-        np.testing.assert_array_equal(moved[0][0].log_probabilities, moved[1][0].log_probabilities)
-        assert np.all(moved[0][1].log_probabilities != moved[1][1].log_probabilities)
-
-    def test_at_rate_zero_is_the_plain_score(self):
-        evaluator = StreamEvaluator(sharpened_language_model())
-        assert evaluator.mean(STREAM, learning_rate=0.0) == evaluator.mean(STREAM)
-        assert evaluator.sharpened_bound(STREAM, 0.0) == evaluator.sharpened_bound(STREAM)
-
-    def test_learns_a_pattern_that_is_repeated(self):
-        """Rows that count round and round, for 20 windows; the plain score is that of an untaught model."""
-        ids = (np.arange(81)[np.newaxis] + np.array([[0], [3]])).astype(np.int32) % 7
-        elements = windows(ids)
-        evaluator = StreamEvaluator(sharpened_language_model(sigma0=0.02))
-        plain, dynamic = evaluator.mean(elements), evaluator.mean(elements, RATE)
-        assert dynamic.perplexity < 0.8 * plain.perplexity
-        bound = evaluator.sharpened_bound(elements)
-        dynamic_bound = evaluator.sharpened_bound(elements, RATE)
-        assert dynamic_bound.perplexity_bound < 0.8 * bound.perplexity_bound
-
-    def test_starts_from_the_model_every_time(self):
-        evaluator = StreamEvaluator(sharpened_language_model())
-        for way in (evaluator.mean, evaluator.sharpened_bound):
-            assert way(STREAM, RATE) == way(STREAM, RATE)
-
-    def test_a_window_of_padding_teaches_nothing(self):
-        first, second, _ = STREAM
-        x, targets, weights = second
-        nothing = (x, targets, np.zeros_like(weights))
-        again = ({**first[0], "is_first": np.array([True, True])}, *first[1:])
-        evaluator = StreamEvaluator(language_model())
-        with_it = evaluator.mean([first, nothing, again], RATE)
-        assert with_it == evaluator.mean([first, again], RATE)
-
-    @pytest.mark.parametrize("layers", [[], [Dropout(0.5)]], ids=["plain", "dropout"])
-    def test_of_point_masses_and_dropout(self, layers):
-        """They learn like any weight, and nothing is dropped."""
-        model = point_mass_language_model(layers=layers)
-        hand = Hand(point_mass_language_model(), STREAM, learning_rate=RATE)
-        evaluator = StreamEvaluator(model)
-        np.testing.assert_allclose(evaluator.mean(STREAM, RATE).nll, hand.nll, **CLOSE)
-        assert evaluator.mean(STREAM, RATE).nll != evaluator.mean(STREAM).nll
 
 
 class Interrupted(Exception):

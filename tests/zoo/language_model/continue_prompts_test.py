@@ -1,7 +1,6 @@
 """The command `generate`: what it prints and writes, its colours, and how bad input is answered."""
 
 import io
-import json
 import math
 import re
 import shutil
@@ -10,40 +9,19 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from generated_text import VOCABULARY, blocks, made, records, with_samples
 
 from tfp_bayesrnn.errors import InputError
-from tfp_bayesrnn.loop.checkpoints import Checkpoints
-from zoo.configuration import config as configs
 from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.continuation_text import Shade, as_text_block
 from zoo.language_model.continuations import Generator
 from zoo.language_model.continue_prompts import HIGHEST_MUTUAL_INFORMATION, _prompts, continue_prompts
-from zoo.language_model.model import build_model, restorable
-from zoo.language_model.word_choice import DEFAULT_BEAM
-from zoo.presets import get_preset
+from zoo.language_model.model import restorable
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.terminal import colours
-from zoo.terminal.text import printable
-
-VOCABULARY = Vocabulary(["the", "<unk>", "<eos>", "cat", "sat", "on", "mat", "\x1b[2J"])
-TINY = {"model.embedding_units": 4, "model.units": 4, "model.layers": 1, "model.init_range": 2.0}
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-
-
-def made(path, preset="demo_bbb", vocabulary=VOCABULARY):
-    """A workdir with an untrained model as its best checkpoint; its configuration and the model."""
-    config = configs.with_overrides(get_preset(preset), TINY)
-    workdir = Workdir(path)
-    workdir.claim(config)
-    vocabulary.save(workdir.vocabulary_path)
-    model = build_model(config, len(vocabulary), 2)
-    for variable in model.trainable_variables:
-        if variable.name == "mu":  # Others than a new model has.
-            variable.assign(np.random.default_rng(5).normal(size=variable.shape))
-    Checkpoints(workdir.checkpoints_dir, model.training_state(), best=["model"]).save_best(12)
-    return config, model
 
 
 @pytest.fixture(scope="module")
@@ -51,29 +29,6 @@ def run(tmp_path_factory):
     """A workdir, its configuration and its model."""
     path = tmp_path_factory.mktemp("run")
     return path, *made(path)
-
-
-def with_samples(config, samples):
-    return configs.with_overrides(config, {"evaluate.num_samples": samples})
-
-
-def blocks(out):
-    """The lines of the heading; for each prompt its line and its continuations' (lines, figures)."""
-    heading, *rest = out.rstrip("\n").split("\n\n")
-    found = []
-    for block in rest:
-        prompt, *lines = block.split("\n")
-        continuations, text = [], []
-        for line in lines:
-            if line.lstrip().startswith("("):
-                figures = dict(re.findall(r"([a-z][a-z -]+) (-?[\d.]+)", line))
-                continuations.append((text, {name: float(value) for name, value in figures.items()}))
-                text = []
-            else:
-                text.append(line)
-        assert not text
-        found.append((prompt, continuations))
-    return heading.split("\n"), found
 
 
 @pytest.mark.parametrize("samples", [0, 3])
@@ -126,10 +81,6 @@ def test_the_seed_is_the_runs_unless_given(run, capsys):
     assert text() != text(seed=5)
     once, again = text()
     assert once != again  # The same prompt twice is answered twice.
-
-
-def records(text):
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"draw_per_continuation": True}], ids=["mean", "draws"])
@@ -263,94 +214,6 @@ def test_texts_of_nothing_but_an_end_say_so(run):
     ended = next(one for one in found if one.finished)
     lines = as_text_block([ended], Shade("entropy", 1.0), False, False).split("\n")
     assert lines[1] == "  1  (no words)"
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize(
-    "choice, stream, environment, expected",
-    [
-        ("auto", Terminal(), {"TERM": "xterm-256color"}, True),
-        ("auto", Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, True),
-        ("auto", Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
-        ("auto", Terminal(), {"TERM": "dumb"}, False),
-        ("auto", io.StringIO(), {"TERM": "xterm"}, False),
-        ("always", io.StringIO(), {"NO_COLOR": "1"}, True),
-        ("never", Terminal(), {"TERM": "xterm"}, False),
-    ],
-)
-def test_when_there_are_colours(choice, stream, environment, expected):
-    assert colours.uses_colours(choice, stream, environment) == expected
-
-
-def test_shades_go_from_white_at_0_to_orange_at_the_highest():
-    def shade(value):
-        return re.fullmatch(r"\033\[48;5;(\d+);38;5;16mword\033\[0m", colours.shaded("word", value, 2.0))[1]
-
-    assert shade(0.0) == shade(-1.0) == shade(math.nan) == "231"
-    assert shade(2.0) == shade(9.0) == shade(math.inf) == "202"
-    assert len(dict.fromkeys(shade(value) for value in np.linspace(0, 2, 50))) == 10
-    assert colours.legend(2.0, 3) == (
-        colours.shaded(" 0 ", 0, 2) + colours.shaded(" 1 ", 1, 2) + colours.shaded(" 2 or more ", 2, 2)
-    )
-    assert printable("a\x1b[0m\ud800é") == "a?[0m?é"
-    with pytest.raises(ValueError, match="Received: highest=0"):
-        colours.shaded("word", 1.0, 0)
-    with pytest.raises(ValueError, match="Received: choice='yes'"):
-        colours.uses_colours("yes", io.StringIO())
-
-
-# Ways of choosing words
-
-
-def test_ways_of_choosing_words_reach_the_generator(run, capsys):
-    path, config, model = run
-
-    def texts(**arguments):
-        continue_prompts(config, path, ["the"], max_words=6, output="-", **arguments)
-        return [record["text"] for record in records(capsys.readouterr().out)]
-
-    def expected(continuations=1, **arguments):
-        generator = Generator(model, VOCABULARY, 6, **{"forbidden": ["<unk>"], **arguments})
-        return [found.text for found in generator.generate(["the"], continuations)[0]]
-
-    assert texts(decode="greedy") == expected()
-    assert texts(decode="greedy", allow_unk=True) == expected(forbidden=())
-    assert texts(decode="beam", beam=3, continuations=2) == expected(2, beam=3)
-    assert texts(decode="beam") == expected(beam=DEFAULT_BEAM)
-    sampling = {"temperature": 2.0, "top_k": 4, "top_p": 0.8}
-    assert texts(**sampling, continuations=3) == expected(3, sampling=sampling)
-    assert texts(decode="greedy", draw_per_continuation=True, continuations=3) == expected(
-        3, draw_per_continuation=True
-    )
-
-
-def test_the_heading_says_how_words_are_chosen(run, capsys):
-    path, config, _ = run
-    for arguments, said in (
-        ({"temperature": 0.5, "top_k": 3}, "posterior mean, sampled (temperature 0.5, top_k 3), seed 0"),
-        ({"decode": "greedy"}, "posterior mean, the most probable word each time, seed 0"),
-        ({"decode": "beam", "beam": 2, "allow_unk": True}, "posterior mean, beam 2, seed 0\n"),
-        (
-            {"draw_per_continuation": True, "continuations": 2},
-            "a draw for each continuation, scored by the average over all 2, sampled, seed 0",
-        ),
-    ):
-        continue_prompts(config, path, ["the"], max_words=2, **arguments)
-        assert f"step 12; {said}" in capsys.readouterr().out
-
-
-def test_other_methods_have_one_set_of_weights(tmp_path, capsys):
-    config, _ = made(tmp_path, "demo_dropout")
-    continue_prompts(with_samples(config, 5), tmp_path, ["the"], max_words=2)
-    heading, [(_, [(_, figures)])] = blocks(capsys.readouterr().out)
-    assert "; one set of weights, sampled" in heading[0]
-    assert "mutual information" not in figures
-    with pytest.raises(InputError, match=r"--draw_per_continuation needs a Bayesian method.*'dropout'"):
-        continue_prompts(config, tmp_path, draw_per_continuation=True)
 
 
 # Bad input
