@@ -1,4 +1,4 @@
-"""For tests/faults.py: processes that use one workdir at the same time, or one after the other was killed."""
+"""For `scripts/test --faults`: processes that use one workdir at once, or one after the other was killed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-import fault_runs
-from fault_runs import Layout, NotSurvived, Process, Run
-from fault_states import files
+import runs
+from runs import Layout, NotSurvived, Process, Run
+from states import files
 
 from tfp_bayesrnn.filesystem import folders
 
-_STATES = Path(__file__).with_name("fault_states.py")
+_STATES = Path(__file__).with_name("states.py")
 _LIMIT = 300.0
 
 # What is read of a workdir, and how; none of it writes there.
@@ -64,14 +64,14 @@ def _stopped_amid_a_write(run: Run):
     """
     if not run.processes:
         run.start()
-    if not run.wait_for(lambda: fault_runs.steps(run.checkpoints / "best")):
+    if not run.wait_for(lambda: runs.steps(run.checkpoints / "best")):
         raise NotSurvived(f"the run has ended; it said {run.chief.said()[-1:]}")
     run.chief.signal(signal.SIGSTOP)
     time.sleep(0.1)  # Until it stands still.
     moved = []
     try:
         for directory in (run.checkpoints, run.checkpoints / "best"):
-            step = max(fault_runs.steps(directory))
+            step = max(runs.steps(directory))
             ready, index = directory / f".ready-ckpt-{step}", directory / f"ckpt-{step}.index"
             if not ready.exists():
                 ready.mkdir()

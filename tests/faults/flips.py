@@ -1,4 +1,4 @@
-"""For tests/faults/faults.py: a byte flipped in every kind of file that a workdir holds, or an export.
+"""For `scripts/test --faults`: a byte flipped in every kind of file that a workdir holds, or an export.
 
 Whatever then reads the file says so in one line, or comes to the same result: never to another one.
 """
@@ -9,12 +9,12 @@ import collections
 import re
 from typing import NamedTuple
 
-import fault_paths
 import keras
 import numpy as np
-from fault_commands import Outcome, carry_out, figures, put_back, survive
-from fault_runs import Layout, NotSurvived, Run, tf
-from fault_states import files
+import paths
+from commands import Outcome, carry_out, figures, put_back, survive
+from runs import Layout, NotSurvived, Run, tf
+from states import files
 
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.features import features_of
@@ -75,7 +75,7 @@ class _Folder:
     """A run, all that the modes leave of it, and what they come to where nothing is damaged."""
 
     def __init__(self, suite, layout: Layout):
-        workdir, _ = fault_paths.plain(suite, layout)
+        workdir, _ = paths.plain(suite, layout)
         self._run = Run(layout, workdir)
         self.path = workdir.parent
         diverged = Run(layout, self.path / "diverged").arguments()
@@ -90,7 +90,7 @@ class _Folder:
             return self._run.arguments()
         if mode == "score":
             return [*_SCORE, f"--workdir={self.path / 'scored'}", f"--compare={self.path / folder}"]
-        return fault_paths.command(mode, self.path / folder)
+        return paths.command(mode, self.path / folder)
 
     def read(self, mode: str, folder: str) -> Outcome:
         """What a mode comes to; all files are put back."""
@@ -138,7 +138,7 @@ def flips(suite, layout: Layout) -> None:
         kind = next((kind for kind in KINDS if re.fullmatch(kind.files, name)), None)
         if kind is None:
             suite.row("byte flipped: of no known kind", layout).tried += 1
-            suite.say(f"{name}: NOT SURVIVED: no kind of fault_flips.py")
+            suite.say(f"{name}: NOT SURVIVED: no kind of flips.py")
             continue
         counts = _flip_some(suite, folder, name, kind, suite.row(f"byte flipped: {kind.name}", layout))
         suite.say(f"{name}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))

@@ -1,4 +1,4 @@
-"""For tests/faults.py: training runs in processes of their own, what they say and what they leave on disk."""
+"""For `scripts/test --faults`: training runs in processes of their own, what they say and leave on disk."""
 
 from __future__ import annotations
 
@@ -218,6 +218,13 @@ class Run:
             if process.is_alive:
                 process.signal(9)
                 process.status()
+
+    def expect_refusal(self) -> str:
+        """The line in which it says that it cannot go on, which must be all it says; its status must be 2."""
+        status = self.chief.status()
+        if status != 2:
+            raise NotSurvived(f"status {status}, not 2; it said {self.chief.said()[-1:]}")
+        return self.chief.the_line_said()
 
 
 class Reference:

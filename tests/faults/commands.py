@@ -1,4 +1,4 @@
-"""For tests/faults/faults.py: command lines carried out in this process, and all that comes of them.
+"""For `scripts/test --faults`: command lines carried out in this process, and all that comes of them.
 
 A process of its own would take seconds to import TensorFlow, for each.
 """
@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-from fault_runs import NotSurvived, flat
-from fault_states import files
+from runs import NotSurvived, flat
+from states import files
 
 import absl_main
 

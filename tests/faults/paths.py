@@ -1,4 +1,4 @@
-"""For tests/faults/faults.py: a run in a folder whose name could be taken for more than a name."""
+"""For `scripts/test --faults`: a run in a folder whose name could be taken for more than a name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
-from fault_commands import Outcome, survive
-from fault_runs import Layout, NotSurvived, Run
+from commands import Outcome, survive
+from runs import Layout, NotSurvived, Run
 
 NAME = "lr=[0.1] \\ ~ü*"
 

@@ -1,6 +1,6 @@
-"""For tests/fault_neighbours.py: a command line, with a copy of a directory at every state it goes through.
+"""For tests/faults/neighbours.py: a command line, with a copy of a directory at every state it goes through.
 
-    python tests/fault_states.py DIRECTORY COPIES --mode=...
+    python tests/faults/states.py DIRECTORY COPIES --mode=...
 
 Before whatever Python does to a file in DIRECTORY it is copied to COPIES/0, COPIES/1 ...: a process that is
 killed leaves one of them.
