@@ -1,4 +1,4 @@
-"""Who imports whom, read from the imports, and held against docs/architecture.md."""
+"""Who imports whom, held against docs/architecture.md; how long files and functions are, and their names."""
 
 import ast
 import pathlib
@@ -11,6 +11,18 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PACKAGES = ("tfp_bayesrnn", "zoo")
 # What any file may import, and what imports from everywhere: the package itself.
 EVERYWHERE = {"errors"}
+
+LONGEST_FILE, LONGEST_FUNCTION, SHORT_BODY = 400, 60, 30
+FILES = sorted(
+    [
+        ROOT / "absl_main.py",
+        *(
+            path
+            for folder in (*PACKAGES, "benchmarks", "scripts", "tests")
+            for path in (ROOT / folder).rglob("*.py")
+        ),
+    ]
+)
 
 
 def rows(package):
@@ -91,3 +103,36 @@ def test_no_circle_within_a_folder(package):
         assert free, f"a circle among {sorted(imports)}"
         for name in free:
             del imports[name]
+
+
+def lines_of(function):
+    """How many lines a function has.
+
+    Where its body has fewer than 30, only what is said of its arguments is long: no docstring counts then.
+    """
+    lines, first = function.end_lineno - function.lineno + 1, function.body[0]
+    if ast.get_docstring(function) is None or len(function.body) == 1:
+        return lines
+    body = function.end_lineno - function.body[1].lineno + 1
+    return lines if body >= SHORT_BODY else lines - (first.end_lineno - first.lineno + 1)
+
+
+def test_no_file_and_no_function_is_long():
+    files, functions = {}, {}
+    for path in FILES:
+        text, name = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
+        files[name] = len(text.splitlines())
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                functions[name, node.name, node.lineno] = lines_of(node)
+    assert len(files) > 300
+    assert not {name: lines for name, lines in files.items() if lines > LONGEST_FILE}
+    assert not {name: lines for name, lines in functions.items() if lines > LONGEST_FUNCTION}
+
+
+def test_a_file_that_is_called_like_its_folder_holds_what_is_called_so():
+    for path in FILES:
+        if path.stem == path.parent.name:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+            assert path.stem in [name.lower() for name in names], path
