@@ -15,29 +15,31 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run the tests that are marked as slow, too")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Leaves out slow tests, unless --full is given or a test is asked for by its name (file::test)."""
     if config.getoption("full") or any("::" in argument for argument in config.args):
         return
-    cases = collections.Counter()
-    chosen, slow = [], []
+    functions = collections.defaultdict(list)
     for item in items:
-        marker = item.get_closest_marker("slow")
-        if marker is None:
-            chosen.append(item)
-            continue
-        function = item.nodeid.split("[")[0]
-        (slow if _is_slow(item, cases[function], **marker.kwargs) else chosen).append(item)
-        cases[function] += 1
-    config.hook.pytest_deselected(items=slow)
-    items[:] = chosen
+        functions[item.nodeid.split("[")[0]].append(item)
+    slow = {case for cases in functions.values() for case in slow_cases(cases)}
+    config.hook.pytest_deselected(items=[item for item in items if item in slow])
+    items[:] = [item for item in items if item not in slow]
 
 
-def _is_slow(item, place, but=(), every=None):
-    """Whether the case at this place of a test's table is; see the marker in pyproject.toml."""
-    if every:
-        return place % every != 0
-    return not but or item.callspec.id not in but
+def slow_cases(cases):
+    """Those of a test's cases that are slow; see the marker in pyproject.toml."""
+    marker = cases[0].get_closest_marker("slow")
+    if marker is None:
+        return []
+    if "every" in marker.kwargs:
+        return [case for place, case in enumerate(cases) if place % marker.kwargs["every"]]
+    names = {case.callspec.id: case for case in cases if hasattr(case, "callspec")}
+    quick = marker.kwargs.get("but", [])
+    if unknown := [name for name in quick if name not in names]:
+        raise pytest.UsageError(f"{cases[0].nodeid} has no cases {unknown}, which are said not to be slow")
+    return [case for case in cases if case not in [names[name] for name in quick]]
 
 
 @pytest.fixture

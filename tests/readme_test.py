@@ -38,6 +38,7 @@ def test_presets_and_benchmarks_named_in_the_documents_exist():
             assert preset in zoo.preset_names()
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_the_python_examples_of_the_documents_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

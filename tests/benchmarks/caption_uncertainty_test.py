@@ -1,6 +1,7 @@
 """`benchmarks.caption_uncertainty`: images of another kind against those of the test split."""
 
 import numpy as np
+import pytest
 from captioning_models import MAX_WORDS, SIZE, VOCABULARY, captioning_model
 
 from benchmarks import caption_uncertainty, shapes_truth
@@ -25,6 +26,7 @@ def test_photos(tmp_path, capsys):
     assert "cut.png" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_captions_do_not_depend_on_minibatches():
     images = caption_uncertainty.noise_images(5, SIZE)
     captioner = Captioner(captioning_model(), VOCABULARY, MAX_WORDS, beam=1)

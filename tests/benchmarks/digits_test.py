@@ -65,6 +65,7 @@ def test_a_split_shares_no_example_and_keeps_validation_apart():
         digits.split(examples, 40, 0, validation_rows=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deterministic", "dropout", "bbb", "bbb_sharpened"])
 def test_every_method_trains_and_is_scored(name):
     method, (train, _, test) = digits.METHODS[name], generated()
@@ -94,6 +95,7 @@ def test_samples_are_averaged_as_probabilities():
     assert np.abs(np.exp(one) - second).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_real_digits_from_the_command_line(monkeypatch, capsys, tmp_path):
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     examples = digits.load_examples()

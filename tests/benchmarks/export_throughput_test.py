@@ -11,6 +11,7 @@ from tfp_bayesrnn.export.saved_model import write_saved_model
 from tfp_bayesrnn.posterior import ambient
 
 
+@pytest.mark.slow
 def test_perplexity_is_of_rows_behind_an_eos(tmp_path):
     model = language_model()
     task = language_model_export(model, tmp_path)
@@ -24,6 +25,7 @@ def test_perplexity_is_of_rows_behind_an_eos(tmp_path):
     assert found == pytest.approx(np.exp(-chosen.mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_models_that_are_timed_are_of_one_size(tmp_path):
     """Keras's model has a weight for every mean of ours, and all read the same words."""
     loaded, words = export_throughput.exports("demo_bbb", tmp_path)

@@ -172,6 +172,7 @@ def test_the_share_is_of_all_time():
     assert found == (pytest.approx(0.01), 0.001, 0.002, 0.1)
 
 
+@pytest.mark.slow
 def test_training_is_timed_on_the_stream_of_the_loop(eagerly):
     changed = {"model.units": 4, "model.embedding_units": 4, "jit_compile": "off"}
     config = with_overrides(get_preset("demo_bbb"), changed)

@@ -203,6 +203,7 @@ class RecurrenceChecks:
         expected = sequence(self.oracle_step, *numpy_of(*arguments), **oracle_options)
         assert_all_close(self.run(*arguments, **options), expected, 1e-12)
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(
         "mode, bias, options",
         [
@@ -223,6 +224,7 @@ class RecurrenceChecks:
     @pytest.mark.parametrize(
         "used, options", [("state", {}), ("outputs", ALL_OPTIONS)], ids=["state", "outputs"]
     )
+    @pytest.mark.slow(but=["state"])
     def test_gradient_matches_finite_differences(self, used, options):
         arguments = self.example()
         run = tf.function(lambda arguments: scalar(*self.run(*arguments, **options), used))
@@ -232,6 +234,7 @@ class RecurrenceChecks:
         assert_all_close(along, expected, 1e-7)
 
     @pytest.mark.parametrize("activation", [tf.tanh, tf.nn.softsign], ids=["tanh", "softsign"])
+    @pytest.mark.slow
     def test_xla_agrees_with_eager(self, activation):
         arguments = self.example()
         options = {**ALL_OPTIONS, "activation": activation}
@@ -270,6 +273,7 @@ class RecurrenceChecks:
                 tf.cast(a, tf.float64) / tf.reduce_max(abs(b)), b / tf.reduce_max(abs(b)), tolerance
             )
 
+    @pytest.mark.slow
     def test_second_derivatives_match_finite_differences(self):
         arguments = self.example(steps=3)
         options = {"mask": MASK[:, :3], "recurrent_dropout_mask": DROPOUT_MASK}

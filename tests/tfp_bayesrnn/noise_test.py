@@ -24,6 +24,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("mode", COMPILED)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_same_numbers_in_every_mode(name, mode):

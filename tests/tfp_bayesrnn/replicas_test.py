@@ -84,6 +84,7 @@ def sharpened_language_model(**arguments):
 class TestOneStep:
     """A minibatch over `count` replicas is `count` minibatches of their rows and draws, averaged."""
 
+    @pytest.mark.slow(but=["regression"])
     def test_free_energy_and_gradients(self, mirrored, make, data, count):
         strategy = mirrored(count)
         with strategy.scope():
@@ -127,6 +128,7 @@ class TestOneStep:
 
 
 class TestClipping:
+    @pytest.mark.slow
     def test_is_of_the_global_gradient(self, mirrored, tmp_path):
         clip, count = 0.5, 2
         strategy = mirrored(count)
@@ -148,6 +150,7 @@ class TestClipping:
 
 
 class TestFit:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("count", "clip_norm"), [(1, 0.5), (2, None), (2, 0.5)])
     def test_takes_the_steps_of_the_loop(self, mirrored, tmp_path, count, clip_norm):
         strategy = mirrored(count)
@@ -162,6 +165,7 @@ class TestFit:
         for name, by_epoch in history.items():
             assert by_epoch == [report.logs[name] for report in reports], name
 
+    @pytest.mark.slow
     def test_evaluates_and_predicts_like_one_replica(self, mirrored):
         results = []
         for count in (1, 2):
@@ -208,6 +212,7 @@ class TestUnequalRows:
             assert np.all(one != 0.0)
             np.testing.assert_allclose(several, one, rtol=1e-5)
 
+    @pytest.mark.slow(but=["3 + 2, 1 + 0"])
     @pytest.mark.parametrize(
         ("count", "rows", "batch_size", "run_eagerly"),
         [(2, 6, 5, False), (2, 5, 4, True), (2, 7, 4, True), (4, 5, 4, True)],
@@ -222,6 +227,7 @@ class TestUnequalRows:
 
         self.assert_as_one_replica(mirrored(count), run)
 
+    @pytest.mark.slow(but=["traced-(2, 1)", "eager-(0, 3)"])
     @pytest.mark.parametrize("parts", [(2, 1), (1, 0), (0, 3)], ids=str)
     @pytest.mark.parametrize("compiled", [True, False], ids=["traced", "eager"])
     def test_in_a_loop_of_ones_own(self, mirrored, parts, compiled):
@@ -250,6 +256,7 @@ class TestUnequalRows:
 
         self.assert_as_one_replica(mirrored(2), run)
 
+    @pytest.mark.slow
     def test_what_is_not_a_number_without_rows(self, mirrored):
         inputs, targets = regression_data(rows=5)
         with mirrored(2).scope():
@@ -261,6 +268,7 @@ class TestUnequalRows:
 
 @pytest.mark.usefixtures("eagerly")
 class TestRunningOn:
+    @pytest.mark.slow
     def test_without_noise_the_number_of_replicas_does_not_matter(self, mirrored, tmp_path):
         """Each replica's rows, states and targets are its own, or this would not come out."""
         models = {
@@ -275,6 +283,7 @@ class TestRunningOn:
             for one, several in zip(state_of(models[1]), state_of(models[count]), strict=True):
                 np.testing.assert_allclose(several, one, rtol=1e-3, atol=1e-5)
 
+    @pytest.mark.slow
     def test_resumes_bit_for_bit(self, mirrored, tmp_path):
         whole, reports = trained(mirrored(), tmp_path / "whole", sharpened_language_model, epochs=3)
         trained(mirrored(), tmp_path / "parts", sharpened_language_model, epochs=1)
@@ -284,6 +293,7 @@ class TestRunningOn:
         assert_identical(state_of(parts), state_of(whole))
         assert [report.logs for report in last] == [report.logs for report in reports[1:]]
 
+    @pytest.mark.slow(but=["1-2"])
     @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
     def test_goes_on_with_another_number_of_replicas(self, mirrored, tmp_path, before, after):
         first, _ = trained(mirrored(before), tmp_path, language_model)
@@ -313,6 +323,7 @@ class TestStream:
             assert [part.shape for part in parts] == [(2, 4), (2, 4)]
             np.testing.assert_array_equal(np.concatenate(parts), element[0]["inputs"])
 
+    @pytest.mark.slow(but=["2-True-64", "2-False-1", "16384-True-7"])
     @pytest.mark.parametrize(
         ("rows", "drop_remainder", "group"),
         [(2, True, 64), (2, False, 1), (2**14, True, 7), (2**18, True, 1)],

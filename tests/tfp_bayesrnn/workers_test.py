@@ -116,6 +116,7 @@ def policy(request):
     keras.config.set_dtype_policy(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "policy"), [(2, "float32"), (3, "float32"), (2, "mixed_bfloat16")], indirect=["policy"]
 )

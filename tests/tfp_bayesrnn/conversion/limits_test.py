@@ -263,6 +263,7 @@ class TestErrors:
         assert bayesian.losses == []
         assert_same(bayesian(features()), model(features()))
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -65,6 +65,7 @@ class TestEveryLayerAndOption:
         layer = DENSE[case] if config is None else layers.Dense.from_config(config)
         assert_round_trip(sequential(layer), features())
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("case", RECURRENT)
     @pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
     def test_recurrent(self, kind, case):
@@ -145,6 +146,7 @@ class TestEveryLayerAndOption:
 
 
 class TestBidirectional:
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(
         ("merge_mode", "return_sequences"),
         [("concat", True), ("sum", True), ("mul", False), ("ave", False), (None, True), (None, False)],
@@ -191,6 +193,7 @@ class TestBidirectional:
         ]
         assert not np.allclose(*kernels)
 
+    @pytest.mark.slow(but=["sum-False", "mul-False"])
     @pytest.mark.parametrize(("merge_mode", "compiled"), [("concat", True), ("sum", False), ("mul", False)])
     def test_variational_layers_train_in_a_wrapper(self, merge_mode, compiled):
         network = keras.Sequential(

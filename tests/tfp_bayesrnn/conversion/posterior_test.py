@@ -156,6 +156,7 @@ class TestCentredNormalPrior:
 
 
 class TestTraining:
+    @pytest.mark.slow
     @pytest.mark.parametrize("prior", ["zero", "empirical"])
     def test_fit_lowers_the_objective(self, prior):
         bayesian = converted(language_model(), prior=prior, training_rows=ROWS)
@@ -176,6 +177,7 @@ class TestTraining:
         for weight in bayesian.posterior.variational:
             assert np.all(weight.scale().numpy() > 0.05)
 
+    @pytest.mark.slow
     def test_probabilities_with_a_likelihood_of_them(self):
         model = sequential(layers.Dense(3, activation="softmax"), shape=(4,))
         with pytest.raises(InputError, match="takes logits"):
@@ -240,6 +242,7 @@ class TestSaving:
         pairs = zip(loaded.weights, bayesian.weights, strict=True)
         assert all(np.array_equal(one.numpy(), other.numpy()) for one, other in pairs)
 
+    @pytest.mark.slow
     def test_a_deterministic_one_needs_nothing_of_this_library(self, tmp_path):
         bayesian = converted(language_model(mask_zero=True))
         plain = to_deterministic(bayesian)

@@ -75,6 +75,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow(but=["a dictionary without names", "a nested structure"])
 @pytest.mark.parametrize("case", INPUTS.values(), ids=INPUTS)
 def test_inputs_have_the_names_of_their_structure(tmp_path, case):
     structure, given, names = case
@@ -121,6 +122,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.slow(but=["a list"])
 @pytest.mark.parametrize("case", OUTPUTS.values(), ids=OUTPUTS)
 def test_draws_of_several_outputs_are_averaged_each_by_its_likelihood(tmp_path, case):
     structure, likelihood, (one, two) = case
@@ -164,6 +166,7 @@ def text_vectorization():
     return layer, "string", [["a d q"]]
 
 
+@pytest.mark.slow(but=["string_lookup"])
 @pytest.mark.parametrize("make", [string_lookup, integer_lookup, text_vectorization])
 def test_lookup_layers_bring_their_tables(tmp_path, make):
     layer, dtype, inputs = make()

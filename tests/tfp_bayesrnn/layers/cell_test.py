@@ -115,6 +115,7 @@ def test_a_layer_has_the_weights_that_its_cell_declares(make, shapes, determinis
     np.testing.assert_allclose(layer.losses, [expected], rtol=1e-5)
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("make", [MinGRU, Projected])
 @pytest.mark.parametrize(
     "options",

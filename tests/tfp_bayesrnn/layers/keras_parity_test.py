@@ -58,6 +58,7 @@ class TestParityWithKeras:
         "other activations": {"activation": "relu", "recurrent_activation": "hard_sigmoid"},
     }
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
     def test_outputs(self, kind, options):

@@ -173,6 +173,7 @@ class TestConformance:
         for weight in Posterior.of(restored).weights:
             assert weight.prior.get_config() == ScaleMixturePrior(0.5, -2.0, -6.0, "tensor").get_config()
 
+    @pytest.mark.slow(every=3)
     @each_case
     def test_saved_model_predicts_the_same(self, case, tmp_path):
         keras.utils.set_random_seed(0)
@@ -192,6 +193,7 @@ class TestConformance:
             )
             np.testing.assert_array_equal(theirs.kl(loaded_draw), ours.kl(draw))
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(
         "name, policy",
         [(name, "mixed_bfloat16") for name in CASES] + [(name, "mixed_float16") for name in SOME],
@@ -216,6 +218,7 @@ class TestConformance:
             tf.cast(outputs, tf.float32), expected, rtol=0, atol={"bfloat16": 0.03, "float16": 0.004}[half]
         )
 
+    @pytest.mark.slow(but=["dense over time", "gru cell"])
     @some_cases
     def test_compiled_is_eager_under_one_draw(self, case):
         layer = plain(case)
@@ -240,6 +243,7 @@ class TestConformance:
         assert np.any(np.abs(run_under(layer, second, case.inputs) - outputs) > 1e-3)
         assert not layer.losses  # Whoever put the draw in force owns the objective.
 
+    @pytest.mark.slow(every=3)
     @each_case
     def test_training_without_owner_or_kl_weight_is_refused(self, case):
         layer = plain(case)
@@ -257,6 +261,7 @@ class TestConformance:
         assert not layer.losses
         assert {v.name for v in layer.trainable_variables} == {"mu"}
 
+    @pytest.mark.slow(every=3)
     @each_case
     def test_alone_it_adds_the_kl_of_the_sample_it_ran_with(self, case, draws_made):
         layer = built(case, kl_weight=KL_WEIGHT)
@@ -276,6 +281,7 @@ class TestConformance:
         # The KL is a difference of sums of some tens of terms.
         np.testing.assert_allclose(layer.losses[0], KL_WEIGHT * expected, rtol=1e-4)
 
+    @pytest.mark.slow(every=3)
     @some_cases
     def test_seed_makes_the_draws_of_a_layer_repeat(self, case):
         def outputs(seed):
@@ -285,6 +291,7 @@ class TestConformance:
         np.testing.assert_array_equal(outputs(1), first)
         assert np.any(outputs(2) != first)
 
+    @pytest.mark.slow(every=3)
     @each_case
     def test_gradients_reach_all_variables(self, case):
         layer = built(case, prior=NormalPrior(0.3, learned=True), kl_weight=0.0)
@@ -310,6 +317,7 @@ class TestConformance:
         ):
             assert np.all(gradient != 0.0) or variable.name == "mu", variable.path
 
+    @pytest.mark.slow(but=["lstm"])
     @pytest.mark.parametrize("case", [CASES[name] for name in SLOW], ids=SLOW)
     def test_fit_counts_the_kl_once_and_learns(self, case):
         """Without a step (learning rate 0) the loss is the error plus one KL; with steps it falls."""

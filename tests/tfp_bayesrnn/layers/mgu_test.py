@@ -40,6 +40,7 @@ def weights_of(cell):
     return [w.mu.numpy().astype(np.float64) for w in (cell.kernel, cell.recurrent_kernel, cell.bias) if w]
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize(
     "options",
     [
@@ -65,6 +66,7 @@ def test_it_is_what_numpy_computes(options, mask):
         layer.return_sequences = layer.return_state = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 def test_the_gradient_is_that_of_the_unrolled_loop(mode):
     """And with sizes that are not known, where it is compiled."""
@@ -166,6 +168,7 @@ def model_of(recurrent, **arguments):
     return model
 
 
+@pytest.mark.slow
 def test_a_model_carries_its_state_sharpens_and_is_exported(tmp_path):
     ids = tokens()
     model = model_of(VariationalMGU(3, return_sequences=True))

@@ -26,6 +26,7 @@ ACTIVATIONS = {
 }
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("weights", OURS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_dense(activation, weights):

@@ -32,6 +32,7 @@ def compute_in(floatx):
     keras.config.set_dtype_policy(floatx)
 
 
+@pytest.mark.slow(every=3)
 @each_layer
 def test_inputs_are_cast(name):
     ours, theirs = pair(LAYERS[name], "posterior mean")
@@ -41,6 +42,7 @@ def test_inputs_are_cast(name):
         np.testing.assert_allclose(output, expected, rtol=TOLERANCE, atol=TOLERANCE, err_msg=dtype)
 
 
+@pytest.mark.slow(every=3)
 @each_layer
 @pytest.mark.parametrize("policy", TOLERANCES)
 def test_policies(name, policy):
@@ -86,6 +88,7 @@ def losses(dtype=None):
     return history["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floatx", ["float64"], indirect=True)
 def test_layers_own_their_objective_under_floatx(floatx):
     under_float64 = losses()

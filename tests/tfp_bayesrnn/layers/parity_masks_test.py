@@ -71,18 +71,21 @@ def cases_of_masks():
                 yield name, option, mask
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("name, options, mask", list(cases_of_masks()))
 def test_masks(name, options, mask):
     layers = cached_pair(name, "posterior mean", options)
     assert_same(*layers, SEQUENCES, **({} if MASKS[mask] is None else {"mask": MASKS[mask]}))
 
 
+@pytest.mark.slow(every=3)
 @each_layer
 def test_point_masses_train_like_weights(name):
     layers = cached_pair(name, "point mass", "all, state")
     assert_same(*layers, SEQUENCES, training=True, mask=MASKS["int32"])
 
 
+@pytest.mark.slow(every=3)
 @each_layer
 def test_initial_states(name):
     layers = cached_pair(name, "posterior mean", "all, state")
@@ -103,6 +106,7 @@ def test_states_that_are_kept(name):
     np.testing.assert_allclose(ours(SEQUENCES), theirs(SEQUENCES), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
 def test_masks_under_xla(name):
     """Keras's own layer compiles with them too."""

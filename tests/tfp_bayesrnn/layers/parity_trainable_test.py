@@ -49,6 +49,7 @@ def saved(model, folder):
 MOMENTS = ["constructor", "before build", "after build", "thawed", "weight"]
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_what_is_trained_is_what_keras_trains(name, moment, tmp_path):
@@ -67,6 +68,7 @@ def test_what_is_trained_is_what_keras_trains(name, moment, tmp_path):
         assert one.layers[0].trainable == other.layers[0].trainable
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("name", ["Dense", "LSTM", "RNN(cells)", "Bidirectional(GRU)"])
 @pytest.mark.parametrize("moment", ["before build", "after build"])
 def test_saving_keeps_what_is_frozen(name, moment, tmp_path):

@@ -96,6 +96,7 @@ class TestOneDrawForAllSteps:
     # sigma 0.1 to 0.2 for the kernels: redrawn each step, they would move the outputs by about 0.1.
     posterior = MeanFieldNormal((0.5, 1.0))
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize(
         "wrapper, owner",
@@ -131,6 +132,7 @@ class TestOneDrawForAllSteps:
         monkeypatch.setattr(cell.VariationalRNNCell, "_step_weights", redraw)
         assert spread_over_time(layer(CONSTANT, training=True).numpy()) > 0.02
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @each_wrapper
     def test_kl_is_added_once_a_call(self, wrapper, kind):
@@ -144,6 +146,7 @@ class TestOneDrawForAllSteps:
         layer(INPUTS)
         assert not layer.losses
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("wrapper", ["layer", "RNN"])
     def test_sample_is_fresh_when_a_state_is_passed(self, wrapper, kind):
@@ -171,6 +174,7 @@ class TestOneDrawForAllSteps:
         outputs = [run_under(x, Posterior.of(x).sample(5), INPUTS, mask=MASK).numpy() for x in (layer, rnn)]
         np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("wrapper", ["StackedRNNCells", "Bidirectional"])
     def test_training_without_owner_or_kl_weight_is_refused(self, wrapper, kind):
@@ -179,6 +183,7 @@ class TestOneDrawForAllSteps:
             layer(INPUTS, training=True)
         layer(INPUTS)
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("wrapper", ["layer", "StackedRNNCells", "Bidirectional"])
     def test_gradients_reach_mu_and_rho_of_all_weights(self, wrapper, kind):
@@ -237,6 +242,7 @@ class TestCellAlone:
 class TestDropout:
     RATES = [{"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"dropout": 0.5, "recurrent_dropout": 0.5}]
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("wrapper", ["layer", "RNN", "Bidirectional"])
     def test_input_masks_are_tied_over_time(self, wrapper, kind):
@@ -275,6 +281,7 @@ class TestDropout:
         )
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("rates", RATES, ids=str)
     def test_the_draw_in_force_decides(self, kind, rates):
@@ -291,6 +298,7 @@ class TestDropout:
         np.testing.assert_array_equal(first, again)
         assert np.abs(first - none).max() > 1e-3 and np.abs(first - other).max() > 1e-3
 
+    @pytest.mark.slow(every=3)
     @each_kind
     @pytest.mark.parametrize("rates", RATES, ids=str)
     def test_alone_it_drops_in_training_only(self, kind, rates):
@@ -301,6 +309,7 @@ class TestDropout:
         assert np.abs(first - layer(INPUTS)).max() > 0.01 and np.abs(first - second).max() > 0.01
 
 
+@pytest.mark.slow
 @each_kind
 def test_model_losses_hold_one_kl_for_each_layer_that_adds_one(kind):
     prior = NormalPrior(0.2)

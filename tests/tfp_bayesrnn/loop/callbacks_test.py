@@ -61,6 +61,7 @@ def everything(model):
 
 @pytest.mark.usefixtures("eagerly")
 class TestExactResume:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("count", "starts_afresh"), [(1, True), (1, False), (2, False)])
     def test_ends_as_if_never_interrupted(self, mirrored, tmp_path, count, starts_afresh):
         whole, history = fit(tmp_path / "whole", mirrored(count), starts_afresh=starts_afresh)
@@ -74,6 +75,7 @@ class TestExactResume:
             for name, by_epoch in rest.history.items():
                 assert by_epoch == history.history[name][done:], name
 
+    @pytest.mark.slow
     def test_what_is_done_is_not_done_again_and_more_can_be_added(self, mirrored, tmp_path):
         whole, _ = fit(tmp_path / "whole", mirrored(1))
         fit(tmp_path / "parts", mirrored(1), epochs=2)
@@ -84,6 +86,7 @@ class TestExactResume:
         assert_identical(everything(more), everything(whole))
         assert same._initial_epoch is None
 
+    @pytest.mark.slow
     def test_past_a_damaged_checkpoint(self, mirrored, tmp_path):
         whole, _ = fit(tmp_path, mirrored(1))
         for path in tmp_path.glob("ckpt-3.data*"):
@@ -92,6 +95,7 @@ class TestExactResume:
         assert history.epoch == [2]
         assert_identical(everything(resumed), everything(whole))
 
+    @pytest.mark.slow
     def test_of_another_model(self, mirrored, tmp_path):
         fit(tmp_path, mirrored(1))
         with pytest.raises(InputError, match="of another model"):

@@ -183,6 +183,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damaged_newest_falls_back_to_the_one_before(saved, run, warnings, damage):
     held, at = saved
@@ -281,6 +282,7 @@ def test_full_disk_keeps_earlier_checkpoints(saved, run, monkeypatch, fails_in):
     assert_same(run, at[20])
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_inside_tensorflow(tmp_path):
     """A real short write: the process may not write files above a limit the checkpoint exceeds."""
     script = """
@@ -322,6 +324,7 @@ def test_a_file_in_the_directorys_place(tmp_path, run):
         held.save(1)
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_folders_with_names_that_tensorflow_takes_for_patterns(tmp_path, run, name):
     held = Checkpoints(tmp_path / name / "checkpoints", run)

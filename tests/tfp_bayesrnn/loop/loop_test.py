@@ -113,6 +113,7 @@ class TestResume:
             uninterrupted.reports[0].logs
         )
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("stop_before", range(1, STEPS * EPOCHS + 1))
     def test_at_any_step_goes_on_bit_for_bit(self, tmp_path, uninterrupted, stop_before):
         Run(tmp_path).interrupted(stop_before)
@@ -121,12 +122,14 @@ class TestResume:
         assert resumed.asked_for[-1] == resumed.first_step
         assert_as_uninterrupted(resumed, uninterrupted)
 
+    @pytest.mark.slow
     def test_from_the_epochs_end_where_no_later_checkpoint_was_due(self, tmp_path, uninterrupted):
         Run(tmp_path, checkpoint_seconds=math.inf).interrupted(STEPS + 2)
         resumed = Run(tmp_path, checkpoint_seconds=math.inf).train()
         assert resumed.first_step == STEPS
         assert_as_uninterrupted(resumed, uninterrupted)
 
+    @pytest.mark.slow
     def test_between_the_last_step_of_an_epoch_and_its_checkpoint(self, tmp_path, uninterrupted):
         run = Run(tmp_path)
 
@@ -140,6 +143,7 @@ class TestResume:
         assert resumed.first_step == STEPS - 1
         assert_as_uninterrupted(resumed, uninterrupted)
 
+    @pytest.mark.slow
     def test_past_a_truncated_newest_checkpoint(self, tmp_path, uninterrupted):
         run = Run(tmp_path).interrupted(STEPS + 2)
         newest = next(tmp_path.glob(f"ckpt-{run.checkpoints().latest_step}.data*"))
@@ -157,6 +161,7 @@ class TestResume:
             assert_identical(again.variables(), uninterrupted.variables())
             assert not again.reports and files(directory) == before
 
+    @pytest.mark.slow
     def test_more_epochs_can_be_added(self, tmp_path, uninterrupted):
         Run(tmp_path).train(epochs=1)
         added = Run(tmp_path).train(epochs=EPOCHS)
@@ -186,6 +191,7 @@ class TestBest:
         fresh.loop.restore()
         assert fresh.loop.best_nll == nlls[best_epoch - 1]
 
+    @pytest.mark.slow
     def test_of_before_an_interruption_is_remembered(self, tmp_path):
         Run(tmp_path, validation=[1.0]).interrupted(STEPS + 2)
         run = Run(tmp_path, validation=[2.0]).train()
@@ -238,6 +244,7 @@ class TestDivergence:
         ):
             run.train()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rate", [None, 0.5], ids=["a schedule", "a plain rate"])
     def test_steps_back_to_the_last_checkpoint_with_a_lower_rate(self, tmp_path, rate):
         def breaking():
@@ -269,6 +276,7 @@ class TestDivergence:
 
 
 class TestStopping:
+    @pytest.mark.slow(but=["1_0", "3"])
     @pytest.mark.parametrize("stop_after", [1, STEPS - 1, STEPS, STEPS + 1])
     def test_saves_and_goes_on_bit_for_bit(self, tmp_path, uninterrupted, stop_after):
         run = Run(tmp_path, checkpoint_seconds=math.inf)
@@ -280,6 +288,7 @@ class TestStopping:
         assert resumed.first_step == stop_after
         assert_as_uninterrupted(resumed, uninterrupted)
 
+    @pytest.mark.slow
     def test_after_so_many_epochs_without_a_better_validation(self, tmp_path):
         nlls = [3.0, 1.0, 2.0, 1.5, 0.5]
         run = Run(tmp_path, validation=nlls, steps=1, patience=2).train(epochs=5)

@@ -168,6 +168,7 @@ class TestGradients:
 
 
 class TestCompilation:
+    @pytest.mark.slow
     def test_xla_takes_the_same_steps(self):
         """Three windows, a carried state, moving averages. The noise agrees to 2e-5 with eager mode's."""
         elements = small_models.windows(small_models.tokens(length=6), unroll=2)
@@ -183,6 +184,7 @@ class TestCompilation:
             assert np.any(old != one)
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.slow
     def test_graphs_of_one_and_of_more_steps_take_the_same_steps(self):
         results = []
         for arguments in ({"run_eagerly": True}, {}, {"steps_per_execution": 2}):

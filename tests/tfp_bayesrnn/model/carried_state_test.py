@@ -122,6 +122,7 @@ def test_without_is_first_rows_are_independent():
     assert model._carried_test is None
 
 
+@pytest.mark.slow(but=["fit-True"])
 @pytest.mark.parametrize("run_eagerly", [True, False])
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
 def test_another_batch_size_is_an_error_until_the_model_is_compiled_again(method, run_eagerly):

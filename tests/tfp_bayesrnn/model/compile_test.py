@@ -56,6 +56,7 @@ SHAPES = {
 
 
 class TestSampleWeight:
+    @pytest.mark.slow(but=["none", "booleans"])
     @pytest.mark.parametrize("weights", SHAPES.values(), ids=SHAPES.keys())
     def test_of_sequences(self, weights):
         """The same shapes, and the same losses and metrics, trained, validated and evaluated."""
@@ -159,6 +160,7 @@ class TestMetrics:
 
     OWN = {"loss", "nll"}
 
+    @pytest.mark.slow(but=["name-True"])
     @pytest.mark.parametrize("trained_between", [False, True])
     @pytest.mark.parametrize("metric", ["mae", keras.metrics.MeanAbsoluteError], ids=["name", "object"])
     def test_compiled_again_with_others_or_none(self, metric, trained_between):

@@ -50,6 +50,7 @@ class TestDynamicEvaluation:
         assert evaluator.mean(STREAM, learning_rate=0.0) == evaluator.mean(STREAM)
         assert evaluator.sharpened_bound(STREAM, 0.0) == evaluator.sharpened_bound(STREAM)
 
+    @pytest.mark.slow
     def test_learns_a_pattern_that_is_repeated(self):
         """Rows that count round and round, for 20 windows; the plain score is that of an untaught model."""
         ids = (np.arange(81)[np.newaxis] + np.array([[0], [3]])).astype(np.int32) % 7

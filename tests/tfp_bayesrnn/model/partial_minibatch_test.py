@@ -1,12 +1,14 @@
 """Cells in Keras's loops under XLA, with a number of rows that is not known when the step is traced."""
 
 import keras
+import pytest
 import tensorflow as tf
 from parity_models import FEATURES, RECURRENT, SEQUENCES, STEPS, TOLERANCE, numbers, pair, trained
 
 from tfp_bayesrnn import ops
 
 
+@pytest.mark.slow
 def test_gradients_compile_for_any_number_of_rows():
     """As in the last minibatch of an epoch, for which Keras traces the step again."""
     ours, theirs = pair(RECURRENT["RNN(cells)"], "posterior mean")

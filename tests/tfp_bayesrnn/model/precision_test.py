@@ -67,6 +67,7 @@ class TestOneStep:
         kinds = {tf.as_dtype(value.dtype) for value in float32}
         assert {kind for kind in kinds if kind.is_floating} == {tf.float32}  # The others are seeds.
 
+    @pytest.mark.slow(but=["bfloat16"])
     def test_the_gradient_is_that_of_float32_but_for_rounding(self, policy, dtype):
         policy("float32")
         exact = first_step(make(jit_compile=False))
@@ -81,6 +82,7 @@ class TestOneStep:
         assert 0.0 < difference < ERRORS[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "jit_compile", "count"),
     [("bfloat16", True, 1), ("bfloat16", False, 2), ("float16", True, 2)],
@@ -107,6 +109,7 @@ def test_trains_in_any_combination(mirrored, policy, dtype, jit_compile, count):
 
 
 class TestJitCompile:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("dtype", "posterior", "by_default"),
         [

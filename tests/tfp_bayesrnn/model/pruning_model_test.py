@@ -34,6 +34,7 @@ class TestPrunedModel:
         partly = pruning.masked_draw(draws[0], {weight: masks[weight]})
         assert all(partly[other] is draws[0][other] for other in masks if other is not weight)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("jit_compile", "sharpening"), [(False, PosteriorSharpening(0.1)), (True, None)])
     def test_training_leaves_out_what_is_pruned(self, jit_compile, sharpening):
         """With momentum and decay: an optimizer may move mu there, which nothing reads."""
@@ -51,6 +52,7 @@ class TestPrunedModel:
             assert np.all(weight.mean().numpy()[~masks[weight]] == 0.0)
             np.testing.assert_array_equal(weight.keep.numpy(), masks[weight])
 
+    @pytest.mark.slow(but=["False"])
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_a_model_that_has_been_trained(self, jit_compile):
         """Without compiling it again: its functions are traced anew, once."""
@@ -111,6 +113,7 @@ class TestPrunedModel:
         # softplus(u) is 1 at the start.
         np.testing.assert_allclose(kl, 0.5 * 0.1**2 * sum(square.sum() for square in squares), rtol=1e-5)
 
+    @pytest.mark.slow
     def test_dynamic_evaluation_moves_what_is_kept_alone(self):
         """As with masked values of another model, moved by masked gradients by hand."""
         model, masks = language_model()
@@ -146,6 +149,7 @@ class TestPrunedModel:
         np.testing.assert_allclose(score.nll, -expected.mean(), rtol=1e-6)
         assert float(model.posterior.kl(model.posterior.mean())) == 0.0
 
+    @pytest.mark.slow
     def test_on_replicas(self, mirrored):
         with mirrored(2).scope():
             model, masks = language_model(run_eagerly=False)
@@ -199,6 +203,7 @@ class TestSaving:
         with pytest.raises(InputError, match=r"it has no model variable .*keep"):
             checkpoints.restore_latest()
 
+    @pytest.mark.slow
     def test_a_loop_goes_on_with_the_masks(self, tmp_path):
         data = small_models.as_dataset(small_models.windows(small_models.tokens()))
 

@@ -48,6 +48,7 @@ def run_in_parts(network, parts, training=False):
 
 
 class TestSequential:
+    @pytest.mark.slow(but=["mean, eager"])
     @pytest.mark.parametrize(
         "sampled, compiled", [(False, False), (True, True)], ids=["mean, eager", "sample, graph"]
     )

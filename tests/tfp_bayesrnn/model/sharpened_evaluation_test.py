@@ -196,6 +196,7 @@ class TestTheBoundIsABound:
         scores = [evaluator.sharpened_bound([data], seed=seed) for seed in range(n)]
         return np.array([(score.predictions * score.nll, score.predictions * score.kl) for score in scores]).T
 
+    @pytest.mark.slow(but=["0.1"])
     @pytest.mark.parametrize("sigma0", [0.02, 0.1, 0.5])
     def test_of_a_linear_model_whose_evidence_is_known(self, sigma0):
         """Its targets are normal. The gap is of the order sigma0^4, what sharpening gains of sigma0^2, so
@@ -225,6 +226,7 @@ class TestTheBoundIsABound:
         if sigma0 == 0.5:
             assert gap > 4 * error
 
+    @pytest.mark.slow
     def test_of_a_softmax_whose_evidence_is_integrated_by_monte_carlo(self):
         """100,000 values of theta: the evidence is known to a few parts in a thousand."""
         sigma0 = 0.4
@@ -286,6 +288,7 @@ class TestNothingChanges:
         assert all(np.any(part.numpy()) for part in [*model.sharpening.u, *carried])
         return values(parts)
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("interrupted", [False, True], ids=["to the end", "interrupted"])
     @pytest.mark.parametrize("mode", MODES)
     def test_in_a_model_that_is_evaluated(self, trained, mode, interrupted):

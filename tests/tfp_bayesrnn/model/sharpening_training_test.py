@@ -156,6 +156,7 @@ class TestFit:
         ]
         assert logs[0] == logs[1] and set(logs[1]) == {"loss", "nll", "perplexity"}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("second_order", [False, True])
     def test_a_network_that_the_first_step_builds_is_sharpened(self, second_order):
         model = BayesianModel(
@@ -168,6 +169,7 @@ class TestFit:
         history = model.fit(X, Y, batch_size=6, epochs=2, verbose=0).history
         assert min(history["kl_sharpening"]) > 0.0 and len(model.sharpening.u) == 1
 
+    @pytest.mark.slow
     def test_xla_takes_the_same_steps_through_g(self):
         """The noise agrees to 2e-5 with eager mode's."""
         models = [regression(sharpening=PosteriorSharpening(0.3, second_order=True)) for _ in range(2)]
@@ -177,6 +179,7 @@ class TestFit:
         for eager, compiled in zip(*map(all_variables, models), strict=True):
             np.testing.assert_allclose(eager, compiled, rtol=1e-3, atol=1e-4)
 
+    @pytest.mark.slow
     def test_a_graph_differentiates_an_lstm_twice_as_eager_mode_does(self):
         """There its loop over time is an operation of its own."""
         model, data, state, _ = lstm_case(second_order=True)
@@ -197,6 +200,7 @@ def optimizers():
 
 
 class TestSaving:
+    @pytest.mark.slow(but=["the default-3"])
     @pytest.mark.parametrize("steps_before", [0, 3])
     @pytest.mark.parametrize("optimizer", optimizers())
     def test_a_loaded_model_trains_on_as_if_it_had_not_been_saved(self, tmp_path, optimizer, steps_before):
@@ -287,6 +291,7 @@ class TestResume:
             pass
         return first, model, [report.logs for report in hooks.reports]
 
+    @pytest.mark.slow
     def test_goes_on_bit_for_bit(self, tmp_path):
         _, whole, reports = self.run(tmp_path / "whole")
         for stop_before in (2, STEPS + 2):

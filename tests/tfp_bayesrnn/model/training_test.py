@@ -124,6 +124,7 @@ def regression_and_minibatches():
     return model, [(X[:3], Y[:3]), (X[3:], Y[3:])]
 
 
+@pytest.mark.slow(but=["compiled"])
 @pytest.mark.parametrize(
     ("make", "eagerly"),
     [(language_model_and_windows, True), (regression_and_minibatches, False)],
@@ -196,6 +197,7 @@ class TestApplyGradients:
         for one, other in zip(*states, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("clip_norm", [None, 2.0])
     @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
     def test_of_any_optimizer(self, optimizer, clip_norm):

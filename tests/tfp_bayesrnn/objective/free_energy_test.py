@@ -90,6 +90,7 @@ class TestWhatDoesNotCount:
 
         return function(tf.constant(outputs, tf.float32))
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("jit", [False, True])
     @pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
     def test_targets(self, poison, jit):
@@ -187,6 +188,7 @@ class TestShapes:
         "normal": (NormalLikelihood(0.5**0.5), keras.losses.MeanSquaredError()),
     }
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(("static", "jit"), [(False, False), (True, False), (True, True)])
     @pytest.mark.parametrize(
         ("name", "targets", "outputs"),

@@ -65,6 +65,7 @@ WEIGHTS = {
 }
 
 
+@pytest.mark.slow(but=["mask_zero-False-none", "masking-True-of time with an axis"])
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("functional", [False, True])
 @pytest.mark.parametrize("first", [mask_zero, masking])

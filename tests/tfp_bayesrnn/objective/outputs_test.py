@@ -102,6 +102,7 @@ def nats(outputs, y, likelihood, weights):
     return (each * weights).sum(), weights.sum()
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_the_losses_of_the_outputs_are_summed(structure, weighted):
@@ -226,6 +227,7 @@ def test_graphs_fit_and_evaluators(tmp_path):
     assert again.get_config()["likelihood"] == model.get_config()["likelihood"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [6, 5])
 def test_two_replicas_are_as_one(mirrored, batch):
     """Each output's sums are over all rows: 3 by 3 of them; 3 by 2, and one in a last minibatch."""
@@ -261,6 +263,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
 def test_structures_that_differ_are_refused(case):
     structure, likelihood, y = case

@@ -143,6 +143,7 @@ def assert_same(actual, expected):
 
 
 class TestFit:
+    @pytest.mark.slow(every=4)
     @named(*CASES)
     def test_eagerly(self, name):
         assert_same(fit(ours(CASES[name], run_eagerly=True)), reference(name))
@@ -157,6 +158,7 @@ class TestFit:
         expected = keras_s(CASES[name], run_eagerly=False)
         assert_same(fit(ours(CASES[name], jit_compile=False)), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("momentum", [0.0, 0.9])
     def test_constraints_of_variables(self, momentum):
         def make():
@@ -165,6 +167,7 @@ class TestFit:
         constraint = keras.constraints.UnitNorm()
         assert_same(fit(ours(make, constraint, run_eagerly=True)), keras_s(make, constraint))
 
+    @pytest.mark.slow(but=["MultiOptimizer"])
     @named(
         "momentum",
         "SGD, global_clipnorm",
@@ -213,6 +216,7 @@ class TestGoingOn:
 
     RESUMED = ("Adam, accumulation with everything", *WRAPPERS, "a schedule, momentum")
 
+    @pytest.mark.slow(every=3)
     @named(*RESUMED)
     def test_after_loading(self, tmp_path, name):
         model = ours(CASES[name], run_eagerly=True)
@@ -224,6 +228,7 @@ class TestGoingOn:
             one.train_on_batch(X[6:], Y[6:])
         assert_identical(values(variables_of(again)), values(variables_of(model)))
 
+    @pytest.mark.slow(but=["Adam, accumulation with everything", "a function"])
     @named(*RESUMED, "SGD, use_ema", "a function")
     @pytest.mark.usefixtures("eagerly")
     def test_in_the_projects_own_loop(self, tmp_path, name):

@@ -47,6 +47,7 @@ def masks_by_magnitude(model, fraction=0.4):
     return pruning.masks(model.posterior, fraction, by="magnitude")
 
 
+@pytest.mark.slow(but=["k-tied"])
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_it_is_trained_saved_and_exported(family, tmp_path):
     """With sharpening; the draws of a restored model and of an export are those of the model."""
@@ -77,6 +78,7 @@ def predictions(model, draw):
         return model.network(INPUTS).numpy()
 
 
+@pytest.mark.slow(but=["KTiedNormal"])
 @pytest.mark.parametrize(
     "family", [MeanFieldNormal(), *list(FAMILIES.values())[:2]], ids=lambda family: type(family).__name__
 )
@@ -121,6 +123,7 @@ def test_a_family_without_what_pruning_needs_is_refused_by_name():
             action()
 
 
+@pytest.mark.slow
 def test_elements_that_are_not_independent_can_be_masked_but_not_pruned():
     """Their draws are known, their density is not."""
     model = make_model(FAMILIES["full covariance"])

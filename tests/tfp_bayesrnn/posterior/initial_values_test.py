@@ -61,6 +61,7 @@ def built(config):
     return build_language_model(config, 60, windows_per_epoch=2)
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("name", presets.preset_names())
 def test_no_two_weights_of_a_preset_start_alike(name):
     assert_uncorrelated(numbers_of(built(small(name)).network))
@@ -119,6 +120,7 @@ def rebuilt(layer):
     return type(layer).from_config(layer.get_config())
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("change", [lambda layer: layer, rebuilt], ids=["made", "from its config"])
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 @pytest.mark.parametrize("layer", LAYERS)
@@ -132,6 +134,7 @@ def test_one_initializer_for_several_weights_of_a_layer(layer, initializer, chan
     assert_uncorrelated(numbers_of(layer))
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 def test_one_initializer_for_several_layers(initializer):
     given = INITIALIZERS[initializer]()

@@ -61,21 +61,25 @@ def compiled(model, **arguments):
 
 
 class TestModel:
+    @pytest.mark.slow
     @pytest.mark.parametrize("assign", WAYS.values(), ids=WAYS.keys())
     def test_moves_while_training(self, assign):
         model = compiled(regression(compiled=False), jit_compile=False)
         anneal(model, lambda value: assign(model, value))
 
+    @pytest.mark.slow
     def test_moves_under_xla(self):
         model = compiled(regression(compiled=False), jit_compile=True)
         anneal(model, lambda value: setattr(model, "kl_weight", value))
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("eagerly")
     def test_moves_on_every_replica(self, mirrored):
         with mirrored(2).scope():
             model = compiled(regression(compiled=False), jit_compile=False)
         anneal(model, lambda value: setattr(model, "kl_weight", value))
 
+    @pytest.mark.slow(but=["tf.Variable, float64"])
     @pytest.mark.parametrize("make", VARIABLES.values(), ids=VARIABLES.keys())
     def test_is_the_variable_that_was_given(self, make):
         variable = make()
@@ -84,6 +88,7 @@ class TestModel:
         anneal(model, variable.assign)
         assert not any(variable is weight for weight in model.weights)
 
+    @pytest.mark.slow
     def test_another_variable_once_it_is_in_a_graph(self):
         model, variable = regression(run_eagerly=False), tf.Variable(0.25)
         model.kl_weight = variable
@@ -102,6 +107,7 @@ class TestModel:
             logs = model.train_on_batch(X, Y, return_dict=True)
             np.testing.assert_allclose((logs["loss"] - logs["nll"]) * 6 / logs["kl"], expected, atol=1e-5)
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(
         "value", [-1.0, np.nan, np.inf, "much", None, [1.0, 2.0], tf.Variable(-0.5)], ids=str
     )
@@ -197,6 +203,7 @@ class TestLayer:
         assert losses[1] > 0.0
         assert len(network.weights) == weights
 
+    @pytest.mark.slow
     @by_layer("dense", "LSTM")
     def test_moves_in_fit(self, name):
         """Of the loss only the KL's part is left."""

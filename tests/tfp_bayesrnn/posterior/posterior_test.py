@@ -154,6 +154,7 @@ PRIORS = {
 
 
 class TestKL:
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("with_noise", [True, False], ids=["from the noise", "from the value"])
     @pytest.mark.parametrize("prior, log_pdf", PRIORS.values(), ids=PRIORS)
     def test_is_log_q_minus_log_p_at_the_very_sample(self, prior, log_pdf, with_noise):

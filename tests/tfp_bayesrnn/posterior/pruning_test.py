@@ -74,6 +74,7 @@ def log_prior(values, keep, name):
 
 
 class TestMasks:
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("by", pruning.BY)
     @pytest.mark.parametrize("fraction", [0.0, 0.13, 0.5, 0.8, 0.999, 1.0])
     def test_the_network_s_lowest_are_dropped(self, by, fraction):
@@ -119,6 +120,7 @@ class TestMasks:
             assert not masks[weight][~keep].any()
             assert np.count_nonzero(masks[weight]) == np.count_nonzero(keep) - 2
 
+    @pytest.mark.slow(every=3)
     @pytest.mark.parametrize("scope", pruning.SCOPES)
     @pytest.mark.parametrize(
         ("mu", "dropped", "fraction", "kept"),

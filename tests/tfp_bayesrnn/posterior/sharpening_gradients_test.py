@@ -56,6 +56,7 @@ class TestFreeEnergy:
         actual = [energy.loss, energy.nll.per_row, energy.kl, energy.kl_sharpening]
         np.testing.assert_allclose(actual, oracle.energy(oracle.parameters()), rtol=2e-5)
 
+    @pytest.mark.slow(but=["LSTM-through g"])
     @pytest.mark.parametrize("second_order", [False, True], ids=["g fixed", "through g"])
     @pytest.mark.parametrize("case", CASES)
     def test_its_gradients_are_central_differences(self, case, second_order):
@@ -206,6 +207,7 @@ class TestOff:
         # The loss does not depend on u: its gradients are zeros, and Adam leaves it where it was.
         np.testing.assert_allclose(flat(off.sharpening.u), math.log(math.e - 1.0), rtol=1e-6)
 
+    @pytest.mark.slow
     def test_for_a_language_model_with_dropout_and_carried_state(self):
         plain, off = (
             language_model(layers=[Dropout(0.3)], sharpening=sharpening)
@@ -218,6 +220,7 @@ class TestOff:
         self.assert_same(plain, off, histories)
         assert_identical(*(values(model._carried_train.variables_flat) for model in (plain, off)))
 
+    @pytest.mark.slow
     def test_for_a_regression_in_a_graph(self):
         plain, off = (
             regression(compiled=False, sharpening=sharpening)
@@ -319,6 +322,7 @@ class TestQuadratic:
         assert abs(mean - expected) < 4 * error
         assert at_start - mean > 20 * error
 
+    @pytest.mark.slow
     def test_the_default_optimizer_finds_it_too_where_most_gradients_are_zero(self):
         """As for the weights of a rare word: of 20 minibatches 19 have an error of 0 and so no gradient.
 

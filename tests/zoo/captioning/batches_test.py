@@ -80,6 +80,7 @@ def test_captions_per_image():
     np.testing.assert_array_equal(inputs["words"][:, 0], ENCODED.inputs[:BATCH, 0])
 
 
+@pytest.mark.slow(but=["1-False", "1000-True"])
 @pytest.mark.parametrize("with_features", [False, True])
 @pytest.mark.parametrize("first", [1, 3, 7, 1000])
 def test_a_minibatch_is_a_function_of_its_step(first, with_features):
@@ -93,6 +94,7 @@ def test_a_minibatch_is_a_function_of_its_step(first, with_features):
     assert [places(one[0]) for one in other] != [places(one[0]) for one in expected[1:]]
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("with_features", [False, True])
 @pytest.mark.parametrize("count", [9, 11, 3, 4])
 def test_an_epoch_has_every_image_once(count, with_features):
@@ -114,6 +116,7 @@ def test_an_epoch_has_every_image_once(count, with_features):
     assert len(set(epochs)) > 4  # Of ten, and of six orders of three images.
 
 
+@pytest.mark.slow
 def test_an_epoch_counts_the_nll_of_every_image_and_the_kl_once(eagerly):
     """Steps of learning rate 0: sums of their losses, against sums of what they are made of."""
     found = batches()

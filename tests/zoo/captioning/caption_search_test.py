@@ -162,6 +162,7 @@ def test_beams_find_nothing_worse(found, samples):
     assert (found[samples, 3].log_probs >= found[samples, 1].log_probs - 1e-4).all()
 
 
+@pytest.mark.slow
 def test_words_that_are_never_said(model):
     """Even where they are the most probable ones."""
     softmax = model.network.decoder.softmax
@@ -178,6 +179,7 @@ def test_words_that_are_never_said(model):
         bias.assign(before)
 
 
+@pytest.mark.slow(but=["0"])
 @pytest.mark.parametrize("samples", [0, SAMPLES])
 def test_captions_do_not_depend_on_the_batch(model, found, samples):
     made, whole = captioner(model, samples=samples), found[samples, 3]
@@ -189,6 +191,7 @@ def test_captions_do_not_depend_on_the_batch(model, found, samples):
             np.testing.assert_allclose(one[0], other[image], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_captions(model, found):
     again = captioner(model, samples=SAMPLES)
     for _ in range(2):  # The draws are those of the captioner, not of the batch.
@@ -199,6 +202,7 @@ def test_the_same_seed_gives_the_same_captions(model, found):
     assert np.abs(other.of_words.entropy[:, 0] - found[SAMPLES, 3].of_words.entropy[:, 0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_images(model):
     """As they come in a minibatch, which has words too."""
     images = pixels(B)
@@ -209,6 +213,7 @@ def test_images(model):
     np.testing.assert_allclose(of_images.log_probs, of_features.log_probs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sampled_captions(model):
     made, again, other = (captioner(model, sampling={}, seed=seed) for seed in (1, 1, 2))
     first, second = made.caption(IMAGES), made.caption(IMAGES)
@@ -233,6 +238,7 @@ def test_sampled_words_have_the_models_distribution(model):
     assert (np.abs(seen - expected) < 4.5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_length_penalty_prefers_longer_captions(model):
     lengths = [
         captioner(model, length_penalty=penalty).caption(IMAGES).lengths.sum() for penalty in (-3.0, 3.0)
@@ -253,6 +259,7 @@ def test_scored_words_of_one_draw_are_those_of_the_network(model):
     assert not np.any(scores.mutual_information)
 
 
+@pytest.mark.slow
 def test_dropout_is_off():
     """In every mode: samples are of weights."""
     model = captioning_model(posterior=None, training_rows=None, dropout=0.4)

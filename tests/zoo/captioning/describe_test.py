@@ -120,6 +120,7 @@ def expected(model, photos, samples):
         yield str(photos / name), captioner.caption({"image": image[tf.newaxis]})
 
 
+@pytest.mark.slow(but=["0"])
 @pytest.mark.parametrize("samples", [0, 3])
 def test_captions_are_those_of_the_best_checkpoint(trained, photos, capsys, tmp_path, samples):
     workdir, model = trained
@@ -164,6 +165,7 @@ def test_captions_are_those_of_the_best_checkpoint(trained, photos, capsys, tmp_
     assert "\033" not in out
 
 
+@pytest.mark.slow
 def test_the_end_of_a_caption(trained, photos, capsys, tmp_path):
     """A caption that is as long as captions may be does not say that it has ended."""
     arguments = (trained[0], f"--images={photos}/*.png", f"--output={tmp_path}/sheet.png")
@@ -199,6 +201,7 @@ def test_sheet_in_the_workdir_and_a_terminal(trained, photos, capsys, monkeypatc
     assert f"would take the place of {workdir / 'captions.png'}, one of the photos" in err
 
 
+@pytest.mark.slow
 def test_model_without_a_posterior_and_an_encoder_that_would_be_downloaded(
     photos, capsys, monkeypatch, tmp_path
 ):

@@ -153,6 +153,7 @@ def test_a_weights_file_that_is_none(tmp_path):
             build_encoder("MobileNetV2", 32, str(path))
 
 
+@pytest.mark.slow
 def test_a_weights_file(tmp_path, monkeypatch):
     path = str(tmp_path / "my.weights.h5")
     keras.utils.set_random_seed(1)

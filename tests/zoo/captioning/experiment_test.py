@@ -97,6 +97,7 @@ def test_the_test_perplexity_by_hand(trained):
     assert results["test"]["perplexity"] == pytest.approx(math.exp(nats.mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(trained, tmp_path):
     workdir = tmp_path / "run"
     assert run("train", workdir, "--config.train.epochs=2", "--config.train.kl_weight=0.5") == 0
@@ -107,6 +108,7 @@ def test_a_resumed_run_is_the_same_run(trained, tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_evaluate_with_samples(copy, capsys):
     before = results_of(copy)
     assert run("evaluate", copy, "--config.evaluate.num_samples=2", "--config.evaluate.beam=1") == 0
@@ -128,6 +130,7 @@ def test_evaluate_with_samples(copy, capsys):
     assert f"{mc['perplexity']:.2f}" in row and f"{100 * mc['cider']:.1f}" in row
 
 
+@pytest.mark.slow
 def test_without_the_scorers(copy, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
     monkeypatch.setattr(Captioner, "caption", None)  # Nobody would score them.
@@ -167,6 +170,7 @@ def test_too_few_images(tmp_path, capsys):
     assert "24 images do not fill a minibatch of 25" in one_line_error(capsys)
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_read(tmp_path, monkeypatch):
     use(monkeypatch, corrupt=[("train", 3), ("train", 20), ("test", 4)])
     workdir = tmp_path / "run"
@@ -180,6 +184,7 @@ def test_photos_that_cannot_be_read(tmp_path, monkeypatch):
     assert "unreadable_photos" not in results_of(workdir)["valid"]
 
 
+@pytest.mark.slow
 def test_a_sharpened_run(tmp_path, capsys):
     workdir = tmp_path / "run"
     short = ("--config.train.epochs=1", "--config.sharpening.sigma0=0.05")
@@ -203,6 +208,7 @@ class TestFeatures:
         config = config_of(preset, encoder__trainable=False, data__shift=False, train__epochs=1, **changes)
         return CaptioningExperiment(config, Workdir(tmp_path / "run"), None)
 
+    @pytest.mark.slow
     def test_a_run(self, tmp_path, monkeypatch):
         use(monkeypatch, corrupt=[("train", 3)])
         experiment = self.experiment(tmp_path, encoder__cache_dir=str(tmp_path / "cache"))
@@ -217,6 +223,7 @@ class TestFeatures:
             np.testing.assert_array_equal(variable, value)
         assert len(list((tmp_path / "cache").iterdir())) == 3
 
+    @pytest.mark.slow
     def test_images_that_are_moved_have_no_features(self, tmp_path):
         config = config_of(encoder__trainable=False, data__shift=True)
         experiment = CaptioningExperiment(config, Workdir(tmp_path / "run"), None)
@@ -224,6 +231,7 @@ class TestFeatures:
         of_test = experiment.batches_of(experiment.data.test, 4)
         assert set(of_test.evaluation().element_spec[0]) == {"features", "words"}
 
+    @pytest.mark.slow
     def test_captions_are_those_of_the_images(self, tmp_path):
         experiment = self.experiment(tmp_path)
         split, captioner = experiment.data.test, Captioner(experiment.model, experiment.data.vocabulary, 5)
@@ -235,6 +243,7 @@ class TestFeatures:
 
 
 class TestStartFrom:
+    @pytest.mark.slow
     def test_the_weights_of_another_run(self, trained, tmp_path):
         """With a rate near zero they stay; the frozen encoder's features are those of its trained weights."""
         other = tmp_path / "other"

@@ -22,6 +22,7 @@ def decoded(contents, size=SIZE):
     return np.stack([fit(tf.constant(decode(content, "photo")), size) for content in contents])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beam", "image_as"), [(1, "state"), (3, "input")])
 def test_captions_are_those_of_the_captioner(tmp_path, beam, image_as):
     model = captioning_model(image_as=image_as)
@@ -54,6 +55,7 @@ def test_captions_are_those_of_the_captioner(tmp_path, beam, image_as):
             assert "mutual_information" not in found
 
 
+@pytest.mark.slow
 def test_the_encoder_is_exported_as_it_is_then(tmp_path):
     model = captioning_model()
     caption = caption_export(model, tmp_path, format="float16").signatures()["caption"]

@@ -86,6 +86,7 @@ def changed_weights():
     return encoder
 
 
+@pytest.mark.slow(but=["weights", "order"])
 @pytest.mark.parametrize(
     "change",
     ["weights", "size", "names", "a photo's bytes", "a photo that has gone", "order"],
@@ -111,6 +112,7 @@ def test_they_are_computed_again_when_anything_changes(change, encoder, tmp_path
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow(but=["empty", "dtype"])
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "zip", "pickle", "shape", "dtype"])
 def test_a_damaged_file_is_computed_again(damage, encoder, tmp_path, runs, caplog):
     first = features_of(encoder, photos(), SIZE, tmp_path)

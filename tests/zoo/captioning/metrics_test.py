@@ -258,6 +258,7 @@ def coco():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @needs_scorers
 def test_the_figures_of_real_captions_are_the_reference_scorers(coco):
@@ -276,6 +277,7 @@ def test_the_figures_of_real_captions_are_the_reference_scorers(coco):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @needs_scorers
 @pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")

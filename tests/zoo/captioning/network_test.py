@@ -189,6 +189,7 @@ class TestAsABayesianModel:
         for loss, weight in zip(losses, (1.0, 0.25, 0.0), strict=True):
             assert loss == pytest.approx(nll + weight * kls[0] / 6, rel=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sharpening", [None, 0.05])
     def test_images_without_captions_change_nothing_but_the_denominator(self, sharpening):
         """The loss is a mean over all B rows, those without weight too: B times the gradient is the same.
@@ -215,6 +216,7 @@ class TestAsABayesianModel:
             np.testing.assert_allclose(one, other, atol=2e-5)
             assert np.abs(one - start).max() > 1e-4
 
+    @pytest.mark.slow
     def test_two_replicas_train_all_of_it(self, mirrored, tmp_path):
         """Encoder and decoder, with draws, batch statistics and both kinds of dropout."""
         batches = CaptionBatches(split_of(8), VOCABULARY, 4, SIZE, MAX_WORDS)
@@ -244,6 +246,7 @@ class TestAsABayesianModel:
         figures = model.update(next(iter(batches.training(0, 0))))
         assert np.isfinite(figures["loss"]) and np.isfinite(figures["gradient_norm"])
 
+    @pytest.mark.slow
     def test_saved_and_loaded(self, tmp_path, inputs):
         for trainable in (True, False):
             how = {"image_as": "state" if trainable else "input", "trainable": trainable}

@@ -53,6 +53,7 @@ def test_an_empty_caption_has_no_uncertainty():
     assert found.uncertainty().tolist() == [0.0]
 
 
+@pytest.mark.slow
 def test_captions_of_a_split():
     """In order, without the images that fill the last minibatch."""
     split, captioner = split_of(5), Captioner(captioning_model(), VOCABULARY, MAX_WORDS, samples=2, beam=1)

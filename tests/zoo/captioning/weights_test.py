@@ -85,17 +85,20 @@ def test_a_new_run_needs_the_file(tmp_path, capsys):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow(but=["prune"])
 @pytest.mark.parametrize("mode", ["evaluate", "prune"])
 def test_a_run_that_has_trained_is_scored_without_it(copy, mode):
     assert captioning.run(mode, copy) == 0
 
 
+@pytest.mark.slow
 def test_and_goes_on_without_it(copy, trained):
     more = (*FROZEN[:-1], "--config.train.epochs=2", weights_argument(copy))
     assert captioning.run("train", copy, *more) == 0
     assert [line["epoch"] for line in captioning.metrics(copy)] == [1, 2]
 
 
+@pytest.mark.slow(but=["none"])
 @pytest.mark.parametrize("lost", ["none", "latest", "best"])
 def test_features_are_of_the_encoder_in_the_checkpoint(copy, lost):
     for path in (copy / "checkpoints" / ("best" if lost == "best" else ".")).glob("ckpt-*.index"):
@@ -108,6 +111,7 @@ def test_features_are_of_the_encoder_in_the_checkpoint(copy, lost):
     np.testing.assert_array_equal(kernel, np.full(kernel.shape, 0.01, np.float32))
 
 
+@pytest.mark.slow
 def test_features_of_a_run_that_starts_from_another_are_of_that_ones_encoder(trained, tmp_path):
     """Not of an encoder as it is before it is given its weights."""
     config = captioning.config_of(

@@ -108,6 +108,7 @@ def test_what_needs_no_tensorflow_does_not_import_it(flag, said):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_tensorflow_is_imported_in_silence():
     done = in_a_process(
         STAND_IN

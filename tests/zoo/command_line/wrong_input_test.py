@@ -157,6 +157,7 @@ BAD |= {
 }
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_and_status_2(calls, capsys, arguments, said):
     assert main(*arguments) == 2

@@ -262,6 +262,7 @@ def test_nothing_is_prepared_from_malformed_files(official, tmp_path):
     assert not builder.is_prepared()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_real_files(warnings):
     beside = Path(__file__).resolve().parents[4] / "shared" / "data"

@@ -108,6 +108,7 @@ def test_many_threads_may_read_at_once(tmp_path, make):
     assert not wrong
 
 
+@pytest.mark.slow
 def test_an_archive_is_closed_with_its_photos(tmp_path):
     found = PhotoTar(tar(tmp_path / "photos.tar", [("a.jpg", b"a")]))
     opened = found._file

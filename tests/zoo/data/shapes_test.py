@@ -54,6 +54,7 @@ def test_the_same_everywhere(splits):
     assert pixels.hexdigest() == "8ec7bfe9cfda8e2402d5bdc6a8e07adadb5b966c2956b86b3657795b12b49853"
 
 
+@pytest.mark.slow
 def test_sizes_and_speed():
     start = time.process_time()
     data = load_captions("builtin_shapes")

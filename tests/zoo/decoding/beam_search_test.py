@@ -65,6 +65,7 @@ def compare(decoded, expected, table):
             np.testing.assert_allclose(decoded.token_log_probs[row, beam, : len(parts)], parts, rtol=1e-6)
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 3.0, -1.0])
 @pytest.mark.parametrize(
     "limits", [{}, {"end": None, "forbidden": (END,)}, {"min_length": 2}, {"forbidden": (0,)}]
@@ -88,6 +89,7 @@ def test_a_wide_beam_is_exhaustive(penalty, limits):
         np.testing.assert_allclose(np.exp(decoded.log_probs).sum(axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow(but=["-2.0-0.0", "2.0--2.0"])
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 4.0, -2.0])
 @pytest.mark.parametrize("end_bias", [-2.0, 0.0, 2.0])
 def test_narrow_beams_are_those_of_a_plain_search_that_never_stops_early(penalty, end_bias):
@@ -134,6 +136,7 @@ def test_a_length_penalty_can_prefer_a_longer_sequence_to_a_more_probable_one():
         assert sequences_of(decoded)[0, 0] == expected
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize(
     ("beam_size", "penalty", "steps"),
     [
@@ -175,6 +178,7 @@ def test_a_negative_penalty_does_not_stop_the_search_before_a_better_end_soon():
     np.testing.assert_allclose(decoded.log_probs, np.log([[0.6, 0.4 * 0.9 * 0.9]]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_row_does_not_change_while_other_rows_go_on():
     table = tables(rows=30, seed=12, end_bias=1.0)
     for penalty in (0.0, 1.5, -1.0):

@@ -80,6 +80,7 @@ def restricted(log_probs, temperature, top_k, top_p, forbidden=()):
     return result / result.sum()
 
 
+@pytest.mark.slow(but=["1.0-0-1.0-forbidden0-False", "1.0-0-1e-06-forbidden7-False"])
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p", "forbidden", "jit_compile"),
     [
@@ -151,6 +152,7 @@ def test_top_k_and_the_nucleus_have_exactly_their_tokens():
     assert set(np.unique(run(noise.make_seed(6), top_p=0.3))) == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_noise_belongs_to_the_seed_and_the_place_of_a_row(jit_compile):
     def sampled(table, seed):
@@ -184,6 +186,7 @@ def assert_equal(results, others):
         np.testing.assert_allclose(part, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_eager_graph_xla_and_an_exported_model_agree_for_any_number_of_rows(tmp_path):
     step, state, start, _ = recurrent_model(rows=7)
     expected = three_ways(step, state, start)
@@ -220,6 +223,7 @@ def test_log_probabilities_of_lower_precision_are_summed_as_float32():
         assert np.any(rounded(decoded.log_probs) != decoded.log_probs)
 
 
+@pytest.mark.slow(but=["-inf-False"])
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("nothing", [-math.inf, math.nan])
 def test_a_row_without_any_possible_token_stops(nothing, jit_compile):

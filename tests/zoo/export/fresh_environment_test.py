@@ -135,6 +135,7 @@ def cases(tmp_path_factory, python):
     return {name: (folder / name, outputs) for name, (_, outputs) in made.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["eager", "session"])
 @pytest.mark.parametrize("name", ["language_model", "captioning", "network"])
 def test_every_signature_gives_the_same(cases, name, how):

@@ -45,6 +45,7 @@ def run(tmp_path_factory):
     return *workdir_of(path, "demo_bbb", SMALL, WORDS, build), path
 
 
+@pytest.mark.slow
 def test_an_export_of_a_language_model(run, capsys):
     config, _, path = run
     about = run_export.export_run(config, str(path), prune=0.5, format="float16")
@@ -87,6 +88,7 @@ def test_an_export_of_a_language_model(run, capsys):
     assert np.all(score["log_probs"].numpy() < 0.0)
 
 
+@pytest.mark.slow
 def test_an_export_of_the_mean_elsewhere(run, tmp_path, capsys):
     config, model, path = run
     about = run_export.export_run(config, str(path), tmp_path / "a" / "b", weights="mean")
@@ -100,6 +102,7 @@ def test_an_export_of_the_mean_elsewhere(run, tmp_path, capsys):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_export_of_a_captioning_model(tmp_path, capsys):
     overrides = {**SMALL, "encoder.image_size": 16, "encoder.width": 2, "evaluate.beam": 2}
     config, _ = workdir_of(

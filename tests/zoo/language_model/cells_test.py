@@ -45,6 +45,7 @@ def test_a_language_model_of_it(cell):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_as", ["input", "state"])
 @pytest.mark.parametrize("cell", ["gru", "mgu"])
 def test_a_captioning_model_of_it(cell, image_as):
@@ -73,6 +74,7 @@ def test_another_cell():
         captioning_models.decoder(cell="grru")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset, cell", [("demo_bbb", "mgu"), ("shapes_demo_bbb", "gru")])
 def test_a_preset_with_another_cell_trains(preset, cell, eagerly):
     overrides = {"model.cell": cell, "model.units": 5, "model.embedding_units": 4, "jit_compile": "off"}

@@ -56,6 +56,7 @@ def check_scores(continuation, network, prompt, draws, own_draws):
     np.testing.assert_allclose(continuation.mutual_information, total - aleatoric, atol=3e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("samples", [0, 3])
 def test_greedy_words_are_the_most_probable_after_each_prompt_alone(model, samples):
@@ -93,6 +94,7 @@ def texts(generator, *arguments, **named):
     return [[found.text for found in row] for row in generator.generate(*arguments, **named)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_the_same_seed_gives_the_same_text_and_another_one_another(model):
     def make(**arguments):
@@ -127,6 +129,7 @@ def test_sampling_takes_temperature_top_k_and_nucleus(model):
         assert texts(generator, PROMPTS, 2) == [row * 2 for row in greedy]
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("way", [{}, {"beam": 3}, {"sampling": {"top_p": 0.9}}], ids=str)
 def test_a_draw_for_each_continuation_is_that_draw_running_alone(model, way):
     generator = Generator(model, VOCABULARY, max_words=4, draw_per_continuation=True, seed=3, **way)
@@ -159,6 +162,7 @@ def test_a_draw_for_each_continuation_is_found_by_a_model_of_that_mean(model):
     np.testing.assert_allclose(found[1].own_log_probs, expected.log_probs, **CLOSE)
 
 
+@pytest.mark.slow
 def test_eos_ends_a_continuation_where_that_is_wanted(model):
     free = Generator(model, VOCABULARY, max_words=30, sampling={})
     ending = Generator(model, VOCABULARY, max_words=30, sampling={}, end_at_eos=True)

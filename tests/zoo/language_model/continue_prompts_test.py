@@ -70,6 +70,7 @@ def test_without_a_prompt_a_sentence_begins(run, capsys):
     assert blocks(first)[1][0][0] == "<eos>"
 
 
+@pytest.mark.slow
 def test_the_seed_is_the_runs_unless_given(run, capsys):
     path, config, _ = run
 
@@ -83,6 +84,7 @@ def test_the_seed_is_the_runs_unless_given(run, capsys):
     assert once != again  # The same prompt twice is answered twice.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"draw_per_continuation": True}], ids=["mean", "draws"])
 def test_json_lines_have_every_figure_of_every_word(run, capsys, tmp_path, arguments):
     path, config, model = run
@@ -184,6 +186,7 @@ def test_each_line_of_standard_input_is_answered_before_the_next_is_read(run, ca
 # Colours
 
 
+@pytest.mark.slow(but=["0"])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_words_are_shaded_by_entropy_or_with_draws_by_mutual_information(run, capsys, samples):
     path, config, model = run

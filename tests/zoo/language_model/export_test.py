@@ -74,6 +74,7 @@ def test_score(model, call):
     np.testing.assert_array_equal(again["log_probs"], found["log_probs"])
 
 
+@pytest.mark.slow
 def test_score_of_nothing(call):
     for rows, steps in ((0, 3), (2, 0), (0, 0)):
         inputs = {"ids": np.zeros([rows, steps]), "lengths": np.zeros([rows])}
@@ -102,6 +103,7 @@ def test_samples_are_scored_as_the_evaluator_does(model, call):
     assert np.abs(other["log_probs"] - found["log_probs"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_long_rows_are_read_piece_by_piece(model, call, tmp_path, monkeypatch):
     ids = np.random.default_rng(1).integers(0, len(VOCABULARY), [2, 10])
     inputs = {"ids": tf.constant(ids, tf.int32), "lengths": tf.constant([10, 7])}
@@ -128,6 +130,7 @@ def test_the_next_word_step_by_step(call):
         np.testing.assert_allclose(np.exp(found["log_probs"]).sum(axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_computes_and_hands_over_float32(tmp_path):
     model = language_model(dtype="mixed_bfloat16")
     signatures = language_model_export(model, tmp_path).signatures()
@@ -151,6 +154,7 @@ def test_half_precision_computes_and_hands_over_float32(tmp_path):
 PROMPTS = ["a dog runs", "far\nthe dog", "", "a\n"]
 
 
+@pytest.mark.slow(but=["1.0-0", "0.0-0"])
 @pytest.mark.parametrize("samples", [0, 3])
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 0.5])
 def test_generation_is_that_of_the_generator(model, call, samples, temperature):
@@ -173,6 +177,7 @@ def test_generation_is_that_of_the_generator(model, call, samples, temperature):
     assert samples or "mutual_information" not in found
 
 
+@pytest.mark.slow
 def test_generation_of_ids_is_that_of_text(call):
     ids, lengths = np.array([[1, 3, 4], [5, 99, 99]]), np.array([3, 1])
     texts = ["a dog runs", "far"]

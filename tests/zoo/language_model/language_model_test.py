@@ -116,6 +116,7 @@ def test_tied_softmax_needs_equal_sizes():
         LanguageModelNetwork(VOCABULARY, units=6, embedding_units=4, tied=True)
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_saves_and_loads(method, tied, tmp_path):

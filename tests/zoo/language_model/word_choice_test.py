@@ -18,6 +18,7 @@ def run(tmp_path_factory):
     return path, *made(path)
 
 
+@pytest.mark.slow
 def test_ways_of_choosing_words_reach_the_generator(run, capsys):
     path, config, model = run
 
@@ -40,6 +41,7 @@ def test_ways_of_choosing_words_reach_the_generator(run, capsys):
     )
 
 
+@pytest.mark.slow
 def test_the_heading_says_how_words_are_chosen(run, capsys):
     path, config, _ = run
     for arguments, said in (

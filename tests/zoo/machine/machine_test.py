@@ -296,6 +296,7 @@ print(strategy.reduce("sum", strategy.run(lambda: tf.constant(2.0)), axis=None).
 """
 
 
+@pytest.mark.slow
 def test_replicas_and_determinism_in_a_process_of_its_own():
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     done = subprocess.run(

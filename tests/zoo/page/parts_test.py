@@ -183,6 +183,7 @@ def captioner_run(tmp_path, monkeypatch, eagerly):
     return make
 
 
+@pytest.mark.slow
 def test_captions_with_pictures(captioner_run):
     workdir, split = captioner_run(missing=(0, 5), corrupt=(1,))
     page = report(workdir, samples=3)
@@ -201,6 +202,7 @@ def test_captions_with_pictures(captioner_run):
     assert [section["id"] for section in page.of("section")][3] == "captions"
 
 
+@pytest.mark.slow
 def test_captions_are_those_of_the_captioner(captioner_run):
     workdir, _ = captioner_run(count=3)
     config = read_config(Workdir(workdir, create=False))

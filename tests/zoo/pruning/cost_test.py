@@ -173,6 +173,7 @@ class TestCurves:
         assert cells[4] == f"{points_of(results, 'magnitude', 'network')[0.7]['valid']:.2f}"
         assert f"{results['pruned']['kept']:,} of {results['elements']:,} weights" in lines[-1]
 
+    @pytest.mark.slow
     def test_a_network_without_distributions(self, tmp_path, capsys):
         assert run("train", tmp_path, "--config.train.epochs=1", preset="demo_deterministic") == 0
         results = prune(tmp_path)
@@ -213,6 +214,7 @@ class TestPrunedWorkdir:
         ratio = after["kl_per_training_token"] / before["kl_per_training_token"]
         assert ratio == pytest.approx(after["kl"] / before["kl"])
 
+    @pytest.mark.slow
     def test_it_can_be_evaluated(self, pruned, tmp_path):
         copy = shutil.copytree(pruned[0] / "pruned", tmp_path / "pruned")
         assert run("evaluate", copy, "--num_samples=2", "--config.evaluate.final_rows=20") == 0
@@ -222,6 +224,7 @@ class TestPrunedWorkdir:
             results["kl_per_training_token"] < Workdir(pruned[0]).read_metrics()[0]["kl_per_training_token"]
         )
 
+    @pytest.mark.slow
     def test_it_can_be_trained_with_its_mask(self, pruned, tmp_path):
         copy = shutil.copytree(pruned[0] / "pruned", tmp_path / "pruned")
         before, step = experiment_of(copy)
@@ -242,6 +245,7 @@ class TestPrunedWorkdir:
         with pytest.raises(InputError, match="has not been trained since: move it or delete it"):
             prune(workdir, fraction=0.7)
 
+    @pytest.mark.slow
     def test_its_training_may_have_a_schedule_of_its_own(self, pruned, trained, tmp_path, capsys):
         copy = shutil.copytree(pruned[0] / "pruned", tmp_path / "pruned")
         schedule = (
@@ -260,6 +264,7 @@ class TestPrunedWorkdir:
             assert run("train", workdir, "--config.train.epochs=3", "--config.train.learning_rate=0.1") == 2
             assert "belongs to another configuration: train." in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_it_is_replaced_and_can_be_pruned_further(self, pruned, tmp_path):
         workdir = shutil.copytree(pruned[0], tmp_path / "run")
         prune(workdir, fraction=0.3, fractions=(), alone=())
@@ -276,6 +281,7 @@ class TestPrunedWorkdir:
         for keep, before in zip(masks.values(), earlier.values(), strict=True):
             assert np.all(before[keep])
 
+    @pytest.mark.slow
     def test_without_the_optimizer_s_checkpoint(self, trained, tmp_path, caplog):
         workdir = shutil.copytree(trained, tmp_path / "run")
         for path in (workdir / "checkpoints").glob("ckpt-*"):
@@ -287,6 +293,7 @@ class TestPrunedWorkdir:
         assert int(experiment.model.optimizer.iterations) == step
 
 
+@pytest.mark.slow
 def test_a_captioning_model(tmp_path, monkeypatch):
     """The network of the image stays whole: its weights are not of the posterior."""
     captioning.use(monkeypatch)

@@ -193,6 +193,7 @@ def scored(finished, samples):
     return passage.score_passage(Contents.read(config, workdir, str(data)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 3])
 def test_the_passage_is_judged_as_the_benchmark_does(finished, samples):
     workdir, data = finished

@@ -82,6 +82,7 @@ def test_a_resumed_run_is_the_same_run(trained, tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_passed_over_and_said(copy, trained, caplog):
     newest = sorted((copy / "checkpoints").glob("ckpt-*.data*"), key=lambda path: path.stat().st_mtime)[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -109,6 +110,7 @@ def test_evaluate_with_samples(copy, capsys):
     assert "2 samples" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sharpened_run_and_every_way_to_evaluate_it(tmp_path, capsys):
     workdir = tmp_path / "run"
     short = ("--config.train.epochs=1", "--seed=2", "--config.sharpening.sigma0=0.05")
@@ -152,6 +154,7 @@ def test_a_sharpened_run_and_every_way_to_evaluate_it(tmp_path, capsys):
         assert line in table
 
 
+@pytest.mark.slow
 def test_dynamic_evaluation_of_a_tied_dropout_model(tmp_path):
     workdir, short = tmp_path / "run", ("--config.train.epochs=1", "--config.model.tied=true")
     assert run("train", workdir, *short, preset="demo_dropout") == 0
@@ -198,6 +201,7 @@ def test_a_workdir_without_a_run_cannot_be_evaluated(tmp_path, capsys):
     assert "does not exist" in one_line_error(capsys)
 
 
+@pytest.mark.slow
 def test_text_files_and_another_vocabulary(tmp_path, capsys):
     first = write_corpus(tmp_path / "first", ["a", "b", "c", "d"])
     second = write_corpus(tmp_path / "second", ["a", "b", "c", "e", "f"])

@@ -44,6 +44,7 @@ def ours(caplog):
     return " / ".join(record.getMessage() for record in caplog.records if record.name == "absl")
 
 
+@pytest.mark.slow
 def test_early_stopping(train, tmp_path, caplog):
     still = "--config.train.learning_rate=1e-30"  # No epoch is better than the first.
     assert train(9, still, "--config.train.patience=2") == 0
@@ -56,6 +57,7 @@ def test_early_stopping(train, tmp_path, caplog):
     assert "patience" in ours(caplog)  # Why it ended before the ninth.
 
 
+@pytest.mark.slow
 def test_a_run_that_gets_better_is_not_stopped(train, tmp_path):
     steady = "--config.train.learning_rate=0.01"  # So low that no epoch arrives at the best there is.
     assert train(4, steady, "--config.train.patience=1") == 0
@@ -63,6 +65,7 @@ def test_a_run_that_gets_better_is_not_stopped(train, tmp_path):
     assert len(lines) == 4 and lines[0]["nll"] > lines[1]["nll"] > lines[2]["nll"] > lines[3]["nll"]
 
 
+@pytest.mark.slow
 def test_an_exploded_run_ends_and_goes_on_with_another_limit(train, tmp_path, capsys):
     checkpoints = tmp_path / "run" / "checkpoints"
     assert train(1) == 0
@@ -87,6 +90,7 @@ def test_an_exploded_run_ends_and_goes_on_with_another_limit(train, tmp_path, ca
     assert metrics(tmp_path / "run") == metrics(tmp_path / "uninterrupted")
 
 
+@pytest.mark.slow
 def test_steps_back_until_the_learning_rate_is_low_enough(train, tmp_path, caplog):
     """Powers of two are exact: after two steps back it is the run with a rate of 1 from the start."""
     wild = (f"--config.train.learning_rate={2**40}", f"--config.train.step_back_factor={2**-20}")
@@ -100,6 +104,7 @@ def test_steps_back_until_the_learning_rate_is_low_enough(train, tmp_path, caplo
     assert not (tmp_path / "run" / "diverged.json").exists()
 
 
+@pytest.mark.slow
 def test_steps_back_are_counted(train, tmp_path, capsys, caplog):
     exploding = ("--config.train.max_nll=0.01", "--config.train.step_backs=2")
     assert train(1) == 0
@@ -115,6 +120,7 @@ def test_steps_back_are_counted(train, tmp_path, capsys, caplog):
     assert steps == [WINDOWS + 1] * 3  # Of every attempt.
 
 
+@pytest.mark.slow
 def test_a_step_back_takes_back_what_was_said_since(train, tmp_path, monkeypatch):
     """Past a damaged checkpoint, and so past an entry of metrics.jsonl."""
     on_step, diverged = TrainingRun.on_step, []
@@ -136,6 +142,7 @@ def test_a_step_back_takes_back_what_was_said_since(train, tmp_path, monkeypatch
     assert [line["learning_rate"] for line in lines] == [0.5, 0.25, 0.25]
 
 
+@pytest.mark.slow
 def test_another_strategy_goes_on_with_the_run(train, tmp_path, capsys, caplog):
     assert train(1) == 0
     one_device = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -155,6 +162,7 @@ def wait_for(path, process):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(text, tmp_path, caplog):
     workdir = tmp_path / "run"
     # Many steps an epoch: the signal comes within one.

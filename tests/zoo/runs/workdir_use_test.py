@@ -117,6 +117,7 @@ READERS = {
 
 
 class TestReadersBesideATrainer:
+    @pytest.mark.slow(but=["prune"])
     @pytest.mark.parametrize("mode", READERS)
     def test_they_leave_what_is_the_trainers_as_it_is(self, copy, text, mode):
         is_being_written(copy)
@@ -132,6 +133,7 @@ class TestReadersBesideATrainer:
         assert after == before
         assert more.startswith(sums) and (leaves or more == sums)
 
+    @pytest.mark.slow
     def test_figures_are_shown_and_results_left_to_the_trainer(self, copy, text, capsys, caplog):
         (copy / "results.json").unlink()
         with ownership.owned(copy):
@@ -150,6 +152,7 @@ class TestReadersBesideATrainer:
         assert "training has gone on since step" in caplog.text
         assert (copy / "results.json").read_text() == before
 
+    @pytest.mark.slow
     def test_a_pruned_model_that_is_being_trained_is_not_replaced(self, copy, text, error):
         assert run("prune", copy, "--prune=0.5", f"--data_dir={text}") == 0
         before = tree(copy / "pruned")
@@ -185,12 +188,14 @@ class TestTwoTrainers:
 
 
 class TestBinding:
+    @pytest.mark.slow
     def test_a_start_without_data_binds_nobody(self, tmp_path, text):
         assert train(tmp_path, tmp_path / "none") == 2
         assert train(tmp_path, text, "--config.train.batch=1000") == 2
         assert train(tmp_path, text, "--seed=5") == 0
         assert read_config(Workdir(tmp_path)).seed == 5
 
+    @pytest.mark.slow(but=["plain"])
     @pytest.mark.parametrize("step_backs", [0, 1], ids=["plain", "with steps back"])
     def test_nor_does_one_that_fails_in_its_first_step(
         self, tmp_path, text, monkeypatch, step_backs, trained
@@ -237,6 +242,7 @@ class TestData:
         assert run("evaluate", copy, f"--data_dir={tmp_path / 'text'}") == 2
         assert f"the text of {split} is not" in error()
 
+    @pytest.mark.slow
     def test_the_same_text_elsewhere_is_accepted(self, copy, text, tmp_path):
         moved = tmp_path / "elsewhere" / "under-another-name"
         shutil.copytree(text, moved)
@@ -245,12 +251,14 @@ class TestData:
         assert run("evaluate", copy, f"--data_dir={moved}") == 0
         assert train(copy, moved, "--config.train.epochs=2") == 0
 
+    @pytest.mark.slow
     def test_a_pruned_model_knows_it_too(self, copy, text, tmp_path, error):
         assert run("prune", copy, "--prune=0.5", f"--data_dir={text}") == 0
         other = write_text(tmp_path / "other", order=1)
         assert run("evaluate", copy / "pruned", f"--data_dir={other}") == 2
         assert "the text of train and valid and test" in error()
 
+    @pytest.mark.slow
     def test_a_run_of_an_earlier_version_is_given_fingerprints_when_it_goes_on(self, copy, text, trained):
         (copy / "data.json").unlink()
         assert run("evaluate", copy, f"--data_dir={text}") == 0
@@ -286,6 +294,7 @@ class TestWriting:
         assert run(mode, copy, f"--data_dir={text}") == 2
         assert file in error()
 
+    @pytest.mark.slow(but=["evaluate-zoo.runs.workdir.Workdir.write_results-perplexity"])
     @pytest.mark.parametrize(
         ("mode", "function", "shown"),
         [
@@ -308,6 +317,7 @@ class TestWriting:
         assert shown in said.out
         assert said.err.splitlines()[-1] == "error: cannot write it: No space left on device"
 
+    @pytest.mark.slow
     def test_figures_of_pruning_are_written_before_the_pruned_model_is_made(self, copy, text, monkeypatch):
         def fails(*_, **__):
             raise InputError("no")

@@ -46,6 +46,7 @@ def carried_out(tmp_path, redirections="", more="", size=1, **environment):
     return done
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -82,6 +83,7 @@ def test_a_full_disk_under_standard_output_is_one_line(tmp_path, size):
     assert done.stderr.endswith(FULL) and "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
+@pytest.mark.slow(every=3)
 @pytest.mark.parametrize(
     "redirections",
     [">&-", "2>&-", ">&- 2>&-", ">&- 2>&- <&-", "2>/dev/full", "| head -c 1", "2>&1 >&- | true"],

@@ -19,6 +19,7 @@ from zoo.uncertainty.streams import Stream
 # Networks.
 
 
+@pytest.mark.slow(but=["1"])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_posteriors_samples_are_held_for_the_whole_text_and_are_those_of_evaluation(rows):
     model, stream = language_model(run_eagerly=False), stream_of_ids()
@@ -42,6 +43,7 @@ def test_a_posteriors_samples_are_held_for_the_whole_text_and_are_those_of_evalu
         np.testing.assert_allclose(records.entropy, total, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_dropout_has_the_masks_of_evaluation_and_a_deterministic_model_one_row():
     model, stream = point_mass_language_model(layers=[Dropout(0.5)], run_eagerly=False), stream_of_ids()
     _, average = score_network(model, "model", VOCABULARY, Settings(samples=3, seed=2, unroll=8))
@@ -53,6 +55,12 @@ def test_dropout_has_the_masks_of_evaluation_and_a_deterministic_model_one_row()
     assert len(score_network(model, "model", VOCABULARY, Settings(samples=0))) == 1
 
 
+@pytest.mark.slow(
+    but=[
+        "None-<lambda>-settings0-one stream",
+        "log_softmax-<lambda>-settings1-windows of 6 words after up to 2",
+    ]
+)
 @pytest.mark.parametrize(
     ("layer", "settings", "layout"),
     [
@@ -86,6 +94,7 @@ def test_too_little_context_changes_what_a_window_says():
     assert np.mean(same[6:][place[6:] < 2]) < 0.5
 
 
+@pytest.mark.slow
 def test_keras_dropout_is_on_in_samples_and_changes_no_variable():
     model = keras_model(keras.layers.Dropout(0.5))
     before = [weight.numpy().copy() for weight in model.weights]
@@ -108,6 +117,7 @@ def test_keras_dropout_is_on_in_samples_and_changes_no_variable():
     )
 
 
+@pytest.mark.slow
 def test_networks_that_cannot_be_scored():
     both = keras_model(keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True)))
     with pytest.raises(InputError, match="both looks ahead: its probabilities change"):

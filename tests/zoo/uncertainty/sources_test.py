@@ -150,6 +150,7 @@ def test_this_projects_exports_score_themselves(tmp_path):
         mean.score("test", Stream(tokens, ""))
 
 
+@pytest.mark.slow
 def test_an_export_of_this_project_says_what_its_model_says(tmp_path):
     model, words = export_models.language_model(), export_models.VOCABULARY
     (tmp_path / "assets").mkdir()
