@@ -25,7 +25,7 @@ import zoo
 from benchmarks.timing import measure, spread, stopwatch
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from zoo.data.vocabulary import EOS, Vocabulary
-from zoo.language_model.export import LanguageModelExport
+from zoo.language_model.signatures import LanguageModelExport
 
 BATCHES, UNROLL = (1, 64), 35
 KERAS = "Keras, deterministic"

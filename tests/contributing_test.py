@@ -4,6 +4,7 @@ A recipe's blocks say in their first line what they are: `python file=PATH` is a
 a line for a file that is there, below the one that the block repeats; `python try` and `sh try` are run.
 """
 
+import ast
 import os
 import pathlib
 import re
@@ -53,6 +54,19 @@ def test_every_recipe_is_there_and_short():
         places = {path if (ROOT / path).parent.is_dir() else path.parent for path in new}
         lines = sum(len(code.splitlines()) - 1 for kind, _, code in blocks if kind == "line")
         assert (len(places), lines) == TOUCHED[heading], heading
+
+
+def test_all_functions_of_new_files_are_annotated():
+    """As the type checker of `scripts/test` asks of every function."""
+    for path, code in [
+        (path, code) for blocks in recipes().values() for kind, path, code in blocks if kind == "file"
+    ]:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.FunctionDef):
+                bare = [one.arg for one in node.args.args if one.annotation is None]
+                assert node.returns is not None and set(bare) <= {"self"}, (
+                    f"{path}: {node.name}({', '.join(bare)})"
+                )
 
 
 @pytest.fixture(scope="module")

@@ -103,14 +103,14 @@ def output_shape_of(layer: keras.layers.Lambda) -> Any:
 class Model(keras.Model):
     """`keras.Model` with its private parts that `BayesianModel` needs under names of ours."""
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         super()._maybe_symbolic_build(*self.example_for_build(iterator, data_batch))
 
-    def example_for_build(self, iterator, data_batch) -> tuple[Any, Any]:
+    def example_for_build(self, iterator: Any, data_batch: Any) -> tuple[Any, Any]:
         """The iterator, or the minibatch, from whose shapes Keras builds a model before its first step."""
         return iterator, data_batch
 
-    def build_for(self, data_batch) -> None:
+    def build_for(self, data_batch: Any) -> None:
         """Builds all that a step uses, the optimizer and the metrics too, from the shapes of a minibatch.
 
         The public `build` makes the network's variables alone.

@@ -12,6 +12,7 @@ so B, "the batch size", is always that of all replicas together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -90,8 +91,7 @@ def stream(strategy: tf.distribute.Strategy, dataset: Callable[[int], Iterable],
 
 def _in_groups(dataset: Iterable) -> Iterator:
     """The elements of `dataset`; small ones are fetched many at a time, as each fetch takes a while."""
-    group = _group_size(dataset.element_spec) if isinstance(dataset, tf.data.Dataset) else 1
-    if group == 1:
+    if not isinstance(dataset, tf.data.Dataset) or (group := _group_size(dataset.element_spec)) == 1:
         yield from dataset
         return
     for elements in dataset.batch(group).prefetch(2).as_numpy_iterator():
@@ -99,7 +99,7 @@ def _in_groups(dataset: Iterable) -> Iterator:
             yield tf.nest.pack_sequence_as(elements, element)
 
 
-def _group_size(spec) -> int:
+def _group_size(spec: Any) -> int:
     """How many elements of this spec to fetch at a time: 1 unless they are small and all alike."""
     if not all(
         isinstance(one, tf.TensorSpec) and one.shape.is_fully_defined() for one in tf.nest.flatten(spec)
@@ -109,8 +109,8 @@ def _group_size(spec) -> int:
     return int(np.clip(_GROUP_BYTES // max(size, 1), 1, _LARGEST_GROUP))
 
 
-def _rows_of(batch, replica: int, count: int):
-    def cut(tensor):
+def _rows_of(batch: Any, replica: int, count: int) -> Any:
+    def cut(tensor: Any) -> tf.Tensor:
         rows = rows_of_replica(tensor.shape[0], count)
         return tf.convert_to_tensor(tensor[replica * rows : (replica + 1) * rows])
 
@@ -134,7 +134,7 @@ def rows_of_replica(rows: int | None, replicas: int) -> int:
 # What is done outside of the replicas, and by every worker alike.
 
 
-def first(strategy: tf.distribute.Strategy, values):
+def first(strategy: tf.distribute.Strategy, values: Any) -> Any:
     """The first value of this worker's replicas, for a structure of what `strategy.run` returned."""
     return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], values)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 
-class later(NamedTuple):
+@dataclass(frozen=True)
+class later:
     """A function, or a class, of a module that is imported with the first call.
 
     Attributes:

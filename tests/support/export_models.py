@@ -8,8 +8,8 @@ from tfp_bayesrnn import BayesianModel, MeanFieldNormal, PointMass
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from zoo.captioning.export import CaptionExport
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model.export import LanguageModelExport
 from zoo.language_model.network import LanguageModelNetwork
+from zoo.language_model.signatures import LanguageModelExport
 
 VOCABULARY = Vocabulary("<eos> a <unk> dog runs far away".split())
 PRIOR = captioning_models.PRIOR

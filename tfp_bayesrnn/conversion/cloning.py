@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras.layers import Layer
 
 from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.errors import InputError
 
-Layer = keras.layers.Layer
 Replace = Callable[[Layer], Layer | None]
 Fill = Callable[[Layer, Layer], None]
 
@@ -88,7 +88,7 @@ class _Copier:
             self._copies[operation] = self._copy(operation)
         return self._copies[operation]
 
-    def _copy(self, operation):
+    def _copy(self, operation: Any) -> Any:
         if not isinstance(operation, Layer):
             return _rebuilt(operation)
         if is_network(operation):
@@ -201,7 +201,7 @@ def _copy_layer_state(source: Layer, target: Layer) -> None:
     try:
         for old, new in pairs:
             new.trainable = old.trainable  # Of a layer before its parts: it sets theirs too.
-            store = {}
+            store: dict[str, Any] = {}
             old.save_own_variables(store)
             new.load_own_variables(store)
             if hasattr(old, "save_assets"):  # Of a vocabulary that has been learned by `adapt`.

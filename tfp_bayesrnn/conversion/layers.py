@@ -21,8 +21,6 @@ from tfp_bayesrnn.layers import (
 )
 from tfp_bayesrnn.layers.base import VariationalLayer
 
-Layer = keras.layers.Layer
-
 VARIATIONAL = {
     keras.layers.Embedding: VariationalEmbedding,
     keras.layers.LSTM: VariationalLSTM,
@@ -36,7 +34,7 @@ _COMMON = {"name", "trainable", "dtype", "activity_regularizer", "unroll", "zero
 _WEIGHTS = ("embeddings", "kernel", "recurrent_kernel", "bias")
 
 
-def check_weights(layer: Layer) -> None:
+def check_weights(layer: keras.layers.Layer) -> None:
     """Refuses weights that a variational layer could not have.
 
     Raises:
@@ -57,7 +55,7 @@ def check_weights(layer: Layer) -> None:
         )
 
 
-def variational(layer: Layer, **distributions: Prior | VariationalFamily) -> Layer:
+def variational(layer: keras.layers.Layer, **distributions: Prior | VariationalFamily) -> keras.layers.Layer:
     """The variational layer, not built, with the options of one of Keras's."""
     kind = VARIATIONAL[type(layer)]
     config = cloning.config_of(layer)
@@ -76,14 +74,14 @@ def variational(layer: Layer, **distributions: Prior | VariationalFamily) -> Lay
     return kind(**config, **distributions)
 
 
-def _refusal(layer: Layer, option: str, value: Any) -> str:
+def _refusal(layer: keras.layers.Layer, option: str, value: Any) -> str:
     return (
         f"layer {layer.name!r} cannot be converted: a variational {type(layer).__name__} has no {option}, "
         f"which is {value!r}"
     )
 
 
-def plain(layer: Layer) -> Layer | None:
+def plain(layer: keras.layers.Layer) -> keras.layers.Layer | None:
     """Keras's layer, not built, with the options of one of ours; None to leave it as it is."""
     kind = _PLAIN.get(type(layer))
     if kind is None:
@@ -106,7 +104,7 @@ def plain(layer: Layer) -> Layer | None:
     return kind(**{option: value for option, value in config.items() if option in accepted})
 
 
-def fill_plain(source: Layer, target: Layer) -> None:
+def fill_plain(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     """Gives a layer of Keras's the posterior means of a variational one."""
     variables = weights(target)
     for name, weight in weights(source).items():
@@ -115,12 +113,12 @@ def fill_plain(source: Layer, target: Layer) -> None:
             variables[name].trainable = False
 
 
-def _options(kind: type[Layer]) -> set[str]:
+def _options(kind: type[keras.layers.Layer]) -> set[str]:
     """What its constructor takes, with `**kwargs` of its base classes."""
     return {*inspect.signature(kind.__init__).parameters, *_COMMON} - {"self", "kwargs"}
 
 
-def weights(layer: Layer) -> dict[str, Any]:
+def weights(layer: keras.layers.Layer) -> dict[str, Any]:
     """The variables of a layer of Keras's, or the `VariationalWeight`s of one of ours, by name."""
     holder = getattr(layer, "cell", layer)
     found = {name: getattr(holder, name, None) for name in _WEIGHTS}

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.layers import Layer
 
 from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.conversion import cloning, layers
@@ -22,7 +23,6 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.objective.likelihoods import NegativeLogLikelihood
 
-Layer = keras.layers.Layer
 Scales = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 RELATIVE_SCALE = 0.1  # Sigma in units of |w| where nothing else is asked for.
@@ -39,7 +39,7 @@ def to_bayesian(
     kl_weight: float = 1.0,
     seed: int = 0,
     posterior: VariationalFamily | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> BayesianModel:
     """A variational model whose posterior mean is a trained deterministic one, ready for `compile` and `fit`.
 
@@ -173,8 +173,8 @@ def _scales(initial: float | Sequence[float] | None, relative: float | None) -> 
             "initial_scale must be a number, or (low, high) with low <= high, above 1e-5. "
             f"Received: initial_scale={initial}"
         )
-    bounds = rho_from_scale(np.array([low, high]))
-    return lambda mean, generator: np.asarray(scale_from_rho(generator.uniform(*bounds, mean.shape)))
+    least, most = rho_from_scale(np.array([low, high]))
+    return lambda mean, generator: np.asarray(scale_from_rho(generator.uniform(least, most, mean.shape)))
 
 
 def _check_outputs(network: keras.Model, likelihood: str | NegativeLogLikelihood) -> None:

@@ -13,12 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_bayesrnn.distributions.marginal import marginal
 from tfp_bayesrnn.distributions.priors import AddVariable, Prior
-
-tfd = tfp.distributions
 
 Variables = Mapping[str, tf.Tensor]
 """The values of a weight's variables by the names that `add_variables` gave them, float32."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-from tfp_bayesrnn.distributions.families import VariationalFamily
-
-tfd = tfp.distributions
+from tfp_bayesrnn.distributions.families import Variables, VariationalFamily
 
 
 class IndependentNormal(VariationalFamily):
@@ -33,11 +32,11 @@ class IndependentNormal(VariationalFamily):
             )
         self.scale_range = (low, high)
 
-    def mean(self, variables):
+    def mean(self, variables: Variables) -> tf.Tensor:
         """`mu`."""
         return variables["mu"]
 
-    def scale(self, variables):
+    def scale(self, variables: Variables) -> tf.Tensor:
         """sigma, of the weight's shape."""
         raise NotImplementedError
 
@@ -48,18 +47,24 @@ class IndependentNormal(VariationalFamily):
             f"define scale_variables_for. Received: posterior={self.name}"
         )
 
-    def sample(self, variables, noise):
+    def sample(self, variables: Variables, noise: tf.Tensor) -> tf.Tensor:
         """mu + sigma * noise."""
         return self.mean(variables) + self.scale(variables) * noise
 
-    def distribution(self, variables):
+    def distribution(self, variables: Variables) -> tfd.Distribution:
         """`tfd.Independent` over `tfd.Normal`."""
         mean = self.mean(variables)
         return tfd.Independent(
             tfd.Normal(mean, self.scale(variables)), reinterpreted_batch_ndims=len(mean.shape)
         )
 
-    def log_prob(self, variables, value, noise=None, keep=None):
+    def log_prob(
+        self,
+        variables: Variables,
+        value: tf.Tensor,
+        noise: tf.Tensor | None = None,
+        keep: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """See the base class. The noise spares a subtraction that would lose digits where sigma is small."""
         if noise is None:
             return super().log_prob(variables, value, noise, keep)
@@ -69,19 +74,19 @@ class IndependentNormal(VariationalFamily):
             size = tf.math.count_nonzero(keep, dtype=tf.float32)
         return -tf.reduce_sum(nats) - 0.5 * math.log(2.0 * math.pi) * size
 
-    def variables_for(self, mean, scale):
+    def variables_for(self, mean: np.ndarray, scale: np.ndarray | None) -> dict[str, np.ndarray]:
         """See the base class."""
         return {"mu": mean, **({} if scale is None else self.scale_variables_for(scale))}
 
-    def exported(self, variables, keep=None):
+    def exported(self, variables: Variables, keep: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """sigma, 0 where nothing is kept."""
         scale = self.scale(variables)
         return {"scale": scale if keep is None else tf.where(keep, scale, 0.0)}
 
-    def exported_sample(self, mean, stored, noise):
+    def exported_sample(self, mean: tf.Tensor, stored: Variables, noise: tf.Tensor) -> tf.Tensor:
         """mu + sigma * noise."""
         return mean + stored["scale"] * noise
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"scale_range": list(self.scale_range)}

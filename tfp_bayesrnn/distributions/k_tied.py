@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_bayesrnn.distributions.families import Variables
 from tfp_bayesrnn.distributions.independent_normal import IndependentNormal
 from tfp_bayesrnn.distributions.mean_field import MeanFieldNormal
+from tfp_bayesrnn.distributions.priors import AddVariable, Prior
 from tfp_bayesrnn.distributions.softplus import (
     SCALE_FLOOR,
     inverse_softplus,
@@ -44,7 +47,13 @@ class KTiedNormal(IndependentNormal):
         self._floor = math.sqrt(SCALE_FLOOR / self.k)  # Of an element of U and of V.
         self._of_bias = MeanFieldNormal(self.scale_range)
 
-    def add_variables(self, add_variable, shape, initial_mean, prior):
+    def add_variables(
+        self,
+        add_variable: AddVariable,
+        shape: Sequence[int],
+        initial_mean: keras.initializers.Initializer,
+        prior: Prior,
+    ) -> dict[str, keras.Variable]:
         """`mu`, of the weight's shape; `rho_u` [rows, k] and `rho_v` [columns, k], or the `rho` of a bias."""
         if len(shape) < 2:
             return self._of_bias.add_variables(add_variable, shape, initial_mean, prior)
@@ -64,17 +73,17 @@ class KTiedNormal(IndependentNormal):
     def _rho(self, factor: float) -> float:
         return inverse_softplus(max(factor - self._floor, 1e-9))
 
-    def factors(self, variables) -> tuple[tf.Tensor, tf.Tensor]:
+    def factors(self, variables: Variables) -> tuple[tf.Tensor, tf.Tensor]:
         """U [rows, k] and V [columns, k] of a weight that is no bias."""
         return tuple(softplus(variables[name]) + self._floor for name in ("rho_u", "rho_v"))
 
-    def scale(self, variables):
+    def scale(self, variables: Variables) -> tf.Tensor:
         """U V^T in the weight's shape; of a bias softplus(rho) + 1e-5."""
         if "rho" in variables:
             return self._of_bias.scale(variables)
         return _product(*self.factors(variables), variables["mu"].shape)
 
-    def scale_variables_for(self, scale):
+    def scale_variables_for(self, scale: np.ndarray) -> dict[str, np.ndarray]:
         """Factors of a sigma of rank one, such as one number for all; the rho of a bias.
 
         Raises:
@@ -99,21 +108,21 @@ class KTiedNormal(IndependentNormal):
         }
         return {name: np.repeat(value[:, np.newaxis], self.k, axis=1) for name, value in rho.items()}
 
-    def exported(self, variables, keep=None):
+    def exported(self, variables: Variables, keep: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """U and V, and what is kept; of a bias sigma."""
         if "rho" in variables:
             return super().exported(variables, keep)
         factors = dict(zip("uv", self.factors(variables), strict=True))
         return factors if keep is None else {**factors, "keep": keep}
 
-    def exported_sample(self, mean, stored, noise):
+    def exported_sample(self, mean: tf.Tensor, stored: Variables, noise: tf.Tensor) -> tf.Tensor:
         """mu + sigma * noise."""
         if "scale" in stored:
             return super().exported_sample(mean, stored, noise)
         deviation = _product(stored["u"], stored["v"], mean.shape) * noise
         return mean + (tf.where(stored["keep"], deviation, 0.0) if "keep" in stored else deviation)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"k": self.k, **super().get_config()}
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import keras
+from collections.abc import Sequence
 
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_bayesrnn.distributions.families import Variables
 from tfp_bayesrnn.distributions.independent_normal import IndependentNormal
+from tfp_bayesrnn.distributions.priors import AddVariable, Prior
 from tfp_bayesrnn.distributions.softplus import inverse_softplus, rho_from_scale, scale_from_rho
 
 
@@ -23,17 +29,23 @@ class MeanFieldNormal(IndependentNormal):
         low, high = (inverse_softplus(end * prior_stddev) for end in self.scale_range)
         return keras.initializers.RandomUniform(low, high)
 
-    def add_variables(self, add_variable, shape, initial_mean, prior):
+    def add_variables(
+        self,
+        add_variable: AddVariable,
+        shape: Sequence[int],
+        initial_mean: keras.initializers.Initializer,
+        prior: Prior,
+    ) -> dict[str, keras.Variable]:
         """`mu` and `rho`, both of the weight's shape."""
         return {
             "mu": add_variable(name="mu", initializer=initial_mean),
             "rho": add_variable(name="rho", initializer=self.rho_initializer(prior.stddev(shape))),
         }
 
-    def scale(self, variables):
+    def scale(self, variables: Variables) -> tf.Tensor:
         """softplus(rho) + 1e-5."""
         return scale_from_rho(variables["rho"])
 
-    def scale_variables_for(self, scale):
+    def scale_variables_for(self, scale: np.ndarray) -> dict[str, np.ndarray]:
         """The rho of every sigma above 1e-5."""
         return {"rho": rho_from_scale(scale)}

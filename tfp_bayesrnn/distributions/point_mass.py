@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-from tfp_bayesrnn.distributions.families import VariationalFamily
-
-tfd = tfp.distributions
+from tfp_bayesrnn.distributions.families import Variables, VariationalFamily
+from tfp_bayesrnn.distributions.priors import AddVariable, Prior
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class PointMass(VariationalFamily):
     """q(w) is concentrated on mu: an ordinary deterministic weight, with no noise and no KL."""
 
-    def add_variables(self, add_variable, shape, initial_mean, prior):
+    def add_variables(
+        self,
+        add_variable: AddVariable,
+        shape: Sequence[int],
+        initial_mean: keras.initializers.Initializer,
+        prior: Prior,
+    ) -> dict[str, keras.Variable]:
         """`mu`, of the weight's shape."""
         return {"mu": add_variable(name="mu", initializer=initial_mean)}
 
-    def noise_shape(self, shape):
+    def noise_shape(self, shape: Sequence[int]) -> None:
         """None: there is no noise."""
         return None
 
-    def sample(self, variables, noise):
+    def sample(self, variables: Variables, noise: tf.Tensor) -> tf.Tensor:
         """`mu`."""
         return variables["mu"]
 
-    def distribution(self, variables):
+    def distribution(self, variables: Variables) -> tfd.Distribution:
         """`tfd.Independent` over `tfd.Deterministic`."""
         return tfd.Independent(tfd.Deterministic(variables["mu"]), len(variables["mu"].shape))
 
-    def mean(self, variables):
+    def mean(self, variables: Variables) -> tf.Tensor:
         """`mu`."""
         return variables["mu"]
 
-    def scale(self, variables):
+    def scale(self, variables: Variables) -> tf.Tensor:
         """0."""
         return tf.zeros_like(variables["mu"])
 
-    def kl(self, variables, prior, value, noise=None, keep=None):
+    def kl(
+        self,
+        variables: Variables,
+        prior: tfd.Distribution,
+        value: tf.Tensor,
+        noise: tf.Tensor | None = None,
+        keep: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """0: the weight has no prior."""
         return tf.zeros([])
 
-    def variables_for(self, mean, scale):
+    def variables_for(self, mean: np.ndarray, scale: np.ndarray | None) -> dict[str, np.ndarray]:
         """`mu`, whatever the scale."""
         return {"mu": mean}

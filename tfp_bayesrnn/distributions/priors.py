@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_bayesrnn.distributions.scale_mixture import ScaleMixtureNormal
-
-tfd = tfp.distributions
 
 AddVariable = Callable[..., keras.Variable]
 
@@ -27,7 +26,8 @@ class Prior:
         """
         return {}
 
-    def distribution(self, shape: Sequence[int], **variables: tf.Tensor) -> tfd.Distribution:
+    # To a type checker `*_` says that a prior takes the variables that it makes, and no others.
+    def distribution(self, shape: Sequence[int], *_: Any, **variables: Any) -> tfd.Distribution:
         """The distribution of a weight of this shape; its `log_prob` of the weight is one scalar."""
         raise NotImplementedError
 
@@ -77,19 +77,19 @@ class ScaleMixturePrior(Prior):
         self.granularity = granularity
         self.distribution(())  # Bad values are reported where they were written.
 
-    def distribution(self, shape):
+    def distribution(self, shape: Sequence[int]) -> tfd.Distribution:
         """The `ScaleMixtureNormal` of this shape."""
         return ScaleMixtureNormal(
             shape, self.pi, math.exp(self.log_sigma1), math.exp(self.log_sigma2), self.granularity
         )
 
-    def stddev(self, shape=()):
+    def stddev(self, shape: Sequence[int] = ()) -> float:
         """sqrt(pi s1^2 + (1 - pi) s2^2)."""
         return math.sqrt(
             self.pi * math.exp(2 * self.log_sigma1) + (1 - self.pi) * math.exp(2 * self.log_sigma2)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             "pi": self.pi,
@@ -114,24 +114,24 @@ class NormalPrior(Prior):
         self.loc = float(loc)
         self.learned = bool(learned)
 
-    def add_variables(self, add_variable):
+    def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
         """`log_scale`, where the scale is learned."""
         if not self.learned:
             return {}
         initializer = keras.initializers.Constant(math.log(self.scale))
         return {"log_scale": add_variable(name="prior_log_scale", shape=(), initializer=initializer)}
 
-    def distribution(self, shape, log_scale=None):
+    def distribution(self, shape: Sequence[int], log_scale: tf.Tensor | None = None) -> tfd.Distribution:
         """`tfd.Independent` over `tfd.Normal`."""
         scale = self.scale if log_scale is None else tf.exp(log_scale)
         normal = tfd.Normal(tf.fill(shape, self.loc), tf.broadcast_to(scale, shape))
         return tfd.Independent(normal, reinterpreted_batch_ndims=len(shape))
 
-    def stddev(self, shape=()):
+    def stddev(self, shape: Sequence[int] = ()) -> float:
         """The (initial) scale."""
         return self.scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"scale": self.scale, "loc": self.loc, "learned": self.learned}
 
@@ -150,20 +150,20 @@ class CentredNormalPrior(Prior):
             raise ValueError(f"scale must be positive. Received: scale={scale}")
         self.scale = float(scale)
 
-    def add_variables(self, add_variable):
+    def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
         """`centre`, of the weight's shape."""
         return {"centre": add_variable(name="prior_centre", initializer="zeros", trainable=False)}
 
-    def distribution(self, shape, centre=None):
+    def distribution(self, shape: Sequence[int], centre: tf.Tensor | None = None) -> tfd.Distribution:
         """`tfd.Independent` over `tfd.Normal`; the centre is 0 where none is given."""
         centre = tf.zeros(shape) if centre is None else centre
         return tfd.Independent(tfd.Normal(centre, self.scale), reinterpreted_batch_ndims=len(shape))
 
-    def stddev(self, shape=()):
+    def stddev(self, shape: Sequence[int] = ()) -> float:
         """The scale."""
         return self.scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"scale": self.scale}
 
@@ -185,7 +185,7 @@ class DistributionPrior(Prior):
             raise ValueError(f"stddev must be positive. Received: stddev={stddev}")
         self._stddev = stddev
 
-    def distribution(self, shape):
+    def distribution(self, shape: Sequence[int]) -> tfd.Distribution:
         """What the factory gives for this shape.
 
         Raises:
@@ -205,11 +205,11 @@ class DistributionPrior(Prior):
             )
         return distribution
 
-    def stddev(self, shape):
+    def stddev(self, shape: Sequence[int]) -> float:
         """What the constructor was given, else the distribution's own, averaged over the weight."""
         return super().stddev(shape) if self._stddev is None else self._stddev
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The factory, as Keras serialises functions, and `stddev`."""
         return {"factory": keras.saving.serialize_keras_object(self.factory), "stddev": self._stddev}
 
@@ -230,5 +230,5 @@ def get(prior: Prior | dict | Callable | None) -> Prior:
     )
 
 
-def _is_config(value) -> bool:
+def _is_config(value: object) -> bool:
     return isinstance(value, dict) and "class_name" in value

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-tfd = tfp.distributions
+from tensorflow_probability import distributions as tfd
 
 GRANULARITIES = ("row", "weight", "tensor")
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -88,27 +88,27 @@ class ScaleMixtureNormal(tfd.Distribution):
         )
 
     @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
+    def _parameter_properties(cls, dtype: Any, num_classes: int | None = None) -> dict[str, Any]:
         return {}
 
-    def _batch_shape(self):
+    def _batch_shape(self) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _event_shape(self):
+    def _event_shape(self) -> tf.TensorShape:
         return tf.TensorShape(self._shape)
 
-    def _event_shape_tensor(self):
+    def _event_shape_tensor(self) -> tf.Tensor:
         return tf.constant(self._shape, tf.int32)
 
     def marginal(self, keep: tf.Tensor) -> ScaleMixtureNormal:
         """The distribution of the elements where `keep`, bool of the tensor's shape, is true."""
         return self.copy(keep=keep if self._keep is None else tf.logical_and(keep, self._keep))
 
-    def _masked(self, value):
+    def _masked(self, value: tf.Tensor) -> tf.Tensor:
         """`value` [..., *shape] with 0 where nothing is kept."""
         return value if self._keep is None else tf.where(self._keep, value, 0.0)
 
-    def _log_prob(self, value):
+    def _log_prob(self, value: tf.Tensor) -> tf.Tensor:
         squares = tf.reduce_sum(tf.square(self._masked(value)), axis=self._group_axes)
         size = self._group_size
         if self._keep is not None:
@@ -122,19 +122,19 @@ class ScaleMixtureNormal(tfd.Distribution):
             log_density = tf.where(size > 0.0, log_density, 0.0)
         return tf.reduce_sum(log_density, axis=self._choice_axes)
 
-    def _sample_n(self, n, seed=None):
+    def _sample_n(self, n: int, seed: Any = None) -> tf.Tensor:
         choice_seed, noise_seed = tfp.random.split_seed(seed, n=2, salt="ScaleMixtureNormal")
         (log_weight1, scale1), (_, scale2) = self._components
         choice = tf.random.stateless_uniform((n, *self._choice_shape), choice_seed)
         scale = tf.where(choice < math.exp(log_weight1), scale1, scale2)
         return self._masked(scale * tf.random.stateless_normal((n, *self._shape), noise_seed))
 
-    def _mean(self):
+    def _mean(self) -> tf.Tensor:
         return tf.zeros(self._shape)
 
-    def _variance(self):
+    def _variance(self) -> tf.Tensor:
         variance = sum(math.exp(log_weight) * scale**2 for log_weight, scale in self._components)
         return self._masked(tf.fill(self._shape, variance))
 
-    def _stddev(self):
+    def _stddev(self) -> tf.Tensor:
         return tf.sqrt(self._variance())

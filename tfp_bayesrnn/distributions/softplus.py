@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -33,7 +34,7 @@ def rho_from_scale(scale: np.ndarray) -> np.ndarray:
 
 
 @tf.custom_gradient
-def softplus(x: tf.Tensor):
+def softplus(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """log(1 + exp(x)), with a gradient that shares no term with it.
 
     With `tf.nn.softplus`, XLA keeps exp(x) of all weights for the gradient: more work than another exp.

@@ -100,7 +100,7 @@ class _Served:
         return keras.tree.pack_sequence_as(self.structure, [inputs[name] for name in self.names])
 
 
-def _traced(function: Callable, specs: Mapping[str, tf.TensorSpec]):
+def _traced(function: Callable, specs: Mapping[str, tf.TensorSpec]) -> Callable:
     """The function of a dictionary as a signature of its names, which need not be those of arguments."""
     return tf.function(function, input_signature=[dict(specs)], autograph=False).get_concrete_function()
 
@@ -177,7 +177,7 @@ class _OfOutput:
         is_discrete = likelihood in (likelihoods.categorical, likelihoods.bernoulli)
         self.average = Probabilities(likelihood) if is_discrete else Moments()
 
-    def finish(self, sums, count: tf.Tensor) -> dict[str, tf.Tensor]:
+    def finish(self, sums: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
         if isinstance(self.average, Moments):
             mean, squares = self.average.finish(sums)
             variance = tf.math.divide_no_nan(squares, tf.cast(count - 1, tf.float32))
@@ -191,9 +191,9 @@ def _average(
     draws: FreshDraws, make: Callable[[Draw], Any], likelihood: Any, network: keras.Model
 ) -> dict[str, tf.Tensor]:
     """What draws say together of every output: of a discrete likelihood its probabilities, else moments."""
-    kinds = []
+    kinds: list[_OfOutput] = []
 
-    def add(sums, values):
+    def add(sums: list | None, values: list) -> list:
         if not kinds:
             names = getattr(network, "output_names", None)
             found = outputs_of.spread("likelihood", likelihood, structure[0], names, shared=True)
@@ -202,9 +202,9 @@ def _average(
         before = sums or [None] * len(kinds)
         return [kind.average.add(*pair) for kind, *pair in zip(kinds, before, values, strict=True)]
 
-    structure = []
+    structure: list[Any] = []
 
-    def run(draw, state):
+    def run(draw: Draw, state: Any) -> tuple[list[tf.Tensor], Any]:
         outputs = make(draw)
         structure.append(outputs)
         return list(named(outputs).values()), state

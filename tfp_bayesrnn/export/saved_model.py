@@ -94,17 +94,20 @@ class ExportedPosterior:
         self.pruned = sum(np.count_nonzero(array == 0) for array in elements) / size if size else 0.0
 
     @staticmethod
-    def _store(value, mask, format) -> StoredArray:
+    def _store(value: tf.Tensor, mask: np.ndarray | None, format: str) -> StoredArray:
         array = tf.convert_to_tensor(value).numpy()
         return StoredArray(array if mask is None else np.where(mask, array, np.zeros_like(array)), format)
 
-    def _stored(self, weight: VariationalWeight, mask, format) -> dict[str, StoredArray]:
+    def _stored(
+        self, weight: VariationalWeight, mask: tf.Tensor | None, format: str
+    ) -> dict[str, StoredArray]:
         """What the weight's family stores beside the mean; an array that is the mean is stored once."""
         mean = self._means[self.posterior.weights.index(weight)]
-        known, found = weight.mean().numpy() if mask is None else None, {}
+        known: np.ndarray | None = weight.mean().numpy() if mask is None else None
+        found: dict[str, StoredArray] = {}
         for name, value in weight.exported(mask).items():
             array = value.numpy()
-            is_mean = array.dtype == np.float32 and np.array_equal(array, known)
+            is_mean = known is not None and array.dtype == np.float32 and np.array_equal(array, known)
             found[name] = mean if is_mean else StoredArray(array, format)
         return found
 
@@ -147,7 +150,7 @@ class ExportedPosterior:
         """
         specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in self.posterior.weights]
 
-        def under(values, *arguments):
+        def under(values: Any, *arguments: Any) -> Any:
             with self.in_force(Draw(dict(zip(self.posterior.weights, values, strict=True)))):
                 return run(*arguments)
 

@@ -8,6 +8,7 @@ Serving alike. So a call costs nothing more, and the memory is that of both form
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -97,7 +98,7 @@ class _Expanded(tf.saved_model.experimental.TrackableResource):
     lookup tables, and like those it stays until the process ends.
     """
 
-    def __init__(self, make, shape, dtype):
+    def __init__(self, make: Callable[[], tf.Tensor], shape: Sequence[int], dtype: tf.DType):
         super().__init__()
         self._dtype = dtype
         self._make = make

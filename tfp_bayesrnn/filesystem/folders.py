@@ -14,7 +14,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfp_bayesrnn.filesystem.locks import try_lock
@@ -143,7 +143,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 @functools.cache
-def _renameat2():
+def _renameat2() -> Callable[..., int] | None:
     """The function of the C library, which Python's own does not give; None where it has none."""
     try:
         return ctypes.CDLL(None).renameat2

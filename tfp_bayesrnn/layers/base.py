@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, noise
-from tfp_bayesrnn.distributions import PointMass, families, priors
+from tfp_bayesrnn.distributions import PointMass, VariationalFamily, families, priors
 from tfp_bayesrnn.posterior import ambient, initial_values
-from tfp_bayesrnn.posterior.kl_weights import KLWeighted
+from tfp_bayesrnn.posterior.kl_weights import KLWeight, KLWeighted
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -30,7 +33,9 @@ class VariationalLayer(KLWeighted):
     in the loss, where it is a constant (or, where no closed form is known, an estimate of one).
     """
 
-    def _init_variational(self, prior, posterior, kl_weight, seed):
+    def _init_variational(
+        self, prior: Any, posterior: VariationalFamily, kl_weight: float | None, seed: int | None
+    ) -> None:
         self.prior = priors.get(prior)
         self.posterior = families.get(posterior)
         self.kl_weight = kl_weight
@@ -48,7 +53,12 @@ class VariationalLayer(KLWeighted):
         }
 
     def _add_variational_weight(
-        self, name, shape, initializer, variational=True, amend=None
+        self,
+        name: str,
+        shape: Sequence[int],
+        initializer: keras.initializers.Initializer,
+        variational: bool = True,
+        amend: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> VariationalWeight:
         family = self.posterior if variational else PointMass()
         # One object that was given for several weights has become several where the layer is from its config.
@@ -70,25 +80,26 @@ class VariationalLayer(KLWeighted):
             return draw
         if not training or not own.is_variational:
             return own.mean()
-        if self.kl_weight is None:
+        if self._kl_weight is None:
             raise ValueError(
                 f"Layer {self.name!r} was called with training=True, but nothing draws its weights and adds "
                 "their KL divergence to the loss. Train it inside a tfp_bayesrnn.BayesianModel, or give the "
                 "layer kl_weight=1/number_of_training_rows and it does both by itself. "
                 f"Received: kl_weight={self.kl_weight}"
             )
-        return self._own_draw(own)
+        return self._own_draw(own, self._kl_weight)
 
-    def _own_draw(self, own: Posterior) -> Draw:
+    def _own_draw(self, own: Posterior, kl_weight: KLWeight) -> Draw:
         """The layer's draw for this forward pass; its KL joins the losses when it is made."""
-        made, context = {}, keras_internals.forward_pass()
+        made: dict[VariationalLayer, Draw] = {}
+        context = keras_internals.forward_pass()
         if context is not None:
             made = context.get_value("variational_draws", made)
             context.set_value("variational_draws", made)
         if self not in made:
             # Numbered: layers that were given the same seed do not get the same noise.
             made[self] = own.sample(noise.derive(tf.cast(self.seed_generator.next(), tf.int32), len(made)))
-            kl = self._kl_weight.read() * own.kl(made[self])
+            kl = kl_weight.read() * own.kl(made[self])
             self.add_loss(tf.cast(kl, keras.config.floatx()))  # Keras adds it to a loss of that dtype.
         return made[self]
 
@@ -100,6 +111,6 @@ def mask_seed(generator: keras.random.SeedGenerator, training: bool) -> tf.Tenso
     return tf.cast(generator.next(), tf.int32) if training else None
 
 
-def dropout_mask(shape, rate: float, seed: tf.Tensor, dtype) -> tf.Tensor:
+def dropout_mask(shape: Any, rate: float, seed: tf.Tensor, dtype: Any) -> tf.Tensor:
     """A mask of inverted dropout: 0 with probability `rate`, else 1 / (1 - rate)."""
     return tf.cast(noise.bernoulli(shape, 1.0 - rate, seed), dtype) / (1.0 - rate)

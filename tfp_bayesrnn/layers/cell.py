@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, ops
-from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
 from tfp_bayesrnn.errors import quoted
 from tfp_bayesrnn.layers import signatures
 from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, mask_seed
 from tfp_bayesrnn.posterior import ambient
-from tfp_bayesrnn.posterior.posterior import Posterior
+from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: tf.sigmoid}
 
@@ -77,15 +79,16 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
 
     without: tuple[str, ...] = ()
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if {"step", "project"} & cls.__dict__.keys() and "sequence" not in cls.__dict__:
-            cls.sequence = VariationalRNNCell.sequence  # A parent's would take the parent's steps.
+            # A parent's would take the parent's steps.
+            cls.sequence = VariationalRNNCell.sequence  # type: ignore[method-assign]
         parent = super(cls, cls).__init__
         if "__init__" not in cls.__dict__:
             if "without" not in cls.__dict__:
                 return
-            cls.__init__ = _handing_on(cls)
+            cls.__init__ = _handing_on(cls)  # type: ignore[method-assign]  # To show its arguments.
         found = signatures.inherited(cls.__init__, parent)
         found = {name: each for name, each in found.items() if name not in cls.without}
         signatures.show(cls.__init__, found, "Builds the cell.", [parent, cls.__init__])
@@ -93,20 +96,20 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     def __init__(
         self,
         units: int,
-        activation="tanh",
-        recurrent_activation="sigmoid",
+        activation: str | Callable | None = "tanh",
+        recurrent_activation: str | Callable | None = "sigmoid",
         use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        recurrent_initializer: str | keras.initializers.Initializer = "orthogonal",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        prior=None,
-        posterior=None,
+        prior: Prior | Callable | None = None,
+        posterior: VariationalFamily | None = None,
         variational_bias: bool = True,
         kl_weight: float | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the cell.
 
@@ -143,9 +146,9 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.variational_bias = variational_bias
-        self.bias = None
+        self.bias: VariationalWeight | None = None
         self._declared: tuple[str, ...] = ()
-        self._held = (None, None)
+        self._held: tuple[Any, SequenceWeights | None] = (None, None)
 
     def _check_arguments(self, given: Mapping) -> None:
         if given["units"] <= 0:
@@ -200,7 +203,14 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(weights, inputs, state)")
 
-    def sequence(self, weights: SequenceWeights, inputs, state, mask, go_backwards: bool):
+    def sequence(
+        self,
+        weights: SequenceWeights,
+        inputs: tf.Tensor,
+        state: Sequence[tf.Tensor],
+        mask: tf.Tensor | None,
+        go_backwards: bool,
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """Runs a whole sequence; a cell that has a faster way than its steps one by one overrides it.
 
         Args:
@@ -225,7 +235,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
 
     # What Keras asks of a cell.
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Makes the declared weights."""
         features = input_shape[-1]
         if features is None:
@@ -248,11 +258,11 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         """`state_sizes` as Keras writes them: a number where there is one state."""
         return self.state_sizes[0] if len(self.state_sizes) == 1 else list(self.state_sizes)
 
-    def get_initial_state(self, batch_size=None):
+    def get_initial_state(self, batch_size: Any = None) -> list[tf.Tensor]:
         """Zeros of the states' shapes, in the compute dtype."""
         return [tf.zeros((batch_size, size), self.compute_dtype) for size in self.state_sizes]
 
-    def call(self, inputs, states, training=False):
+    def call(self, inputs: tf.Tensor, states: Any, training: bool = False) -> tuple[tf.Tensor, Any]:
         """inputs [B, D] and a list of states [B, size], or a single state: the output and the new states."""
         is_list = keras.tree.is_nested(states)
         weights = self._step_weights(training)
@@ -261,10 +271,12 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         )
         if weights.input_mask is not None:
             inputs = inputs * weights.input_mask
-        output, state = self._checked_step(weights, self.project(weights, inputs), state)
-        return output, list(state) if is_list else state[0]
+        output, new_state = self._checked_step(weights, self.project(weights, inputs), state)
+        return output, list(new_state) if is_list else new_state[0]
 
-    def _checked_step(self, weights, inputs, state):
+    def _checked_step(
+        self, weights: SequenceWeights, inputs: Any, state: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """`step`, of states and with a result that are what they should be."""
         sizes = (self.output_size, *self.state_sizes)
         if [each.shape[-1] for each in state] != list(sizes[1:]):
@@ -285,9 +297,11 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
             )
         return output, new_state
 
-    def _sequence_weights(self, draw, step_input=None, training=False) -> SequenceWeights:
+    def _sequence_weights(
+        self, draw: Draw, step_input: Any = None, training: bool = False
+    ) -> SequenceWeights:
         dtype = self.compute_dtype
-        masks = [None, None]
+        masks: list[tf.Tensor | None] = [None, None]
         if step_input is not None:
             rows = tf.shape(step_input)[0]
             for i, (rate, size) in enumerate(
@@ -299,7 +313,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         values = {name: tf.cast(draw[getattr(self, name)], dtype) for name in self._declared}
         return SequenceWeights(values, *masks)
 
-    def get_dropout_mask(self, step_input):
+    def get_dropout_mask(self, step_input: Any) -> tf.Tensor | None:
         """Called by `keras.layers.RNN` before its loop: draws the weights and masks of this sequence."""
         context = keras_internals.forward_pass()
         training = bool(context is not None and context.get_value("training"))
@@ -307,15 +321,16 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         self._held = context, weights
         return weights.input_mask
 
-    def get_recurrent_dropout_mask(self, step_input):
+    def get_recurrent_dropout_mask(self, step_input: Any) -> tf.Tensor | None:
         """Called by `keras.layers.RNN` before its loop, after `get_dropout_mask`."""
-        return self.held.recurrent_mask
+        weights = self.held
+        return None if weights is None else weights.recurrent_mask
 
-    def reset_dropout_mask(self):
+    def reset_dropout_mask(self) -> None:
         """Called by `keras.layers.RNN` after its loop: the weights and masks of this sequence are over."""
         self._held = (None, None)
 
-    def reset_recurrent_dropout_mask(self):
+    def reset_recurrent_dropout_mask(self) -> None:
         """Called by `keras.layers.RNN` after its loop."""
 
     @property
@@ -325,9 +340,10 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         # What a failed call has left does not count.
         return weights if context is keras_internals.forward_pass() else None
 
-    def _step_weights(self, training) -> SequenceWeights:
-        if self.held is not None:
-            return self.held
+    def _step_weights(self, training: bool) -> SequenceWeights:
+        held = self.held
+        if held is not None:
+            return held
         if ambient.draw_in_force() is None and training and Posterior.of(self).is_variational:
             raise ValueError(
                 f"Cell {self.name!r} was stepped by itself with training=True: each step would get other "
@@ -343,7 +359,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
             for name in ("activation", "recurrent_activation")
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         serialize = keras.initializers.serialize
         config = {
@@ -363,10 +379,10 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         return {**super().get_config(), **kept}
 
 
-def _handing_on(cell_class: type) -> Callable:
+def _handing_on(cell_class: type[VariationalRNNCell]) -> Callable[..., None]:
     """A constructor that does nothing but hand its arguments on."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         super(cell_class, self).__init__(*args, **kwargs)
 
     return __init__

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import ops
-from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
 from tfp_bayesrnn.layers.base import VariationalLayer
+from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
@@ -21,16 +25,16 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
     def __init__(
         self,
         units: int,
-        activation=None,
+        activation: str | Callable | None = None,
         use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        prior=None,
-        posterior=None,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        prior: Prior | Callable | None = None,
+        posterior: VariationalFamily | None = None,
         variational_bias: bool = False,
         kl_weight: float | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the layer.
 
@@ -58,9 +62,9 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.variational_bias = variational_bias
         self.supports_masking = True
-        self.bias = None
+        self.bias: VariationalWeight | None = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Makes the kernel [D, units] and the bias [units]."""
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         shape = (input_shape[-1], self.units)
@@ -70,17 +74,17 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
                 "bias", (self.units,), self.bias_initializer, self.variational_bias
             )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The layer's output, in its compute dtype."""
         draw, dtype = self._draw_for_call(training), self.compute_dtype
         bias = None if self.bias is None else tf.cast(draw[self.bias], dtype)
         return self.activation(ops.project(tf.cast(inputs, dtype), tf.cast(draw[self.kernel], dtype), bias))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """[..., units]."""
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),

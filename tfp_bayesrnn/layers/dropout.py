@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -18,7 +20,7 @@ class Dropout(keras.layers.Layer):
     Call arguments: inputs of any shape [B, ...], `training`.
     """
 
-    def __init__(self, rate: float, noise_shape: tuple | None = None, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, noise_shape: tuple | None = None, seed: int | None = None, **kwargs: Any):
         """Builds the layer.
 
         Args:
@@ -37,10 +39,10 @@ class Dropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Nothing to make."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The inputs, dropped where noise is called for."""
         seed = mask_seed(self.seed_generator, training) if self.rate > 0.0 else None
         if seed is None:
@@ -52,11 +54,11 @@ class Dropout(keras.layers.Layer):
             ]
         return inputs * dropout_mask(tf.stack(sizes), self.rate, seed, inputs.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn.distributions import MeanFieldNormal
+from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
 from tfp_bayesrnn.layers.base import VariationalLayer
 
 
@@ -26,14 +29,14 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         self,
         input_dim: int,
         output_dim: int,
-        embeddings_initializer="uniform",
+        embeddings_initializer: str | keras.initializers.Initializer = "uniform",
         mask_zero: bool = False,
         attend_bias: bool = False,
-        prior=None,
-        posterior=None,
+        prior: Prior | Callable | None = None,
+        posterior: VariationalFamily | None = None,
         kl_weight: float | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the layer.
 
@@ -64,7 +67,7 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         self.supports_masking = mask_zero
         self.autocast = False
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Makes the table [input_dim, output_dim], and the bias [input_dim] of `attend`."""
         shape = (self.input_dim, self.output_dim)
         self.embeddings = self._add_variational_weight("embeddings", shape, self.embeddings_initializer)
@@ -72,28 +75,28 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
             zeros = keras.initializers.Zeros()
             self.bias = self._add_variational_weight("bias", (self.input_dim,), zeros, variational=False)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The vectors of the ids."""
         table = self._draw_for_call(training)[self.embeddings]
         # Gather before the cast: only the looked-up rows are cast.
         return tf.cast(tf.gather(table, tf.cast(inputs, tf.int32)), self.compute_dtype)
 
-    def attend(self, inputs, training=False):
+    def attend(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`inputs` [..., output_dim] times the transposed table, plus the bias: [..., input_dim]."""
         draw = self._draw_for_call(training)
         table = tf.cast(draw[self.embeddings], self.compute_dtype)
         outputs = tf.einsum("...u,vu->...v", tf.cast(inputs, self.compute_dtype), table)
         return outputs + tf.cast(draw[self.bias], self.compute_dtype) if self.attend_bias else outputs
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: tf.Tensor, mask: Any = None) -> tf.Tensor | None:
         """Where the ids are not 0, if `mask_zero`."""
         return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """[..., output_dim]."""
         return (*input_shape, self.output_dim)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),

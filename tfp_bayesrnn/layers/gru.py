@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from tfp_bayesrnn import ops
-from tfp_bayesrnn.layers.cell import CellWeight, VariationalRNNCell
+from tfp_bayesrnn.layers.cell import CellWeight, SequenceWeights, VariationalRNNCell
 from tfp_bayesrnn.layers.recurrent import VariationalRNN
 
 
@@ -17,7 +21,7 @@ class VariationalGRUCell(VariationalRNNCell):
     State [h] of [B, U]. Equations: see `tfp_bayesrnn.ops.gru`.
     """
 
-    def __init__(self, units: int, *args, reset_after: bool = True, **kwargs):
+    def __init__(self, units: int, *args: Any, reset_after: bool = True, **kwargs: Any):
         """Builds the cell.
 
         Args:
@@ -26,7 +30,7 @@ class VariationalGRUCell(VariationalRNNCell):
         super().__init__(units, *args, **kwargs)
         self.reset_after = reset_after
 
-    def declare_weights(self, features):
+    def declare_weights(self, features: int) -> Iterator[CellWeight]:
         """The kernel [D, 3U], the recurrent kernel [U, 3U] and the bias, [2, 3U] or, reset before, [3U]."""
         width = 3 * self.units
         yield CellWeight("kernel", (features, width), self.kernel_initializer)
@@ -35,19 +39,28 @@ class VariationalGRUCell(VariationalRNNCell):
             shape = (2, width) if self.reset_after else (width,)
             yield CellWeight("bias", shape, self.bias_initializer, self.variational_bias)
 
-    def step(self, weights, inputs, state):
+    def step(
+        self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """One step, from inputs [B, D]."""
         output, new_state = ops.gru_step(inputs, *state, **self._arguments(weights))
         return output, [new_state]
 
-    def sequence(self, weights, inputs, state, mask, go_backwards):
+    def sequence(
+        self,
+        weights: SequenceWeights,
+        inputs: tf.Tensor,
+        state: Sequence[tf.Tensor],
+        mask: tf.Tensor | None,
+        go_backwards: bool,
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """All steps, with a gradient written by hand."""
         outputs, last = ops.gru(
             inputs, *state, mask=mask, go_backwards=go_backwards, **self._arguments(weights)
         )
         return outputs, [last]
 
-    def _arguments(self, weights):
+    def _arguments(self, weights: SequenceWeights) -> dict[str, Any]:
         return {
             "kernel": weights["kernel"],
             "recurrent_kernel": weights["recurrent_kernel"],
@@ -57,7 +70,7 @@ class VariationalGRUCell(VariationalRNNCell):
             **self._tf_activations(),
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "reset_after": self.reset_after}
 

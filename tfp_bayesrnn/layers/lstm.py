@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import ops
-from tfp_bayesrnn.layers.cell import CellWeight, VariationalRNNCell
+from tfp_bayesrnn.layers.cell import CellWeight, SequenceWeights, VariationalRNNCell
 from tfp_bayesrnn.layers.recurrent import VariationalRNN
 
 
@@ -18,7 +21,7 @@ class VariationalLSTMCell(VariationalRNNCell):
     States [h, c] of [B, U] each. Equations: see `tfp_bayesrnn.ops.lstm`.
     """
 
-    def __init__(self, units: int, *args, unit_forget_bias: bool = True, **kwargs):
+    def __init__(self, units: int, *args: Any, unit_forget_bias: bool = True, **kwargs: Any):
         """Builds the cell.
 
         Args:
@@ -28,11 +31,11 @@ class VariationalLSTMCell(VariationalRNNCell):
         self.unit_forget_bias = unit_forget_bias
 
     @property
-    def state_sizes(self):
+    def state_sizes(self) -> tuple[int, ...]:
         """Those of h and c."""
         return (self.units, self.units)
 
-    def declare_weights(self, features):
+    def declare_weights(self, features: int) -> Iterator[CellWeight]:
         """The kernel [D, 4U], the recurrent kernel [U, 4U] and the bias [4U]."""
         width = 4 * self.units
         yield CellWeight("kernel", (features, width), self.kernel_initializer)
@@ -41,15 +44,24 @@ class VariationalLSTMCell(VariationalRNNCell):
             amend = self._forget_at_one if self.unit_forget_bias else None
             yield CellWeight("bias", (width,), self.bias_initializer, self.variational_bias, amend)
 
-    def _forget_at_one(self, bias):
+    def _forget_at_one(self, bias: tf.Tensor) -> tf.Tensor:
         forget = tf.range(bias.shape[0]) // self.units == 1
         return tf.where(forget, tf.ones_like(bias), bias)
 
-    def step(self, weights, inputs, state):
+    def step(
+        self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """One step, from inputs [B, D]."""
         return ops.lstm_step(inputs, ops.LSTMState(*state), **self._arguments(weights))
 
-    def sequence(self, weights, inputs, state, mask, go_backwards):
+    def sequence(
+        self,
+        weights: SequenceWeights,
+        inputs: tf.Tensor,
+        state: Sequence[tf.Tensor],
+        mask: tf.Tensor | None,
+        go_backwards: bool,
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """All steps, with a gradient written by hand."""
         return ops.lstm(
             inputs,
@@ -59,7 +71,7 @@ class VariationalLSTMCell(VariationalRNNCell):
             **self._arguments(weights),
         )
 
-    def _arguments(self, weights):
+    def _arguments(self, weights: SequenceWeights) -> dict[str, Any]:
         return {
             "kernel": weights["kernel"],
             "recurrent_kernel": weights["recurrent_kernel"],
@@ -68,7 +80,7 @@ class VariationalLSTMCell(VariationalRNNCell):
             **self._tf_activations(),
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "unit_forget_bias": self.unit_forget_bias}
 

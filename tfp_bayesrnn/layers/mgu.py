@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import ops
-from tfp_bayesrnn.layers.cell import CellWeight, VariationalRNNCell
+from tfp_bayesrnn.layers.cell import CellWeight, SequenceWeights, VariationalRNNCell
 from tfp_bayesrnn.layers.recurrent import VariationalRNN
 
 
@@ -21,7 +23,7 @@ class VariationalMGUCell(VariationalRNNCell):
     with `*` element-wise and m the mask of recurrent dropout. State [h] of [B, U].
     """
 
-    def declare_weights(self, features):
+    def declare_weights(self, features: int) -> Iterator[CellWeight]:
         """The kernel [D, 2U], the recurrent kernel [U, 2U] and the bias [2U]: gate f, then candidate g."""
         width = 2 * self.units
         yield CellWeight("kernel", (features, width), self.kernel_initializer)
@@ -29,11 +31,13 @@ class VariationalMGUCell(VariationalRNNCell):
         if self.use_bias:
             yield CellWeight("bias", (width,), self.bias_initializer, self.variational_bias)
 
-    def project(self, weights, inputs):
+    def project(self, weights: SequenceWeights, inputs: tf.Tensor) -> tf.Tensor:
         """x W + b, [..., 2U]."""
         return ops.project(inputs, weights["kernel"], weights.get("bias"))
 
-    def step(self, weights, inputs, state):
+    def step(
+        self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         """One step, from projected inputs [B, 2U]."""
         (hidden,) = state
         entering = weights.dropped(hidden)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,20 +28,20 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
 
     cell_class: type[VariationalRNNCell]
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "cell_class" in cls.__dict__ and "__init__" not in cls.__dict__:
-            cls.__init__ = _constructor(cls)
+            cls.__init__ = _constructor(cls)  # type: ignore[method-assign]  # That of its cell.
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
         zero_output_for_mask: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the layer.
 
@@ -81,14 +82,17 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
         return self.cell.units
 
     @property
-    def kl_weight(self):
+    def kl_weight(self) -> keras.Variable | tf.Variable | None:
         """The cell's `kl_weight`."""
         return self.cell.kl_weight
 
-    def _set_kl_weight(self, value) -> None:
+    @kl_weight.setter
+    def kl_weight(self, value: float | keras.Variable | tf.Variable | None) -> None:
         self.cell.kl_weight = value
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def call(
+        self, sequences: tf.Tensor, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
         """As in `keras.layers.RNN`.
 
         Inputs [B, T, D] and mask [B, T] or [B, T, 1] may be of any numeric or boolean dtype.
@@ -99,7 +103,13 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
             mask = tf.cast(mask if len(mask.shape) == 2 else mask[..., 0], tf.bool)
         return super().call(sequences, initial_state, mask, training)
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
+    def inner_loop(
+        self,
+        sequences: tf.Tensor,
+        initial_state: Sequence[tf.Tensor],
+        mask: tf.Tensor | None,
+        training: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """The loop over time, with the weights that the cell holds for this sequence."""
         weights = self.cell.held
         if weights.input_mask is not None:
@@ -110,7 +120,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
             outputs = tf.where(kept[:, :, tf.newaxis], outputs, tf.zeros_like(outputs))
         return outputs[:, -1], outputs, list(states)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments: those of the cell beside those of `keras.layers.RNN`."""
         config = super().get_config()
         del config["cell"]
@@ -120,7 +130,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
         return {**cell_config, **config}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> VariationalRNN:
         """The layer whose `get_config` gave `config`."""
         return cls(**config)
 
@@ -128,7 +138,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
 def _constructor(layer_class: type[VariationalRNN]) -> Callable:
     """The constructor of a layer: it takes, and shows, the arguments of its cell and those of every layer."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         named = signatures.by_name(__init__, args, kwargs)
         super(layer_class, self).__init__(**named)
 

@@ -60,6 +60,7 @@ def show(constructor: Callable, found: Parameters, summary: str, described: Iter
     for each in described:
         texts.update(_descriptions(each.__doc__))
     lines = [f"  {texts[name]}" for name in [*(each.name for each in ordered), "kwargs"] if name in texts]
+    # What `inspect.signature` and `help` go by; type checkers know it of no function.
     constructor.__signature__ = inspect.Signature([ends[0], *ordered, ends[1]])  # type: ignore[attr-defined]
     constructor.__doc__ = "\n".join([summary, "", "Args:", *lines])
 

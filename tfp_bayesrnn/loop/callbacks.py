@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from absl import logging
@@ -45,7 +47,7 @@ class ExactResume(keras.callbacks.Callback):
         self.directory = local_path(directory, "directory")
         self.max_to_keep = max_to_keep
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restores the newest checkpoint.
 
         Raises:
@@ -64,7 +66,7 @@ class ExactResume(keras.callbacks.Callback):
             logging.info("%d epochs are done; going on from there", epochs)
             keras_internals.set_initial_epoch(self.model, epochs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Saves.
 
         Raises:
@@ -72,7 +74,7 @@ class ExactResume(keras.callbacks.Callback):
         """
         self._checkpoints().save(epoch + 1)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Lets a further call of `fit` start from its own first epoch."""
         keras_internals.set_initial_epoch(self.model, None)
 

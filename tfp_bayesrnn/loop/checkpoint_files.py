@@ -39,7 +39,8 @@ def newest_readable(directory: Path) -> tuple[tuple[int, Saved] | None, list[str
     A checkpoint that goes or comes while it is read, since another process writes, is not a damaged one.
     """
     for _ in range(_REREADS):
-        damaged, there = [], found(directory)
+        there = found(directory)
+        damaged: list[str] = []
         for step in reversed(there):
             try:
                 return (step, _read(directory, step, there[step])), damaged

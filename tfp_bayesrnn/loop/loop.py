@@ -90,7 +90,7 @@ class TrainingStopped(Exception):
 class _Progress:
     """What a run has come to, besides its model."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.best_nll = tf.Variable(math.inf, trainable=False, dtype=tf.float64, name="best_nll")
         self.best_epoch = tf.Variable(0, trainable=False, dtype=tf.int64, name="best_epoch")
         self.step_backs = tf.Variable(0, trainable=False, dtype=tf.int64, name="step_backs")
@@ -165,7 +165,7 @@ class Loop:
             autograph=False,
         )
 
-    def _prepare(self):
+    def _prepare(self) -> None:
         """Makes every variable that a step uses, so that a checkpoint can be restored before the first."""
         data = replicas.first(self.strategy, next(replicas.stream(self.strategy, self.dataset, 0)))
         with self.strategy.scope():
@@ -315,6 +315,8 @@ class Loop:
         if step_backs >= self.max_step_backs:
             raise error
         step = self.checkpoints.restore_latest()
+        if step is None:  # Somebody has taken it away.
+            raise error
         # The checkpoint may be of before earlier steps back.
         step_backs, scale = step_backs + 1, scale * self.step_back_factor
         optimizers.multiply_rates(self.model.optimizer, scale / float(self.progress.rate_scale))
@@ -361,6 +363,6 @@ class _Clock:
         per_second = self._steps / max(time.monotonic() - self._last_talk, 1e-3)
         interval = int(np.clip(per_second * _TALK_SECONDS, 1, 1000))
         own = [stop, save, interval] if self._workers.is_chief else [stop, False, 0]
-        stops, save, interval = self._workers.total(own)
-        self._last_talk, self._interval, self._steps = time.monotonic(), int(interval), 0
-        return save > 0.0, stops > 0.0
+        stops, saves, chief_s = self._workers.total(own)
+        self._last_talk, self._interval, self._steps = time.monotonic(), int(chief_s), 0
+        return saves > 0.0, stops > 0.0

@@ -20,7 +20,7 @@ from tfp_bayesrnn.objective.free_energy import FreeEnergy
 from tfp_bayesrnn.objective.metrics import Perplexity
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import ambient
-from tfp_bayesrnn.posterior.kl_weights import KLWeighted
+from tfp_bayesrnn.posterior.kl_weights import KLWeight, KLWeighted
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 
 
@@ -51,16 +51,18 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     >>> history = model.fit(tokens[:, :-1], tokens[:, 1:], batch_size=16)
     """
 
+    _kl_weight: KLWeight  # Never without one.
+
     def __init__(
         self,
         network: keras.Model,
         training_rows: float | None = None,
-        likelihood="categorical",
+        likelihood: Any = "categorical",
         kl_weight: float | keras.Variable | tf.Variable = 1.0,
         kl_warmup_steps: int = 0,
         sharpening: PosteriorSharpening | None = None,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the model.
 
@@ -113,7 +115,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         is_categorical = all(one is likelihoods.categorical for one in kinds)
         self.perplexity_tracker = Perplexity() if is_categorical else None
 
-    def _set_kl_weight(self, value) -> None:
+    def _set_kl_weight(self, value: float | keras.Variable | tf.Variable | None) -> None:
         if value is None:
             raise ValueError("kl_weight must be a number or a variable. Received: kl_weight=None")
         super()._set_kl_weight(value)
@@ -125,14 +127,14 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         """Every variable that training moves: the trainable ones, and those of the sharpening."""
         return [*self.trainable_variables, *(self.sharpening.u if self.sharpening else [])]
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Builds the network."""
         if not self.network.built:
             self.network.build(steps.split_inputs(input_shape)[0])
         if self.sharpening and not self.sharpening.built:
             self.sharpening.make_variables(self.posterior)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         """The network's outputs, from an RNN state of zeros; under the mean: see `Draw.run`."""
         inputs, _ = steps.split_inputs(inputs)
         return self.network(inputs, training=training)
@@ -159,7 +161,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             compiles_likelihood=compiles_likelihood,
         )
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """As in `keras.Model`; targets and weights are those of `fit`, of all outputs or of each."""
         names = getattr(self, "output_names", None)
         found = outputs_of.spread("likelihood", self.likelihood, y_pred, names, shared=True)
@@ -209,7 +211,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         step = tf.cast(optimizers.steps_taken(self.optimizer), tf.float32)
         return self._kl_weight.read() * tf.minimum(1.0, step / self.kl_warmup_steps)
 
-    def _check_owns_objective(self):
+    def _check_owns_objective(self) -> None:
         for layer in keras_internals.layers_within(self.network):
             if getattr(layer, "kl_weight", None) is not None:
                 raise ValueError(
@@ -222,13 +224,15 @@ class BayesianModel(KLWeighted, BayesianTrainer):
                 "stream, else the number of training examples. Received: training_rows=None"
             )
 
-    def _free_energy_gradients(self, batch, state, seed, kl_weight, share, loss_scale):
+    def _free_energy_gradients(
+        self, batch: Minibatch, state: Any, seed: tf.Tensor, kl_weight: tf.Tensor, share: Any, loss_scale: Any
+    ) -> Any:
         with_outputs = self.has_compiled_metrics
         return steps.free_energy_gradients(
             self.objective, batch, state, seed, kl_weight, share, with_outputs, loss_scale
         )
 
-    def update(self, data, equal_rows: bool = False) -> dict[str, tf.Tensor]:
+    def update(self, data: Any, equal_rows: bool = False) -> dict[str, tf.Tensor]:
         """Draws, differentiates, sums over replicas, clips, updates: the one step of `fit` and of `Loop`.
 
         Called in each replica, with its own rows.
@@ -267,7 +271,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         figures = self._track(batch, step.energy, outputs_of.with_masks(step.outputs, step.masks))
         return {**figures, "kl": step.energy.kl, "gradient_norm": norm, "learning_rate": rate}
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluates under the mean or a draw. `loss` is the NLL per row: the KL is the training data's."""
         batch = steps.unpack(data)
         carried = self.carried("test", batch)
@@ -280,12 +284,12 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         self._track(batch, energy, forward.outputs)
         return of_evaluation(self.get_metrics_result())
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Any:
         """The network's outputs under the posterior mean or a draw."""
         with ambient.under(self.draw_of_call()):
             return self(steps.unpack(data).inputs, training=False)
 
-    def _track(self, batch: Minibatch, energy: FreeEnergy, outputs) -> dict[str, tf.Tensor]:
+    def _track(self, batch: Minibatch, energy: FreeEnergy, outputs: Any) -> dict[str, tf.Tensor]:
         """Updates the metrics; the minibatch's own figures."""
         nll = energy.nll
         self.loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
@@ -307,14 +311,14 @@ class BayesianModel(KLWeighted, BayesianTrainer):
 
     def export(
         self,
-        filepath,
+        filepath: Any,
         format: str = "tf_saved_model",
         verbose: bool | None = None,
-        input_signature=None,
+        input_signature: Any = None,
         weights: str | None = None,
         weight_format: str = "float32",
         prune: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ) -> ExportedPosterior | None:
         """Writes a TensorFlow SavedModel that needs TensorFlow alone to run; other formats as Keras does.
 
@@ -363,7 +367,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             self.network, self.likelihood, filepath, weights, weight_format, prune, input_signature
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -377,7 +381,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> BayesianModel:
         """The model whose `get_config` gave `config`."""
         config = dict(config)
         for name in ("network", "sharpening"):

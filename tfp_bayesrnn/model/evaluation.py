@@ -13,8 +13,8 @@ Dimensions: B rows and T steps of a window, S samples, N predictions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -122,9 +122,10 @@ class StreamEvaluator:
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
-        root, weights = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS), None
+        root = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS)
+        weights = np.zeros(0)
 
-        def of_draws():
+        def of_draws() -> Iterator[np.ndarray]:
             nonlocal weights
             for sample in range(samples):
                 draw = self.model.posterior.sample(noise.derive(root, sample))
@@ -204,12 +205,20 @@ class StreamEvaluator:
             counts = weights > 0.0
             yield _Window(-nats[counts], weights[counts], float(kl))
 
-    def _window(self, values, mask_seed, batch, state, sharpening_seed, learning_rate):
+    def _window(
+        self,
+        values: Sequence[tf.Tensor],
+        mask_seed: tf.Tensor,
+        batch: Any,
+        state: Any,
+        sharpening_seed: tf.Tensor,
+        learning_rate: tf.Tensor,
+    ) -> Any:
         """One window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
         objective, moved = self.model.objective, []
         weights = phi = Draw(dict(zip(objective.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])
-        if sharpening_seed is not None:
+        if objective.sharpening is not None and sharpening_seed is not None:
             g, _ = training.likelihood_gradient(phi, objective, batch, state, training=False)
             weights, kl = objective.sharpening.sharpen(phi, g, sharpening_seed)
         if learning_rate:

@@ -53,7 +53,9 @@ def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -
     return inputs, new_state
 
 
-def run_layer(layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor], **kwargs):
+def run_layer(
+    layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor], **kwargs: Any
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Runs one recurrent layer from `state`, whatever its `return_state`: (outputs, new state)."""
     return_state, layer.return_state = layer.return_state, True
     mask = keras_internals.mask_of(inputs)  # Keras looks it up itself only if no state is passed.
@@ -67,7 +69,7 @@ def run_layer(layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor]
 def restart(state: State, is_first: tf.Tensor) -> State:
     """`state` with the rows where `is_first` [B] is true set to zero."""
 
-    def restart_rows(value):
+    def restart_rows(value: tf.Tensor) -> tf.Tensor:
         keep = tf.logical_not(tf.cast(is_first, tf.bool))
         return tf.where(tf.reshape(keep, [-1] + [1] * (len(value.shape) - 1)), value, tf.zeros_like(value))
 

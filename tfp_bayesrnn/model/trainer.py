@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -38,14 +40,16 @@ class BayesianTrainer(keras_internals.Model):
     """
 
     network: keras.Model
+    test_function: Any  # What Keras has made to run.
+    predict_function: Any
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         """Args: of `keras.Model`."""
         super().__init__(**kwargs)
         self.clip_norm: float | None = None
         self.auto_scale_loss = False
         self.jit_compile_request: bool | str = "auto"
-        self.compiled_step = None
+        self.compiled_step: Callable[..., Any] | None = None
         self.class_weights: ClassWeights | None = None  # Of the call of `fit` in progress.
         self._class_weights_in: ClassWeights | None = None  # The train function.
         self._masked_in: dict[str, frozenset[int]] = {}
@@ -64,17 +68,17 @@ class BayesianTrainer(keras_internals.Model):
 
     def compile(
         self,
-        optimizer="sgd",
+        optimizer: Any = "sgd",
         clip_norm: float | None = None,
         jit_compile: bool | str = "auto",
-        metrics=None,
-        weighted_metrics=None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
         auto_scale_loss: bool = False,
-        loss=None,
-        loss_weights=None,
-    ):
+        loss: Any = None,
+        loss_weights: Any = None,
+    ) -> None:
         """Configures training.
 
         Args:
@@ -119,7 +123,7 @@ class BayesianTrainer(keras_internals.Model):
         self._carried_train = self._carried_test = None
         self._functions_under_draws = {}
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As in `keras.Model.fit`.
 
         Under a strategy of several replicas the batch size is that of all of them together, and each draws
@@ -141,7 +145,7 @@ class BayesianTrainer(keras_internals.Model):
         with class_weights.taken_from(kwargs, self):
             return super().fit(x, **kwargs)
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; in `evaluate` without what is of training alone.
 
         Keras takes the figures of several replicas from here, summed over all rows, only if they are named as
@@ -150,7 +154,14 @@ class BayesianTrainer(keras_internals.Model):
         results = super().get_metrics_result()
         return of_evaluation(results) if self._is_evaluated else results
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
         """As in `keras.Model.train_on_batch`; `class_weight` as in `fit`."""
         ambient.refuse_around("train_on_batch", _DRAWS_ITSELF)
         kwargs = {"sample_weight": sample_weight, "class_weight": class_weight}
@@ -158,8 +169,14 @@ class BayesianTrainer(keras_internals.Model):
             return super().train_on_batch(x, y, return_dict=return_dict, **kwargs)
 
     def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None, draw: Draw | None = None
-    ):
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        draw: Draw | None = None,
+    ) -> Any:
         """As in `keras.Model.predict`, under the posterior mean or a draw of the weights.
 
         Args:
@@ -177,7 +194,9 @@ class BayesianTrainer(keras_internals.Model):
         with self._under(draw, "predict"):
             return super().predict(x, batch_size, verbose, steps, callbacks)
 
-    def evaluate(self, x=None, y=None, *args, draw: Draw | None = None, **kwargs):
+    def evaluate(
+        self, x: Any = None, y: Any = None, *args: Any, draw: Draw | None = None, **kwargs: Any
+    ) -> Any:
         """As in `keras.Model.evaluate`, under the posterior mean, or a draw as in `predict`."""
         self._is_evaluated = True
         try:
@@ -186,18 +205,18 @@ class BayesianTrainer(keras_internals.Model):
         finally:
             self._is_evaluated = False
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """As in `keras.Model.predict_on_batch`, under the posterior mean."""
         ambient.refuse_around("predict_on_batch", "use model.predict(x, draw=draw)")
         return super().predict_on_batch(x)
 
-    def test_on_batch(self, *args, **kwargs):
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As in `keras.Model.test_on_batch`, under the posterior mean."""
         ambient.refuse_around("test_on_batch", "use model.evaluate(x, y, draw=draw)")
         return super().test_on_batch(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _under(self, draw: Draw | None, function: str):
+    def _under(self, draw: Draw | None, function: str) -> Iterator[None]:
         """Within this context `predict` and `evaluate` run functions of their own under the draw."""
         ambient.refuse_around(function, f"give it as an argument, model.{function}(..., draw=draw)")
         if draw is None:
@@ -225,7 +244,7 @@ class BayesianTrainer(keras_internals.Model):
         """What `predict` and `evaluate` run under: the posterior mean, or the draw that they were given."""
         return self.posterior.mean() if self._held_draw is None else self._held_draw.read()
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """As in `keras.Model`; made anew for other class weights, and others that are pruned or frozen."""
         trained = frozenset(id(variable) for variable in self.trainable_variables)
         changed, self._trained_in = trained != self._trained_in, trained
@@ -235,11 +254,11 @@ class BayesianTrainer(keras_internals.Model):
             force, self._class_weights_in = True, self.class_weights
         return super().make_train_function(force)
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Any:
         """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
         return super().make_test_function(self._masks_have_changed("test") or force)
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> Any:
         """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
         return super().make_predict_function(self._masks_have_changed("predict") or force)
 
@@ -254,16 +273,16 @@ class BayesianTrainer(keras_internals.Model):
         self._masked_in[function] = masked
         return masked != before
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         """One step of training; the metrics so far. `fit` calls it."""
         self.update(data if self.class_weights is None else self.class_weights.added_to(data))
         return self.get_metrics_result()
 
-    def update(self, data):
+    def update(self, data: Any) -> dict[str, tf.Tensor]:
         """A step of the model's own."""
         raise NotImplementedError
 
-    def example_for_build(self, iterator, data_batch):
+    def example_for_build(self, iterator: Any, data_batch: Any) -> tuple[Any, Any]:
         """As in `keras_internals.Model`: under a strategy, the minibatch of one replica."""
         # Keras takes the mean of the replicas' first minibatches, and there is none of booleans such as
         # `is_first`. Only shapes and types matter: those of one replica will do.
@@ -273,7 +292,7 @@ class BayesianTrainer(keras_internals.Model):
             iterator = None
         return iterator, data_batch
 
-    def _carry_state_of(self, dataset: tf.data.Dataset):
+    def _carry_state_of(self, dataset: tf.data.Dataset) -> None:
         """Makes the state carried in training before the first step, so that callbacks can restore it."""
         is_first = steps.unpack(dataset.element_spec).is_first
         if is_first is not None and is_first.shape[0] is not None and self._carried_train is None:
@@ -324,7 +343,7 @@ class BayesianTrainer(keras_internals.Model):
             return False
         return any(layer.compute_dtype == "bfloat16" for layer in keras_internals.layers_within(self.network))
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile`; None for a model that has not been compiled."""
         if not self.compiled:
             return None
@@ -336,14 +355,14 @@ class BayesianTrainer(keras_internals.Model):
             "auto_scale_loss": self.auto_scale_loss,
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as the saved model was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             optimizers.build(self.optimizer, self.trainable_variables)
 
 
-def _check_arguments(clip_norm, jit_compile, steps_per_execution, **losses) -> None:
+def _check_arguments(clip_norm: Any, jit_compile: Any, steps_per_execution: Any, **losses: Any) -> None:
     for name, value in losses.items():
         if value is not None:
             raise ValueError(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -100,7 +100,7 @@ class Forward(NamedTuple):
     masks: Any
 
 
-def split_inputs(x) -> tuple[tf.Tensor, tf.Tensor | None]:
+def split_inputs(x: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
     """(inputs, is_first) of what a data stream yields as `x`: inputs, or a dict with a key "is_first"."""
     if not isinstance(x, dict) or "is_first" not in x:
         return x, None
@@ -108,7 +108,7 @@ def split_inputs(x) -> tuple[tf.Tensor, tf.Tensor | None]:
     return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), x["is_first"]
 
 
-def unpack(data) -> Minibatch:
+def unpack(data: Any) -> Minibatch:
     """A `Minibatch` from what Keras passes to `train_step`: x, (x, y) or (x, y, sample_weight)."""
     x, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
     return Minibatch(*split_inputs(x), targets, weights)
@@ -123,7 +123,7 @@ def negative_log_likelihood(
     )
     likelihood, *tensors = zip(*matched, strict=True)
 
-    def function(*tensors):
+    def function(*tensors: tf.Tensor) -> tf.Tensor:
         return energies.of_all_outputs(
             [energies.negative_log_likelihood(*row) for row in zip(likelihood, *tensors, strict=True)]
         )
@@ -222,7 +222,9 @@ def free_energy_gradients(
     )
 
 
-def _with_share_of_kl(gradients, of_kl, weight) -> list[tf.Tensor]:
+def _with_share_of_kl(
+    gradients: Sequence[tf.Tensor], of_kl: Sequence[tf.Tensor], weight: tf.Tensor
+) -> list[tf.Tensor]:
     """The gradients, and `weight` times those of the KL.
 
     They are taken by themselves: a weight that is no constant would be drawn out of sums by TensorFlow's
@@ -242,7 +244,7 @@ def _unscaled(gradient: tf.Tensor, loss_scale: float | tf.Tensor) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def _without_trace(tape: tf.GradientTape, recorded: bool):
+def _without_trace(tape: tf.GradientTape, recorded: bool) -> Iterator[None]:
     """For a pass before the one that counts: it leaves Keras's variables alone, and the tape does not see it.
 
     So moving averages move, and the seeds of Keras's own dropout advance, once a step. With `recorded` the
@@ -253,7 +255,7 @@ def _without_trace(tape: tf.GradientTape, recorded: bool):
 
 
 @contextlib.contextmanager
-def _second_order_explained(sharpening: PosteriorSharpening | None):
+def _second_order_explained(sharpening: PosteriorSharpening | None) -> Iterator[None]:
     """Says what to do where a kernel has no second-order gradient."""
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -35,10 +35,10 @@ class ClassWeights:
                 f"Received: class_weight={weights!r}"
             )
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, ClassWeights) and other._weights == self._weights
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(frozenset(self._weights.items()))
 
     def of(self, targets: tf.Tensor) -> tf.Tensor:
@@ -49,7 +49,7 @@ class ClassWeights:
         is_mentioned = (classes >= 0) & (classes < count)
         return tf.gather(table, tf.where(is_mentioned, classes, count))
 
-    def added_to(self, data) -> tuple:
+    def added_to(self, data: Any) -> tuple:
         """(x, y, weights) of the data of a step, which have none yet."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
@@ -61,7 +61,7 @@ class ClassWeights:
 
 
 @contextlib.contextmanager
-def taken_from(arguments: dict[str, Any], model):
+def taken_from(arguments: dict[str, Any], model: keras.Model) -> Iterator[None]:
     """Within, `model.class_weights` are those among the arguments of `fit`, if its targets are classes.
 
     They are then taken out of the arguments.

@@ -104,9 +104,10 @@ def of_all_outputs(parts: Sequence[LogLikelihood]) -> LogLikelihood:
 
 def product(weights: tf.Tensor | None, mask: tf.Tensor | None) -> tf.Tensor | None:
     """Weights times mask, float32; the one with fewer axes is of the leading axes of the other."""
-    factors = [tf.cast(one, tf.float32) for one in (weights, mask) if one is not None]
-    if not factors:
+    given = [one for one in (weights, mask) if one is not None]
+    if not given:
         return None
+    factors = [tf.cast(one, tf.float32) for one in given]
     rank = max(factor.shape.rank for factor in factors)
     factors = [_of_rank(factor, rank) for factor in factors]
     try:
@@ -114,7 +115,7 @@ def product(weights: tf.Tensor | None, mask: tf.Tensor | None) -> tf.Tensor | No
     except ValueError:
         raise ValueError(
             "Weights and the mask of the outputs must have the same leading axes. "
-            f"Received: weights of shape {weights.shape}, mask of shape {mask.shape}"
+            f"Received: weights of shape {given[0].shape}, mask of shape {given[-1].shape}"
         ) from None
     return math.prod(factors)
 

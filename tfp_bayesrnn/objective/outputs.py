@@ -7,7 +7,7 @@ functional network returns a list, a dictionary by the names of its outputs will
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -117,5 +117,5 @@ def spread(
     return values
 
 
-def _described(paths) -> str:
+def _described(paths: Iterable[Any]) -> str:
     return ", ".join("/".join(map(str, path)) or "a single value" for path in paths)

@@ -6,7 +6,8 @@ Dimension letters: B batch, T time, D input features, U units. Inside the loops 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -138,12 +139,22 @@ def gru(
     return batch_major_outputs(hiddens, mask), state
 
 
-def _check_shapes(inputs, rank, state, kernel, recurrent_kernel, bias, reset_after):
+def _check_shapes(
+    inputs: tf.Tensor,
+    rank: int,
+    state: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor | None,
+    reset_after: bool,
+) -> None:
     rows = (2,) if reset_after else ()
     check_shapes(inputs, rank, kernel, recurrent_kernel, bias, state=(state,), gates=3, bias_rows=rows)
 
 
-def _split_bias(bias, recurrent_kernel, reset_after):
+def _split_bias(
+    bias: tf.Tensor | None, recurrent_kernel: tf.Tensor, reset_after: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The bias of the inputs, [3U] or None, and that of the hidden state [3U], zeros where there is none."""
     if bias is not None and reset_after:
         return bias[0], bias[1]
@@ -151,8 +162,14 @@ def _split_bias(bias, recurrent_kernel, reset_after):
 
 
 def _update_after(
-    x, hidden, recurrent_kernel, recurrent_bias, dropout_mask, activation, recurrent_activation
-):
+    x: Any,
+    hidden: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor,
+    dropout_mask: tf.Tensor | None,
+    activation: Activation,
+    recurrent_activation: Activation,
+) -> tuple[tf.Tensor, ...]:
     """The step from projected inputs x [B, 3U], reset after the product: (z, r, g, R_g h + b'_g, h')."""
     inner = project(dropped(hidden, dropout_mask), recurrent_kernel, recurrent_bias)
     x_z, x_r, x_g = tf.split(x, 3, axis=-1)
@@ -163,8 +180,14 @@ def _update_after(
 
 
 def _update_before(
-    x, hidden, recurrent_kernel, recurrent_bias, dropout_mask, activation, recurrent_activation
-):
+    x: Any,
+    hidden: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor,
+    dropout_mask: tf.Tensor | None,
+    activation: Activation,
+    recurrent_activation: Activation,
+) -> tuple[tf.Tensor, ...]:
     """The step from projected inputs x [B, 3U], reset before the product: (z, r, g, h')."""
     del recurrent_bias  # One bias is enough where both products are added up directly.
     gates_kernel, candidate_kernel = _split_kernel(recurrent_kernel)
@@ -177,28 +200,28 @@ def _update_before(
     return z, r, g, z * hidden + (1 - z) * g
 
 
-def _split_kernel(recurrent_kernel):
+def _split_kernel(recurrent_kernel: tf.Tensor) -> list[tf.Tensor]:
     """R as the part of the two gates [U, 2U] and the part of the candidate [U, U]."""
     units = recurrent_kernel.shape[0]
     return tf.split(recurrent_kernel, [2 * units, units], axis=-1)
 
 
 def _forward(
-    projected,
-    initial_state,
-    recurrent_kernel,
-    recurrent_bias,
-    mask,
-    dropout_mask,
-    reset_after,
-    activation,
-    recurrent_activation,
-):
+    projected: tf.Tensor,
+    initial_state: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+    reset_after: bool,
+    activation: Activation,
+    recurrent_activation: Activation,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
     """The loop over time: the record of what `update` returned, each [T, B, U], and the last state."""
     update = _update_after if reset_after else _update_before
     weights = (recurrent_kernel, recurrent_bias, dropout_mask)
 
-    def step(state, slices):
+    def step(state: _State, slices: Sequence[tf.Tensor]) -> tuple[_State, tuple[tf.Tensor, ...]]:
         x, *valid = slices
         *gates, hidden = update(x, state.hidden, *weights, activation, recurrent_activation)
         if valid:
@@ -211,18 +234,28 @@ def _forward(
     return record, last.hidden
 
 
-def _recurrence(projected, initial_state, recurrent_kernel, recurrent_bias, mask, dropout_mask, reset_after):
+def _recurrence(
+    projected: tf.Tensor,
+    initial_state: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+    reset_after: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The loop for tanh and sigmoid with its own gradient: hidden states [T, B, U] and the last state."""
     backward = _backward_after if reset_after else _backward_before
 
     @tf.custom_gradient
-    def recurrence(projected, hidden, recurrent_kernel, recurrent_bias):
+    def recurrence(
+        projected: tf.Tensor, hidden: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
         weights = (recurrent_kernel, recurrent_bias)
         record, last = _forward(
             projected, hidden, *weights, mask, dropout_mask, reset_after, tf.tanh, tf.sigmoid
         )
 
-        def gradient(d_hiddens, d_hidden):
+        def gradient(d_hiddens: tf.Tensor, d_hidden: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return backward(d_hiddens, d_hidden, record, hidden, *weights, mask, dropout_mask)
 
         return (record[-1], last), gradient
@@ -234,7 +267,9 @@ def _recurrence(projected, initial_state, recurrent_kernel, recurrent_bias, mask
 # starts. Those factors are computed for all steps at once; the loop itself only carries dh.
 
 
-def _factors(z, g, starts, mask):
+def _factors(
+    z: tf.Tensor, g: tf.Tensor, starts: tf.Tensor, mask: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What dh is multiplied by to give the gradients of z's and g's pre-activations and of the h before."""
     by_z, by_g = (starts - g) * z * (1 - z), (1 - z) * (1 - g * g)
     if mask is not None:
@@ -245,8 +280,15 @@ def _factors(z, g, starts, mask):
 
 
 def _backward_after(
-    d_hiddens, d_hidden, record, initial_state, recurrent_kernel, recurrent_bias, mask, dropout_mask
-):
+    d_hiddens: tf.Tensor,
+    d_hidden: tf.Tensor,
+    record: Sequence[tf.Tensor],
+    initial_state: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+) -> tuple[tf.Tensor, ...]:
     """Gradients of projected inputs [T, B, 3U], initial state [B, U], recurrent kernel and its bias."""
     z, r, g, inner_g, hiddens = record
     starts = previous(hiddens, initial_state)
@@ -254,7 +296,7 @@ def _backward_after(
     inner_by_hidden = tf.concat([by_z, by_g * inner_g * r * (1 - r), by_g * r], axis=-1)  # [T, B, 3U]
     transposed_kernel = tf.transpose(recurrent_kernel)  # Once, not at every step: see `lstm`.
 
-    def step(state, slices):
+    def step(state: _State, slices: Sequence[tf.Tensor]) -> tuple[_State, tuple[tf.Tensor, ...]]:
         d_output, inner_by_hidden, kept = slices
         d_hidden = state.hidden + d_output
         d_inner = inner_by_hidden * tf.concat([d_hidden] * 3, axis=-1)
@@ -272,8 +314,15 @@ def _backward_after(
 
 
 def _backward_before(
-    d_hiddens, d_hidden, record, initial_state, recurrent_kernel, recurrent_bias, mask, dropout_mask
-):
+    d_hiddens: tf.Tensor,
+    d_hidden: tf.Tensor,
+    record: Sequence[tf.Tensor],
+    initial_state: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+) -> tuple[tf.Tensor, ...]:
     """Gradients of projected inputs [T, B, 3U], initial state [B, U], recurrent kernel and (unused) bias."""
     z, r, g, hiddens = record
     starts = previous(hiddens, initial_state)
@@ -282,7 +331,7 @@ def _backward_before(
     r_by_product = entering * r * (1 - r)
     gates_kernel, candidate_kernel = map(tf.transpose, _split_kernel(recurrent_kernel))
 
-    def step(state, slices):
+    def step(state: _State, slices: Sequence[tf.Tensor]) -> tuple[_State, tuple[tf.Tensor, ...]]:
         d_output, by_z, by_g, r_by_product, r, kept = slices
         d_hidden = state.hidden + d_output
         d_g = d_hidden * by_g

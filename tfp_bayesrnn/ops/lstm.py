@@ -6,6 +6,7 @@ Dimension letters: B batch, T time, D input features, U units. Inside the loops 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -135,7 +136,9 @@ def lstm(
     return batch_major_outputs(hiddens, mask), state
 
 
-def _update(z: tf.Tensor, cell: tf.Tensor, activation: Activation, recurrent_activation: Activation):
+def _update(
+    z: tf.Tensor, cell: tf.Tensor, activation: Activation, recurrent_activation: Activation
+) -> tuple[tf.Tensor, ...]:
     """The element-wise half of a step: from pre-activations [B, 4U] to (i, f, g, o, c', h'), each [B, U]."""
     i, f, g, o = tf.split(z, 4, axis=-1)
     i, f, o = recurrent_activation(i), recurrent_activation(f), recurrent_activation(o)
@@ -145,11 +148,17 @@ def _update(z: tf.Tensor, cell: tf.Tensor, activation: Activation, recurrent_act
 
 
 def _forward(
-    projected, initial_state, recurrent_kernel, mask, dropout_mask, activation, recurrent_activation
-):
+    projected: tf.Tensor,
+    initial_state: LSTMState,
+    recurrent_kernel: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+    activation: Activation,
+    recurrent_activation: Activation,
+) -> tuple[list[tf.Tensor], LSTMState]:
     """The loop over time: the record (i, f, g, o, c, h), each [T, B, U], and the last state."""
 
-    def step(state, slices):
+    def step(state: LSTMState, slices: Sequence[tf.Tensor]) -> tuple[LSTMState, tuple[tf.Tensor, ...]]:
         z, *valid = slices
         z += tf.matmul(dropped(state.hidden, dropout_mask), recurrent_kernel)
         *gates, cell, hidden = _update(z, state.cell, activation, recurrent_activation)
@@ -161,16 +170,24 @@ def _forward(
     return scan(step, initial_state, sequences, widths=[initial_state.hidden.shape[-1]] * 6)
 
 
-def _recurrence(projected, initial_state, recurrent_kernel, mask, dropout_mask):
+def _recurrence(
+    projected: tf.Tensor,
+    initial_state: LSTMState,
+    recurrent_kernel: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+) -> tuple[tf.Tensor, LSTMState]:
     """The loop for tanh and sigmoid with its own gradient: hidden states [T, B, U] and the last state."""
 
     @tf.custom_gradient
-    def recurrence(projected, hidden, cell, recurrent_kernel):
+    def recurrence(
+        projected: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, recurrent_kernel: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, ...], Callable]:
         initial = LSTMState(hidden, cell)
         record, last = _forward(projected, initial, recurrent_kernel, mask, dropout_mask, tf.tanh, tf.sigmoid)
         *_, hiddens = record
 
-        def gradient(d_hiddens, d_hidden, d_cell):
+        def gradient(d_hiddens: tf.Tensor, d_hidden: tf.Tensor, d_cell: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return _backward(
                 (d_hiddens, d_hidden, d_cell), record, initial, recurrent_kernel, mask, dropout_mask
             )
@@ -181,7 +198,14 @@ def _recurrence(projected, initial_state, recurrent_kernel, mask, dropout_mask):
     return hiddens, LSTMState(*last)
 
 
-def _backward(upstream, record, initial_state, recurrent_kernel, mask, dropout_mask):
+def _backward(
+    upstream: Sequence[tf.Tensor],
+    record: Sequence[tf.Tensor],
+    initial_state: LSTMState,
+    recurrent_kernel: tf.Tensor,
+    mask: tf.Tensor | None,
+    dropout_mask: tf.Tensor | None,
+) -> tuple[tf.Tensor, ...]:
     """Gradients of projected inputs [T, B, 4U], initial hidden, initial cell [B, U] and recurrent kernel.
 
     All that a step's gradient multiplies by is known before the loop starts, so it is computed for all steps
@@ -208,7 +232,7 @@ def _backward(upstream, record, initial_state, recurrent_kernel, mask, dropout_m
     # Transposed once: a matrix product that transposes R on every step takes about twice as long.
     transposed_kernel = tf.transpose(recurrent_kernel)
 
-    def step(state, slices):
+    def step(state: LSTMState, slices: Sequence[tf.Tensor]) -> tuple[LSTMState, tuple[tf.Tensor, ...]]:
         d_hidden, d_cell = state
         d_output, z_by_state, cell_by_hidden, forget, *valid = slices
         d_hidden += d_output

@@ -5,14 +5,15 @@ Dimension letters: B batch, T time, D input features, U units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
 
-def as_tensors(*values):
+def as_tensors(*values: Any) -> tuple[Any, ...]:
     """Tensors of `values`, None left alone: `tf.custom_gradient` does not take variables as arguments."""
     return tuple(None if value is None else tf.convert_to_tensor(value) for value in values)
 
@@ -22,7 +23,17 @@ def as_constant(recurrent_dropout_mask: tf.Tensor | None) -> tf.Tensor | None:
     return None if recurrent_dropout_mask is None else tf.stop_gradient(recurrent_dropout_mask)
 
 
-def check_shapes(inputs, rank, kernel, recurrent_kernel, bias, *, state, gates, bias_rows=()):
+def check_shapes(
+    inputs: tf.Tensor,
+    rank: int,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor | None,
+    *,
+    state: Iterable[tf.Tensor],
+    gates: int,
+    bias_rows: tuple[int, ...] = (),
+) -> None:
     """Raises ValueError unless the static shapes fit a recurrence of `gates` gates."""
     if inputs.shape.rank != rank:
         raise ValueError(
@@ -105,7 +116,14 @@ def weight_gradient(entering: tf.Tensor, d_z: tf.Tensor) -> tf.Tensor:
     return tf.matmul(rows, tf.reshape(d_z, [-1, d_z.shape[-1]]), transpose_a=True)
 
 
-def scan(step, state: tuple, sequences: Sequence[tf.Tensor], widths: Sequence[int], *, reverse: bool = False):
+def scan(
+    step: Callable,
+    state: tuple,
+    sequences: Sequence[tf.Tensor],
+    widths: Sequence[int],
+    *,
+    reverse: bool = False,
+) -> tuple[list[tf.Tensor], Any]:
     """Carries `state` over the leading axis of `sequences` and stacks what each step emits.
 
     Args:
@@ -126,7 +144,9 @@ def scan(step, state: tuple, sequences: Sequence[tf.Tensor], widths: Sequence[in
     reads = [tf.TensorArray(sequence.dtype, steps).unstack(sequence) for sequence in sequences]
     writes = [tf.TensorArray(dtype, steps, element_shape=[batch, width]) for width in widths]
 
-    def body(count, state, writes):
+    def body(
+        count: tf.Tensor, state: Any, writes: list[tf.TensorArray]
+    ) -> tuple[tf.Tensor, tuple, list[tf.TensorArray]]:
         time = steps - 1 - count if reverse else count
         state, emitted = step(state, [read.read(time) for read in reads])
         return (
@@ -149,7 +169,7 @@ def scan(step, state: tuple, sequences: Sequence[tf.Tensor], widths: Sequence[in
 
 def recur(
     step: Callable,
-    inputs,
+    inputs: Any,
     initial_state: Sequence[tf.Tensor],
     output_size: int,
     *,
@@ -177,7 +197,7 @@ def recur(
     sequences = [time_major(each, go_backwards) for each in as_tensors(*tf.nest.flatten(inputs))]
     mask = time_major_mask(mask, go_backwards)
 
-    def masked_step(carried, slices):
+    def masked_step(carried: Sequence[tf.Tensor], slices: list[tf.Tensor]) -> tuple[Any, list[tf.Tensor]]:
         valid = None if mask is None else slices.pop()
         output, new = step(tf.nest.pack_sequence_as(inputs, slices), carried[1:])
         new = (output, *new)

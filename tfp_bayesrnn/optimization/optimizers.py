@@ -7,6 +7,7 @@ the number of replicas makes no difference. Keras's `fit` clips in each replica,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -128,8 +129,10 @@ def multiply_rates(optimizer: keras.optimizers.Optimizer, factor: float) -> None
 
 def _is_plain_descent(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> bool:
     """Whether a step is "variable -= learning rate * gradient" and nothing else."""
-    further = ("momentum", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema")
-    further += ("loss_scale_factor", "gradient_accumulation_steps")
+    further = [
+        *("momentum", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema"),
+        *("loss_scale_factor", "gradient_accumulation_steps"),
+    ]
     return type(optimizer) is keras.optimizers.SGD and not (
         any(getattr(optimizer, name) for name in further)
         or any(
@@ -139,7 +142,12 @@ def _is_plain_descent(optimizer: keras.optimizers.Optimizer, variables: Sequence
     )
 
 
-def _descend(optimizer, variables, gradients, factor) -> None:
+def _descend(
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    gradients: Sequence[tf.Tensor],
+    factor: Any,
+) -> None:
     """`optimizer.apply` in one pass over the gradients where Keras takes three."""
     rate = factor * tf.cast(optimizer.learning_rate, tf.float32)
     for variable, gradient in zip(variables, gradients, strict=True):

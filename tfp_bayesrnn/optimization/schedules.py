@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -16,12 +18,12 @@ class HoldThenDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.hold_epochs = hold_epochs
         self.decay = decay
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tf.Tensor:
         """The rate at optimizer step `step`, counted from 0."""
         epoch = tf.cast(tf.cast(step, tf.int64) // self.steps_per_epoch, tf.float32)
         return self.learning_rate * self.decay ** tf.maximum(epoch - (self.hold_epochs - 1.0), 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             "learning_rate": self.learning_rate,
@@ -41,11 +43,11 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         self.schedule = schedule
         self.scale = scale
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tf.Tensor:
         """The rate at optimizer step `step`, counted from 0."""
         return self.schedule(step) * self.scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
@@ -53,6 +55,6 @@ class Scaled(keras.optimizers.schedules.LearningRateSchedule):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Scaled:
         """The schedule whose `get_config` gave `config`."""
         return cls(**{**config, "schedule": keras.saving.deserialize_keras_object(config["schedule"])})

@@ -48,7 +48,7 @@ class _Context:
 class _InForce(threading.local):
     """The stack of draws in force in this thread (each replica of a strategy runs in a thread of its own)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stack: list[_Context] = []
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 import keras
+import tensorflow as tf
 
-Initializer = Callable[..., object]
+Initializer = Callable[..., Any]
 
 # How many weights each initializer that was given a seed has served.
 _served: weakref.WeakKeyDictionary[keras.initializers.Initializer, int] = weakref.WeakKeyDictionary()
@@ -21,12 +23,12 @@ _served: weakref.WeakKeyDictionary[keras.initializers.Initializer, int] = weakre
 class Amended(keras.initializers.Initializer):
     """What another initializer gives, changed by a function of it."""
 
-    def __init__(self, initializer: Initializer, amend: Callable[[object], object]):
+    def __init__(self, initializer: Initializer, amend: Callable[[tf.Tensor], tf.Tensor]):
         """Args: the initializer; from its values to those wanted."""
         self.initializer = initializer
         self.amend = amend
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
         """The changed values."""
         return self.amend(self.initializer(shape, dtype=dtype))
 
@@ -68,11 +70,11 @@ def named_seed(seed: int, name: str) -> int:
 
 def are_alike(one: Initializer, other: Initializer) -> bool:
     """Whether both were given the same seed and draw by the same distribution."""
-    if not (_has_seed(one) and type(one) is type(other)):
+    if not (_has_seed(one) and _has_seed(other) and type(one) is type(other)):
         return False
     config = one.get_config()
     return isinstance(config["seed"], int) and config == other.get_config()
 
 
-def _has_seed(initializer: Initializer) -> bool:
+def _has_seed(initializer: Initializer) -> TypeGuard[keras.initializers.Initializer]:
     return isinstance(initializer, keras.initializers.Initializer) and "seed" in initializer.get_config()

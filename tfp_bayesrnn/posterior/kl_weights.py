@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -45,13 +46,13 @@ class KLWeight:
         with tf.init_scope():
             return float(str(np.float32(tf.convert_to_tensor(self.variable).numpy())))
 
-    def assign(self, value) -> None:
+    def assign(self, value: Any) -> None:
         """Sets it to a number; raises `ValueError` as the constructor does."""
         _check(value)
         self.variable.assign(float(value))
 
 
-def _check(value) -> None:
+def _check(value: Any) -> None:
     try:
         number = float(tf.convert_to_tensor(value))
     except (TypeError, ValueError):
@@ -63,7 +64,13 @@ def _check(value) -> None:
         )
 
 
-class KLWeighted:
+if TYPE_CHECKING:
+    from keras.layers import Layer as _Mixed  # What it is mixed into.
+else:
+    _Mixed = object
+
+
+class KLWeighted(_Mixed):
     """Mixin for Keras layers and models with a `kl_weight`."""
 
     _kl_weight: KLWeight | None = None
@@ -73,14 +80,18 @@ class KLWeighted:
         """The weight of the KL, a variable: assign a number to it, or to the attribute, at any time."""
         return None if self._kl_weight is None else self._kl_weight.variable
 
-    def __setattr__(self, name, value):
+    @kl_weight.setter
+    def kl_weight(self, value: float | keras.Variable | tf.Variable | None) -> None:
+        self._set_kl_weight(value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
         # Keras would take a variable that is assigned to an attribute for one of the layer's weights.
         if name == "kl_weight":
-            self._set_kl_weight(value)
+            object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
-    def _set_kl_weight(self, value) -> None:
+    def _set_kl_weight(self, value: float | keras.Variable | tf.Variable | None) -> None:
         if value is None:
             self._kl_weight = None
         elif self._kl_weight is None:
@@ -96,13 +107,13 @@ class KLWeighted:
                 )
             self._kl_weight = KLWeight(value)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """As in `keras.layers.Layer`, and the weight of the KL."""
         super().save_own_variables(store)
         if self._kl_weight is not None:
             store["kl_weight"] = np.float32(self._kl_weight.number())
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """As in `keras.layers.Layer`, and the weight of the KL where the file has it."""
         own = {key: store[key] for key in store.keys()}
         saved = own.pop("kl_weight", None)

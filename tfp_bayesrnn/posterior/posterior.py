@@ -94,7 +94,9 @@ def standard_normals(
     return _normals({weight: weight.shape for weight in weights}, seed, stream)
 
 
-def _normals(shapes: Mapping[VariationalWeight, Sequence[int]], seed, stream: Stream):
+def _normals(
+    shapes: Mapping[VariationalWeight, Sequence[int]], seed: tf.Tensor, stream: Stream
+) -> dict[VariationalWeight, tf.Tensor]:
     normals = noise.normals(list(shapes.values()), seed, stream) if shapes else []
     return dict(zip(shapes, normals, strict=True))
 
@@ -125,7 +127,8 @@ class Posterior:
 
     def noise(self, seed: tf.Tensor) -> dict[VariationalWeight, tf.Tensor]:
         """The standard normal noise that `sample` of this seed, int32 [2], makes its values of."""
-        return _normals({weight: weight.noise_shape for weight in self.variational}, seed, Stream.WEIGHTS)
+        shapes = {each: each.noise_shape for each in self.weights if each.noise_shape is not None}
+        return _normals(shapes, seed, Stream.WEIGHTS)
 
     @property
     def is_variational(self) -> bool:

@@ -151,8 +151,8 @@ def prune(posterior: Posterior, masks: Mapping[VariationalWeight, np.ndarray]) -
             )
         weight.check_prunable(keep)
     for weight, keep in masks.items():
-        weight.add_mask()
-        weight.keep.assign(np.asarray(keep) & weight.keep.numpy())
+        mask = weight.add_mask()
+        mask.assign(np.asarray(keep) & mask.numpy())
 
 
 def unprune(posterior: Posterior) -> None:
@@ -167,7 +167,7 @@ def unprune(posterior: Posterior) -> None:
 def masks_of(posterior: Posterior) -> Masks:
     """The masks that are in the weights; all true for a weight that is not pruned."""
     return {
-        weight: weight.keep.numpy().astype(bool) if weight.is_pruned else np.ones(weight.shape, bool)
+        weight: np.ones(weight.shape, bool) if weight.keep is None else weight.keep.numpy().astype(bool)
         for weight in posterior.weights
     }
 
@@ -190,7 +190,7 @@ def signal_to_noise(posterior: Posterior, edges: Sequence[float] | None = None) 
     Raises:
       ValueError: for a weight that has a posterior without a known scale.
     """
-    edges = np.asarray(np.arange(-80.0, 41.0, 2.0) if edges is None else edges, np.float64)
+    ends = np.asarray(np.arange(-80.0, 41.0, 2.0) if edges is None else edges, np.float64)
     keeps, ratios = masks_of(posterior), {}
     for weight in posterior.variational:
         kept = weight.signal_to_noise().numpy()[keeps[weight]]
@@ -199,7 +199,7 @@ def signal_to_noise(posterior: Posterior, edges: Sequence[float] | None = None) 
     if not ratios:
         return []
     every = {"network": np.concatenate(list(ratios.values())), **ratios}
-    return [_statistics(name, decibels, edges) for name, decibels in every.items() if decibels.size]
+    return [_statistics(name, decibels, ends) for name, decibels in every.items() if decibels.size]
 
 
 def _statistics(name: str, decibels: np.ndarray, edges: np.ndarray) -> SignalToNoise:

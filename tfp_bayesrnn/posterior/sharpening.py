@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -61,7 +62,7 @@ class PosteriorSharpening(keras.layers.Layer):
         sigma0: float = 0.02,
         second_order: bool = False,
         optimizer: keras.optimizers.Optimizer | str | dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Describes the sharpening; the `BayesianModel` it is given to makes its variables.
 
@@ -142,12 +143,12 @@ class PosteriorSharpening(keras.layers.Layer):
         """Updates u by gradients with respect to it, in the order of `u`."""
         optimizers.apply(self.optimizer, gradients, self.u)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """As in `keras.layers.Layer`, by a name that says which order the variables are in."""
         for index, u in enumerate(self.u):
             store[f"u_by_path_{index}"] = np.asarray(u.value)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """As in `keras.layers.Layer`.
 
         Raises:
@@ -163,7 +164,7 @@ class PosteriorSharpening(keras.layers.Layer):
         for name, u in zip(names, self.u, strict=True):
             u.assign(store[name])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -173,6 +174,6 @@ class PosteriorSharpening(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> PosteriorSharpening:
         """The sharpening whose `get_config` gave `config`."""
         return cls(**{**config, "optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.distributions import Prior, VariationalFamily, families
 from tfp_bayesrnn.distributions.marginal import marginal
 from tfp_bayesrnn.posterior import initial_values
-
-tfd = tfp.distributions
 
 
 class VariationalWeight(keras.layers.Layer):
@@ -67,10 +66,10 @@ class VariationalWeight(keras.layers.Layer):
         self.noise_shape = self.posterior.noise_shape(self.shape)
         initializer = initial_values.for_one_weight(initializer)
         self._initial_mean = initial_values.Amended(initializer, amend) if amend else initializer
-        self.keep = None
-        self._family_variables = {}
-        self._initializers = {}
-        self._prior_variables = {}
+        self.keep: keras.Variable | None = None
+        self._family_variables: dict[str, keras.Variable] = {}
+        self._initializers: dict[str, initial_values.Initializer] = {}
+        self._prior_variables: dict[str, keras.Variable] = {}
 
     @property
     def is_variational(self) -> bool:
@@ -87,7 +86,7 @@ class VariationalWeight(keras.layers.Layer):
         """The family's variable of this name, if it has one."""
         return self._family_variables.get("rho")
 
-    def build(self, _=None):
+    def build(self, _: Any = None) -> None:
         """Makes the variables of the family and of the prior.
 
         Raises:
@@ -95,7 +94,7 @@ class VariationalWeight(keras.layers.Layer):
         """
         initializers = {}
 
-        def add(initializer, **kwargs):
+        def add(initializer: Any, **kwargs: Any) -> keras.Variable:
             initializer = keras.initializers.get(initializer)
             variable = self._add_variable(initializer=initializer, **kwargs)
             initializers[id(variable)] = initializer
@@ -113,7 +112,9 @@ class VariationalWeight(keras.layers.Layer):
         if self.is_variational:
             self._prior_variables = self.prior.add_variables(self._add_variable)
 
-    def _add_variable(self, shape=None, dtype="float32", **kwargs):
+    def _add_variable(
+        self, shape: Sequence[int] | None = None, dtype: str = "float32", **kwargs: Any
+    ) -> keras.Variable:
         shape = self.shape if shape is None else shape
         # Without autocast=False a half-precision layer around this one would read its variables as halves.
         return self.add_weight(shape, dtype=dtype, autocast=False, **kwargs)
@@ -159,12 +160,12 @@ class VariationalWeight(keras.layers.Layer):
         """Whether the weight has a mask."""
         return self.keep is not None
 
-    def add_mask(self) -> None:
-        """Makes `keep`, true everywhere, of a weight that has none; see `tfp_bayesrnn.posterior.pruning`."""
-        if self.is_pruned:
-            return
-        with keras_internals.adding_variables(self), _scope_of(self.variables[0]):
-            self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
+    def add_mask(self) -> keras.Variable:
+        """`keep`, made if there is none, true everywhere; see `tfp_bayesrnn.posterior.pruning`."""
+        if self.keep is None:
+            with keras_internals.adding_variables(self), _scope_of(self.variables[0]):
+                self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
+        return self.keep
 
     def remove_mask(self) -> None:
         """Takes `keep` away: the posterior is again what it was where it was false."""
@@ -172,7 +173,7 @@ class VariationalWeight(keras.layers.Layer):
             keras_internals.forget_variable(self, self.keep)
             self.keep = None
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """As Keras does, of a weight that was saved with its mask too."""
         if str(len(self.variables)) in store.keys():
             self.add_mask()

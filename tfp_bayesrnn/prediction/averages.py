@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,10 +19,13 @@ from tfp_bayesrnn.prediction.uncertainty import TargetScores, Uncertainty
 
 def log_mean_exp(log_probs: Iterable[np.ndarray]) -> np.ndarray:
     """The logarithm of the mean of probabilities whose logarithms are given, arrays of one shape; float64."""
-    total, count = None, 0
+    total: np.ndarray | None = None
+    count = 0
     for one in log_probs:
         one = np.asarray(one, np.float64)
         total, count = (one if total is None else np.logaddexp(total, one)), count + 1
+    if total is None:
+        raise ValueError("The mean is of at least one array. Received: log_probs=[]")
     return total - math.log(count)
 
 
@@ -39,11 +43,11 @@ def log_add_exp(one: tf.Tensor | None, other: tf.Tensor) -> tf.Tensor:
 class Probabilities:
     """The average of the distributions that a discrete likelihood makes of outputs, and its uncertainty."""
 
-    def __init__(self, likelihood=likelihoods.categorical):
+    def __init__(self, likelihood: Any = likelihoods.categorical):
         """Args: "categorical", outputs [..., V] are logits; or "bernoulli", [...], the logits of a 1."""
         self._is_categorical = likelihoods.get(likelihood) is likelihoods.categorical
 
-    def add(self, sums, logits: tf.Tensor):
+    def add(self, sums: tuple[tf.Tensor, tf.Tensor] | None, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The sums with one draw more."""
         logits = tf.cast(logits, tf.float32)
         if self._is_categorical:
@@ -53,7 +57,9 @@ class Probabilities:
         found = tf.exp(log_probs), uncertainty.entropy(log_probs)
         return found if sums is None else (sums[0] + found[0], sums[1] + found[1])
 
-    def finish(self, sums, count: int | tf.Tensor) -> tuple[tf.Tensor, Uncertainty]:
+    def finish(
+        self, sums: tuple[tf.Tensor, tf.Tensor], count: int | tf.Tensor
+    ) -> tuple[tf.Tensor, Uncertainty]:
         """The average probabilities, [..., V], V = 2 for Bernoulli, and their uncertainty [...], nats."""
         average, entropy = (one / tf.cast(count, tf.float32) for one in sums)
         return average, uncertainty.of_average(average, entropy, count)
@@ -62,7 +68,9 @@ class Probabilities:
 class Moments:
     """The mean of outputs, and the sum of squares around it. By Welford (1962): no difference of sums."""
 
-    def add(self, sums, output: tf.Tensor):
+    def add(
+        self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None, output: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The sums with one draw more."""
         output = tf.cast(output, tf.float32)
         if sums is None:
@@ -72,7 +80,7 @@ class Moments:
         mean += difference / count
         return count, mean, squares + difference * (output - mean)
 
-    def finish(self, sums) -> tuple[tf.Tensor, tf.Tensor]:
+    def finish(self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The mean, and the sum of squares: divided by S the draws' variance, by S - 1 an estimate of q's."""
         return sums[1], sums[2]
 
@@ -84,7 +92,9 @@ class Targets:
         """Args: integers [...]."""
         self._targets = tf.convert_to_tensor(targets)
 
-    def add(self, sums, logits: tf.Tensor):
+    def add(
+        self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None, logits: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The sums with one draw more, of logits [..., V]."""
         probabilities, chosen, entropy = self._judged(logits)
         if sums is None:
@@ -92,7 +102,7 @@ class Targets:
         # Of the targets as logarithms: one's probability may be too small for a float32.
         return log_add_exp(sums[0], chosen), sums[1] + probabilities, sums[2] + entropy
 
-    def finish(self, sums, count: int | tf.Tensor) -> TargetScores:
+    def finish(self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor], count: int | tf.Tensor) -> TargetScores:
         """The scores, each [...]."""
         size = tf.cast(count, tf.float32)
         parts = uncertainty.of_average(sums[1] / size, sums[2] / size, count)

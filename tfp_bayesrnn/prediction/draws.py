@@ -61,7 +61,7 @@ class Draws:
           states: [N, S, ...].
         """
 
-        def add(so_far, logits):
+        def add(so_far: tf.Tensor | None, logits: tf.Tensor) -> tf.Tensor:
             return averages.log_add_exp(so_far, tf.nn.log_softmax(tf.cast(logits, tf.float32)))
 
         log_sum, states = self.fold(run, states, add)
@@ -97,7 +97,7 @@ class Draws:
         value, first = run(self.draw(0), _at(states, 0))
         start = add(None, value)
 
-        def body(place, total, written):
+        def body(place: tf.Tensor, total: Any, written: Any) -> tuple[tf.Tensor, Any, Any]:
             value, state = run(self.draw(place), _at(states, place))
             total = tf.nest.map_structure(
                 lambda new, old: tf.ensure_shape(new, old.shape), add(total, value), total
@@ -181,7 +181,7 @@ class HeldDraws(FreshDraws):
         self._fixed = dict(source.mean())
         weights = [weight for weight in self._fixed if weight.is_variational]
 
-        def sampled(place):
+        def sampled(place: tf.Tensor) -> list[tf.Tensor]:
             draw = super(HeldDraws, self).draw(place)
             return [draw[weight] for weight in weights]
 
@@ -220,7 +220,7 @@ def _write(arrays: State, place: int | tf.Tensor, values: State) -> State:
 def _stacked(arrays: State, structure: State) -> State:
     """Tensors [N, S, ...] of arrays of S tensors [N, ...]."""
 
-    def stack(array, like):
+    def stack(array: tf.TensorArray, like: tf.Tensor) -> tf.Tensor:
         rank = like.shape.rank
         return tf.transpose(array.stack(), [1, 0, *range(2, rank + 1)])
 

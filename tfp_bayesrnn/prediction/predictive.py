@@ -61,7 +61,8 @@ def predictive(
     if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
         raise ValueError(f"samples must be an integer of at least 1. Received: samples={samples!r}")
     root = noise.derive(noise.make_seed(model.seed if seed is None else seed), noise.Stream.EVALUATION_DRAWS)
-    kinds, sums = [], []
+    kinds: list[_Kind | None] = []
+    sums: list[Any] = []
     for sample in range(samples):
         draw = model.posterior.sample(noise.derive(root, sample))
         outputs = model.predict(x, batch_size=batch_size, verbose=0, draw=draw)
@@ -97,10 +98,10 @@ class _Kind:
             )
         return cls(likelihood)
 
-    def add(self, sums, output):
+    def add(self, sums: Any, output: Any) -> Any:
         return self._average.add(sums, tf.convert_to_tensor(output))
 
-    def finish(self, sums, samples: int) -> Predictive:
+    def finish(self, sums: Any, samples: int) -> Predictive:
         if isinstance(self._average, Moments):  # The law of total variance, of the mixture of the draws.
             mean, squares = self._average.finish(sums)
             epistemic = squares / samples

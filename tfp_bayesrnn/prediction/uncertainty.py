@@ -116,7 +116,7 @@ class Reliability(NamedTuple):
     upper: np.ndarray  # Where it ends.
     confidence: np.ndarray  # The mean of its predictions.
     accuracy: np.ndarray  # The share of its predictions that are right.
-    count: np.ndarray  # Int64.
+    count: np.ndarray  # type: ignore[assignment]  # Int64; it hides the method of tuples.
 
     @property
     def error(self) -> float:
@@ -169,7 +169,7 @@ def reliability(
     count = np.bincount(places, minlength=bins)
     sums = [np.bincount(places, values, minlength=bins) for values in (confidence, correct)]
     means = [np.divide(values, count, out=np.full(bins, np.nan), where=count > 0) for values in sums]
-    return Reliability(edges[:-1], edges[1:], *means, count)
+    return Reliability(edges[:-1], edges[1:], means[0], means[1], count)
 
 
 def risk_coverage(uncertainty: ArrayLike, quality: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -49,8 +49,8 @@ class Images:
         is_readable.set_shape([])
         return fit(pixels, self.size), is_readable
 
-    def _decode(self, index) -> tuple[np.ndarray, bool]:
-        index = int(index)
+    def _decode(self, place: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+        index = int(place)
         try:
             return decode(self.photos.read(index), self.photos.name(index)), np.bool_(True)
         except InputError as error:
@@ -132,13 +132,13 @@ class CaptionBatches:
     @property
     def unreadable(self) -> set[int]:
         """Places of the photos that could not be read: of those met so far, with features of all."""
-        if self._make_features is None:
+        if self._features is None:
             return set(self.images.unreadable)
         return set(np.flatnonzero(~np.isfinite(self._features).all(axis=1)).tolist())
 
     @functools.cached_property
-    def _features(self) -> np.ndarray:
-        return self._make_features()
+    def _features(self) -> np.ndarray | None:
+        return None if self._make_features is None else self._make_features()
 
     def training(
         self, first_step: int, seed: int, shift: bool = False, flip: bool = False
@@ -178,25 +178,31 @@ class CaptionBatches:
             images = order(epoch)[place * self.batch : (place + 1) * self.batch]
             yield np.stack([images, step * self.batch + np.arange(self.batch)], axis=-1)
 
-    def _filled(self, ids: tf.data.Dataset, seed: int = 0, shift: bool = False, flip: bool = False):
+    def _filled(
+        self, ids: tf.data.Dataset, seed: int = 0, shift: bool = False, flip: bool = False
+    ) -> tf.data.Dataset:
         """Minibatches of ids [B, 2] as elements."""
-        if self._make_features is not None:
-            features = self._features  # Made here, not in the graph of the dataset.
+        features = self._features  # Made here, not in the graph of the dataset.
+        if features is not None:
             return ids.map(lambda batch: self._with_features(features, batch[:, 0])).prefetch(2)
 
-        def one(pair):
+        def one(pair: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             image, is_readable = self.images.one(_image(pair[0]))
             return _moved(image, [seed, pair[1]], shift, flip), pair[0], is_readable
 
         images = ids.unbatch().map(one, num_parallel_calls=tf.data.AUTOTUNE)
         return images.batch(self.batch, drop_remainder=True).map(self._with_captions).prefetch(2)
 
-    def _with_captions(self, images, ids, are_readable):
+    def _with_captions(
+        self, images: tf.Tensor, ids: tf.Tensor, are_readable: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         words, targets, weights = self._captions_of(ids)
         weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
         return {"image": images, "words": words}, targets, weights
 
-    def _with_features(self, features, ids):
+    def _with_features(
+        self, features: tf.Tensor, ids: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         words, targets, weights = self._captions_of(ids)
         own = tf.numpy_function(lambda ids: features[ids], [_image(ids)], tf.float32, stateful=False)
         own.set_shape([self.batch, features.shape[1]])
@@ -205,8 +211,8 @@ class CaptionBatches:
         weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
         return {"features": own, "words": words}, targets, weights
 
-    def _captions_of(self, ids):
-        def look_up(ids):
+    def _captions_of(self, ids: tf.Tensor) -> list[tf.Tensor]:
+        def look_up(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             words, targets, weights = (array[np.where(ids < 0, ~ids, ids)] for array in self.encoded)
             return words, targets, weights * (ids >= 0)[:, None, None].astype(np.float32)
 

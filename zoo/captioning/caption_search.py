@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import BayesianModel, InputError, noise
 from tfp_bayesrnn.noise import Stream
+from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction.draws import Draws, given_draws
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, UNK, Caption
@@ -129,7 +131,7 @@ class Captioner:
 
     # In the graph.
 
-    def _decode(self, inputs, batch):
+    def _decode(self, inputs: Any, batch: int) -> tuple[tf.Tensor, ...]:
         features = self.model.network.features(inputs)
         draws = self._draws()
         step, state = next_word(self.model.network, features, draws)
@@ -157,14 +159,14 @@ def _ended(ids: np.ndarray) -> np.ndarray:
     return np.where(ids == END, PAD, ids)
 
 
-def next_word(network, features: tf.Tensor, draws: Draws) -> tuple[Step, State]:
+def next_word(network: keras.Model, features: tf.Tensor, draws: Draws) -> tuple[Step, State]:
     """The model of the next word as `zoo.decoding.sequences` wants it, averaged over draws: (step, state).
 
     Every draw has an LSTM state of its own, so each of them stands for one network that reads the words.
     """
 
-    def step(tokens, states):
-        def run(draw, state):
+    def step(tokens: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
+        def run(draw: Draw, state: Any) -> tuple[tf.Tensor, Any]:
             logits, state = draw.run(network.decoder.run, tokens[:, tf.newaxis], state)
             return logits[:, 0], state
 
@@ -174,13 +176,13 @@ def next_word(network, features: tf.Tensor, draws: Draws) -> tuple[Step, State]:
 
 
 def score_words(
-    network, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Draws
+    network: keras.Model, features: tf.Tensor, words: tf.Tensor, sizes: tf.Tensor, draws: Draws
 ) -> TargetScores:
     """Scores given words [B, T], of which the first `sizes` [B] of a row count, read one after the other."""
     words = tf.cast(words, tf.int32)
     before = tf.concat([tf.fill([tf.shape(words)[0], 1], START), words[:, :-1]], axis=1)
 
-    def run(draw, state):
+    def run(draw: Draw, state: Any) -> tuple[tf.Tensor, Any]:
         logits, _ = draw.run(lambda: network.decoder.run(before, network.start(features)))
         return logits, state
 

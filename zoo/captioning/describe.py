@@ -81,7 +81,8 @@ def describe(
     )
     weights = f"average over {samples} samples" if samples else "posterior mean" if is_bayesian else ""
     print(_heading(config, step, weights))
-    cards, count = [], 0
+    cards: list[sheet.Card] = []
+    count = 0
     size, batch = config.encoder.image_size, min(settings.batch, len(paths))
     for captioned in _captioned(captioner, itertools.chain([first], photos), size, batch):
         print(f"\n{captioned.as_text(in_colour=colours.uses_colours('auto', sys.stdout))}", flush=True)

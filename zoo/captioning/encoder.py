@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,11 +26,11 @@ class ImageScaling(keras.layers.Layer):
     Without a module: to [-1, 1].
     """
 
-    def __init__(self, module: str | None = None, **kwargs):
+    def __init__(self, module: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.module = module
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         """[B, H, W, 3] of any type to the compute dtype."""
         images = tf.cast(images, tf.float32)
         if self.module is None:
@@ -38,7 +39,7 @@ class ImageScaling(keras.layers.Layer):
             images = getattr(keras.applications, self.module).preprocess_input(images)
         return tf.cast(images, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "module": self.module}
 
@@ -50,13 +51,13 @@ class Coordinates(keras.layers.Layer):
     What stands left of what is lost by pooling otherwise.
     """
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         """[B, H, W, C] to [B, H, W, C + 2]."""
         places = [tf.cast(tf.linspace(-1.0, 1.0, size), images.dtype) for size in images.shape[1:3]]
         grid = tf.stack(tf.meshgrid(*places, indexing="ij"), axis=-1)[tf.newaxis]
         return tf.concat([images, tf.repeat(grid, tf.shape(images)[0], axis=0)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """[B, H, W, C + 2]."""
         return (*input_shape[:-1], input_shape[-1] + 2)
 

@@ -24,12 +24,11 @@ from zoo.runs.experiment import Experiment
 from zoo.runs.workdir import Workdir
 
 
-class CaptioningExperiment(Experiment):
+class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
     """A run on images with captions."""
 
     unit = "captions"
     kept_of_metrics = ("kl_per_training_caption", "kl_per_training_token")
-    data: CaptionData
 
     def read_data(self, data_dir: str | None) -> CaptionData:
         """The images with their captions.

@@ -14,15 +14,16 @@ import tensorflow as tf
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.noise import Stream
-from tfp_bayesrnn.prediction.draws import HeldDraws, check_samples, mean_draw
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction.draws import Draws, HeldDraws, check_samples, mean_draw
 from zoo.captioning.caption_search import FORBIDDEN, check_beam
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.image_files import decode_images
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
 from zoo.decoding.beam_search import beam_search
 from zoo.decoding.sampling import greedy
-from zoo.runs.settings import RunConfig
 from zoo.signatures.words import Words
 
 _IMAGES = tf.TensorSpec([None], tf.string, "images")
@@ -74,7 +75,7 @@ class CaptionExport:
         self._start = lambda draw, features: self._under(draw, lambda: network.start(features))
         template = network.decoder.get_initial_state(1)
 
-        def run(words, *parts):
+        def run(words: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
             logits, state = network.decoder.run(words, tf.nest.pack_sequence_as(template, parts))
             return tf.cast(logits, tf.float32), tf.nest.flatten(state)
 
@@ -90,7 +91,7 @@ class CaptionExport:
             made["caption_mc"] = tf.function(self.caption_mc, input_signature=inputs, autograph=False)
         return {**made, "serving_default": made["caption"]}
 
-    def caption(self, images):
+    def caption(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best caption found of each image file, string [N], under the posterior mean.
 
         Images are JPEG, PNG, GIF or BMP files of any size; EXIF orientation is not applied.
@@ -101,17 +102,17 @@ class CaptionExport:
         del found["mutual_information"]
         return found
 
-    def caption_mc(self, images, num_samples, seed):
+    def caption_mc(self, images: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `caption`, under the average of S draws, the same ones for all images and words."""
         root = noise.derive(noise.make_seed(seed), Stream.DESCRIPTION_DRAWS)
         return self._caption(HeldDraws(self._posterior, check_samples(num_samples), root), images)
 
-    def _caption(self, draws, images):
+    def _caption(self, draws: Draws, images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = self._features(decode_images(images, self._size))
         states = draws.start(lambda draw: tf.nest.flatten(self._start(draw, features)))
         start = tf.fill([tf.shape(features)[0]], START)
 
-        def step(tokens, states):
+        def step(tokens: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
             return draws.predict(lambda draw, state: self._next(draw, tokens, state), states)
 
         arguments = (step, states, start, self._max_length, END, FORBIDDEN)
@@ -135,17 +136,17 @@ class CaptionExport:
             **{name: tf.math.multiply_no_nan(value, mask) for name, value in scores._asdict().items()},
         }
 
-    def _under(self, draw, run):
+    def _under(self, draw: Draw, run: Callable[[], Any]) -> Any:
         with self._posterior.in_force(draw):
             return run()
 
-    def _next(self, draw, tokens, state):
+    def _next(self, draw: Draw, tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         logits, state = self._run(draw, tokens[:, tf.newaxis], state)
         return logits[:, 0], state
 
 
 def export(
-    config: RunConfig,
+    config: CaptioningConfig,
     model: BayesianModel,
     exported: ExportedPosterior,
     vocabulary: Vocabulary,

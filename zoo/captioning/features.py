@@ -74,7 +74,7 @@ def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _checksum(features: np.ndarray) -> bytes:
-    return b"sha256 " + hashlib.sha256(np.ascontiguousarray(features)).digest()
+    return b"sha256 " + hashlib.sha256(np.ascontiguousarray(features).data).digest()
 
 
 def _computed(encoder: keras.Model, photos: Photos, image_size: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def _fingerprint(encoder: keras.Model, photos: Photos, image_size: int) -> str:
     architecture = re.sub(r'_\d+"', '"', encoder.to_json())
     digest = hashlib.sha256(f"{image_size} {architecture}".encode())
     for variable in encoder.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()))
+        digest.update(np.ascontiguousarray(variable.numpy()).data)
     for index in range(len(photos)):
         digest.update(os.fsencode(photos.name(index)))
         with contextlib.suppress(InputError):  # Of a photo that cannot be read.

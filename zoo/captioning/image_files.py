@@ -27,7 +27,7 @@ def decode_images(contents: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _decode(content: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
-    def starts_with(magic):
+    def starts_with(magic: bytes) -> tf.Tensor:
         return tf.strings.substr(content, 0, len(magic)) == magic
 
     is_jpeg, is_png = starts_with(_JPEG), starts_with(_PNG)

@@ -153,7 +153,10 @@ def score(
         if note is not None:
             notes.append(note)
     return CaptionScores(
-        *(float(value) for value in bleu),
+        bleu1=float(bleu[0]),
+        bleu2=float(bleu[1]),
+        bleu3=float(bleu[2]),
+        bleu4=float(bleu[3]),
         rouge_l=float(rouge_l),
         cider=float(cider),
         per_image={
@@ -162,7 +165,8 @@ def score(
             "cider": np.asarray(cider_per_image, np.float64),
         },
         notes=tuple(notes),
-        **values,
+        meteor=values["meteor"],
+        spice=values["spice"],
     )
 
 
@@ -211,7 +215,10 @@ def _java_score(
     if shutil.which("java") is None:
         return None, f"{name} is absent: it needs Java, and there is no program java on PATH"
     if name == "SPICE":
-        folder = Path(importlib.util.find_spec("pycocoevalcap").submodule_search_locations[0], "spice", "lib")
+        spec = importlib.util.find_spec("pycocoevalcap")
+        if spec is None or not spec.submodule_search_locations:
+            return None, f"{name} is absent: {_EXTRA}"
+        folder = Path(spec.submodule_search_locations[0], "spice", "lib")
         # Left to itself it downloads programs, unverified, and runs them.
         if not (folder / _SPICE_JAR).is_file():
             return None, (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -31,7 +34,7 @@ class CaptionNetwork(keras.Model):
         decoder: LanguageModelNetwork,
         feature_dropout: float = 0.0,
         image_as: str = "input",
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the network.
 
@@ -56,18 +59,18 @@ class CaptionNetwork(keras.Model):
         self.projection = keras.layers.Dense(size, dtype=self.dtype_policy, name="projection")
         self.normalization = keras.layers.LayerNormalization(dtype=self.dtype_policy, name="normalization")
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Makes all weights."""
         self.projection.build((None, self.encoder.output_shape[-1]))
         self.normalization.build((None, self.projection.units))
         if not self.decoder.built:
             self.decoder.build(None)
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Makes all weights of a network that is being loaded."""
         self.build()
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The logits."""
         words = inputs["words"]
         state = self.start(self.features(inputs, training), training)
@@ -76,13 +79,13 @@ class CaptionNetwork(keras.Model):
         logits, _ = self.decoder.run(tf.reshape(words, [-1, steps]), state, training=training)
         return tf.reshape(logits, [-1, captions, steps, logits.shape[-1]])
 
-    def features(self, inputs, training=False):
+    def features(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The encoder's vectors [B, F] of "image", or "features" as they are."""
         if "features" in inputs:
             return inputs["features"]
         return self.encoder(inputs["image"], training=training)
 
-    def start(self, features, training=False):
+    def start(self, features: tf.Tensor, training: bool = False) -> list[list[tf.Tensor]]:
         """The decoder's state after the image and before the first word."""
         features = tf.cast(self.feature_dropout(features, training=training), self.compute_dtype)
         vectors = self.normalization(self.projection(features))
@@ -90,11 +93,11 @@ class CaptionNetwork(keras.Model):
             return self.decoder.start(vectors, training=training)
         return self.decoder.state_from(vectors)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """[B, K, T, V]."""
         return self.decoder.compute_output_shape(input_shape["words"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
@@ -106,7 +109,7 @@ class CaptionNetwork(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> CaptionNetwork:
         """The network whose `get_config` gave `config`."""
         config = dict(config)
         for name in ("encoder", "decoder"):

@@ -15,6 +15,7 @@ from PIL import Image
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_search import Captioner
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.model import load_data, restorable
 from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode
@@ -52,12 +53,12 @@ class Captioned(NamedTuple):
         return self.entropies if self.mutual_information is None else self.mutual_information
 
 
-def captions(contents: Contents) -> Section:
+def captions(contents: Contents[CaptioningConfig]) -> Section:
     """The pictures, or why there are none."""
     return computed_section(contents, "captions", "Captions of test pictures", caption_pictures, shown)
 
 
-def caption_pictures(contents: Contents) -> list[Captioned]:
+def caption_pictures(contents: Contents[CaptioningConfig]) -> list[Captioned]:
     """Captions some pictures of the test split with the best checkpoint; unreadable ones are passed over.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.metrics import LABELS
 from zoo.page.contents import Contents
 from zoo.page.figures import named, rows_of
@@ -18,7 +19,7 @@ _SIGNALS = {
 }
 
 
-def score_tables(contents: Contents, found: Mapping[str, Any]) -> list[Markup]:
+def score_tables(contents: Contents[CaptioningConfig], found: Mapping[str, Any]) -> list[Markup]:
     """What `results.json` says of captions, besides perplexities."""
     scored = [row for row in rows_of(found) if any(name in row.figures for name in LABELS)]
     if not scored:

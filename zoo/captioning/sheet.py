@@ -44,7 +44,7 @@ class Line:
     shades: Sequence[Colour | None] | None = None
     colour: Colour = INK
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.shades is not None and len(self.shades) != len(self.words):
             raise ValueError(
                 "shades should be as many as words. "
@@ -67,7 +67,7 @@ class Card:
     photo: np.ndarray
     lines: Sequence[Line]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         photo = self.photo
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
             raise ValueError(

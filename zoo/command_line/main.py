@@ -84,8 +84,7 @@ def _run(argv: list[str]) -> None:
         program = help_text.program_of(argv[0])
         print(help_text.help_text(program) if preset is None else help_text.fields_text(preset))
         return
-    parsing.check_choice("mode", parsed["mode"].value, tuple(MODES))
-    mode = MODES[parsed["mode"].value]
+    mode = MODES[parsing.check_choice("mode", parsed["mode"].value, tuple(MODES))]
     machine = requests.machine_of(parsed)
     _use_plain_logging()
     requests.carry_out(mode, requests.resolve(mode, parsed, argv, machine))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -14,7 +14,11 @@ from zoo.modes import MODES
 from zoo.modes.mode import Flag, Mode
 from zoo.terminal.text import shortened
 
-_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_DEFINE: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+}
 _DEFINE_BOOL, _DEFINE_REPEATED = flags.DEFINE_bool, flags.DEFINE_multi_string
 
 
@@ -66,8 +70,8 @@ def _define(flag: Flag, defined: flags.FlagValues) -> None:
         made = flags.Flag(parser, flags.ArgumentSerializer(), flag.name, None, flag.text, boolean=True)
         flags.DEFINE_flag(made, defined)
     elif flag.kind is bool:
-        short = {"short_name": "h"} if flag.name == "help" else {}
-        _DEFINE_BOOL(flag.name, None, flag.text, flag_values=defined, **short)
+        short = "h" if flag.name == "help" else None
+        _DEFINE_BOOL(flag.name, None, flag.text, flag_values=defined, short_name=short)
     elif flag.repeated:
         _DEFINE_REPEATED(flag.name, None, flag.text, flag_values=defined)
     else:
@@ -128,10 +132,10 @@ def flags_of(mode: Mode, parsed: flags.FlagValues) -> dict[str, Any]:
     return {flag.name: parsed[flag.name].value for flag in mode.flags if parsed[flag.name].value is not None}
 
 
-def check_choice(flag: str, value: str | None, accepted: Sequence[str]) -> None:
-    """Raises flags.Error where a flag that is needed is not one of some values."""
-    if value in accepted:
-        return
+def check_choice(flag: str, value: str | None, accepted: Sequence[str]) -> str:
+    """The value of a flag that is needed; raises flags.Error where it is not one of some values."""
+    if value is not None and value in accepted:
+        return value
     if value is None:
         raise flags.Error(f"--{flag} is needed: one of {', '.join(accepted)}; see --help")
     raise flags.Error(_unknown(flag, value, accepted))

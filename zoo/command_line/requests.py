@@ -91,11 +91,11 @@ def _check_task(mode: Mode, request: Request) -> None:
     from tfp_bayesrnn.errors import InputError
     from zoo.registry import task_of, tasks_with
 
-    task, able = task_of(request.config), tasks_with(mode.name)
+    task, able = task_of(request.run_config), tasks_with(mode.name)
     if task not in able:
         raise InputError(
             f"--mode={mode.name} needs the workdir of a {' or a '.join(other.label for other in able)}; "
-            f"{request.workdir} is of {request.config.preset!r}, a {task.label}"
+            f"{request.workdir} is of {request.run_config.preset!r}, a {task.label}"
         )
 
 
@@ -143,7 +143,7 @@ def _of_run(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[s
     from zoo.registry import read_config
     from zoo.runs.workdir import Workdir
 
-    saved = read_config(Workdir(request.workdir, create=False))
+    saved = read_config(Workdir(request.run_dir, create=False))
     overrides = _overrides(argv, saved)
     given = dict(request.flags)
     for flag in mode.flags:
@@ -175,8 +175,9 @@ _RESOLVE = {
 def _overrides(argv: list[str], base: RunConfig) -> dict[str, Any]:
     """Dotted field name -> value for every field of `base` that the command line sets."""
     from zoo.configuration import config as configs
+    from zoo.configuration.fields import flatten
 
-    fields = configs.flatten(base)
+    fields = flatten(base)
     for argument in argv[1:]:
         named = _OVERRIDE.match(argument)
         if named and named[1] not in fields:

@@ -128,8 +128,10 @@ def for_evaluation(saved: Kind, preset: str | None, overrides: Mapping[str, Any]
       InputError: another preset, or an override of a field that the trained model depends on.
     """
     values, known = flatten(saved), {one.name: one for one in settings(type(saved))}
-    if preset is not None and preset != saved.preset:
-        raise InputError(f"preset {quoted(preset)} does not match the run's, {saved.preset!r}: leave it out")
+    if preset is not None and preset != values["preset"]:
+        raise InputError(
+            f"preset {quoted(preset)} does not match the run's, {values['preset']!r}: leave it out"
+        )
     for name, value in overrides.items():
         if name not in known:
             raise unknown_field(name, known)

@@ -103,10 +103,10 @@ def read_coco(data_dir: str | os.PathLike[str]) -> dict[str, list[DescribedPhoto
     splits = _read_splits(folder)
     places = find_photos(folder)
     by_id: dict[int, Place] = {}
-    for name, place in places.items():
+    for name, known in places.items():
         match = _PHOTO_ID.fullmatch(name)
         if match:
-            by_id.setdefault(int(match["id"]), place)
+            by_id.setdefault(int(match["id"]), known)
     found: dict[str, list[DescribedPhoto]] = {}
     unseen, untold = [], []
     for split, images in splits.items():
@@ -200,10 +200,9 @@ def _read_karpathy(path: Path) -> dict[str, list[_Image]]:
         if entry["split"] not in _KARPATHY_SPLITS:
             accepted = ", ".join(_KARPATHY_SPLITS)
             raise InputError(f"{where} is in split {entry['split']!r}; accepted: {accepted}")
-        texts = [
-            sentence.get("raw") if isinstance(sentence, dict) else None for sentence in entry["sentences"]
-        ]
-        if not all(isinstance(text, str) for text in texts):
+        raw = [sentence.get("raw") if isinstance(sentence, dict) else None for sentence in entry["sentences"]]
+        texts = [text for text in raw if isinstance(text, str)]
+        if len(texts) < len(raw):
             raise InputError(f"{where} has a sentence without a text 'raw'")
         splits[_KARPATHY_SPLITS[entry["split"]]].append(_Image(entry["cocoid"], entry["filename"], texts))
     return splits

@@ -37,7 +37,8 @@ class Corpus:
         """The SHA-256 of each split's ids, by its name: with the vocabulary they are its whole text."""
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
         return {
-            name: hashlib.sha256(np.ascontiguousarray(ids, "<i4")).hexdigest() for name, ids in splits.items()
+            name: hashlib.sha256(np.ascontiguousarray(ids, "<i4").data).hexdigest()
+            for name, ids in splits.items()
         }
 
 

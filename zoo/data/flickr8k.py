@@ -20,6 +20,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -71,11 +72,11 @@ class Flickr8k(tfds.core.GeneratorBasedBuilder):
             homepage="https://hockenmaier.cs.illinois.edu/8k-pictures.html",
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         images = read_flickr8k(dl_manager.manual_dir / "flickr8k")
         return {split: self._generate_examples(images[split]) for split in SPLIT_FILES}
 
-    def _generate_examples(self, images: list[DescribedPhoto]):
+    def _generate_examples(self, images: list[DescribedPhoto]) -> Iterator[tuple[str, dict[str, Any]]]:
         for image in images:
             photos, index = image.place
             yield (

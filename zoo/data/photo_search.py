@@ -41,9 +41,9 @@ def find_photos(data_dir: str | os.PathLike[str], first: Sequence[str] = ()) -> 
         for index, name in enumerate(names):
             found.setdefault(name, (photos, index))
     for archive in sorted(archives):
-        photos = PhotoTar(archive) if archive.suffix == ".tar" else PhotoZip(archive)
-        for index in range(len(photos)):
-            found.setdefault(PurePosixPath(photos.name(index)).name, (photos, index))
+        inside = PhotoTar(archive) if archive.suffix == ".tar" else PhotoZip(archive)
+        for index in range(len(inside)):
+            found.setdefault(PurePosixPath(inside.name(index)).name, (inside, index))
     return found
 
 

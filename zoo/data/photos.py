@@ -16,11 +16,12 @@ import weakref
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tfp_bayesrnn.errors import InputError
 from zoo.filesystem.files import read_file
@@ -77,7 +78,7 @@ class PhotoFiles(Photos):
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
-        self._paths = tuple(map(os.fspath, paths))
+        self._paths = tuple(os.fspath(path) for path in paths)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -275,7 +276,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
             return np.ascontiguousarray(_turned(pixels, _orientation(image)))
     except Image.DecompressionBombError as error:
         raise InputError(f"photo {name} is refused: {error}; accepted at most {MAX_PIXELS} pixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InputError(f"{name} is no readable image; {_ACCEPTED}") from None
     except Exception as error:  # damaged files make Pillow raise nearly anything
         reason = str(error) or type(error).__name__
@@ -319,11 +320,14 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def _photo_members(found: dict[str, object]) -> tuple[str, ...]:
+def _photo_members(found: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in found if is_photo_name(name))
 
 
-def _member(found: dict, name: str, path: str):
+Member = TypeVar("Member")
+
+
+def _member(found: Mapping[str, Member], name: str, path: str) -> Member:
     try:
         return found[name]
     except KeyError:

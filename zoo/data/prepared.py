@@ -15,6 +15,7 @@ import struct
 import sys
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
@@ -87,7 +88,7 @@ class PhotoRecords(Photos):
             yield start, length
 
 
-def prepare(builder: tfds.core.DatasetBuilder, by_hand: str, **options) -> None:
+def prepare(builder: tfds.core.DatasetBuilder, by_hand: str, **options: Any) -> None:
     """Prepares a data set unless that was done before.
 
     Args:

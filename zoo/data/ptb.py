@@ -19,7 +19,8 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -63,7 +64,7 @@ class PennTreebankWords(tfds.core.GeneratorBasedBuilder):
     # Looked up by tensorflow-datasets with the package importlib_resources, which 4.9.10 forgets to require.
     code_path = epath.Path(__file__)
 
-    def __init__(self, *, url: str = URL, sha256: Mapping[str, str] = SHA256, **kwargs):
+    def __init__(self, *, url: str = URL, sha256: Mapping[str, str] = SHA256, **kwargs: Any):
         self._url = url
         self._sha256 = dict(sha256)
         super().__init__(**kwargs)
@@ -76,12 +77,12 @@ class PennTreebankWords(tfds.core.GeneratorBasedBuilder):
             homepage=URL,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # it retries a dead address many times, and keeps and unpacks the whole archive
         members = fetch(self._url, self._sha256)
         return {split: self._generate_examples(members[split]) for split in SPLITS}
 
-    def _generate_examples(self, content: bytes):
+    def _generate_examples(self, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         yield 0, {"text": content}
 
 
@@ -180,7 +181,9 @@ def read_archive(archive: io.BufferedIOBase, name: str) -> dict[str, bytes]:
                     raise InputError(f"{name}: member {member.name!r} is refused: not a plain file inside it")
                 if member.size > _MAX_MEMBER_BYTES:
                     raise InputError(f"{name}: member {member.name!r} is refused: {member.size} bytes")
-                found[match["split"]] = tar.extractfile(member).read()
+                file = tar.extractfile(member)
+                if file is not None:  # As it is of whatever is a plain file.
+                    found[match["split"]] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{name} is not a readable .tgz archive ({error}): {_BY_HAND}") from None
     missing = [f"data/ptb.{split}.txt" for split in SPLITS if split not in found]

@@ -17,7 +17,7 @@ import functools
 import itertools
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from zoo.data.captions import Caption
 from zoo.data.grammar import SplitMix64
@@ -119,18 +119,17 @@ def is_true(scene: Scene, caption: Sequence[str]) -> bool:
 
     A caption that speaks of two things is true only where these are two.
     """
-    return _is_true(scene, parse(caption))
+    statement = parse(caption)
+    return statement is not None and _is_true(scene, statement)
 
 
 def is_complete(scene: Scene, caption: Sequence[str]) -> bool:
     """Whether a caption is grammatical, true, and tells of every thing in the scene, as the references do."""
     statement = parse(caption)
-    return _is_true(scene, statement) and len(statement.things) == len(scene.things)
+    return statement is not None and _is_true(scene, statement) and len(statement.things) == len(scene.things)
 
 
-def _is_true(scene: Scene, statement: Statement | None) -> bool:
-    if statement is None:
-        return False
+def _is_true(scene: Scene, statement: Statement) -> bool:
     for things in itertools.permutations(scene.things, len(statement.things)):
         fits = all(told.fits(thing) for told, thing in zip(statement.things, things, strict=True))
         if fits and statement.relation in (None, relation(*things) if len(things) == 2 else None):
@@ -173,7 +172,9 @@ def _name(thing: Thing, generator: SplitMix64) -> str:
 def _patterns() -> tuple[tuple[re.Pattern[str], str | None], ...]:
     """Every template as a regular expression, with the relation it tells of."""
     things = [_thing_pattern(0), _thing_pattern(1)]
-    patterns = [(template.format(*things), None) for template in _ONE + _UNRELATED]
+    patterns: list[tuple[str, str | None]] = [
+        (template.format(*things), None) for template in _ONE + _UNRELATED
+    ]
     for stands in WHERE_WORDS:
         patterns += [
             (template.format(*things, where=where), stands) for template, where in _related_templates(stands)
@@ -203,5 +204,8 @@ _MEANING = {
 }
 
 
-def _one_of(generator: SplitMix64, choices: Sequence):
+Choice = TypeVar("Choice")
+
+
+def _one_of(generator: SplitMix64, choices: Sequence[Choice]) -> Choice:
     return choices[generator.below(len(choices))]

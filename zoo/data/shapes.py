@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Sequence
+from typing import TypeVar
 
 from PIL import Image
 
@@ -148,10 +149,10 @@ def _placed(generator: SplitMix64, looks: Sequence[tuple[str, str]], stands: str
 
     def thing(look: tuple[str, str], size: str, x: int, y: int, radius: int | None = None) -> Thing:
         radius = radius or near(6 if size == "small" else 13, 1)
-        tint = tuple(near(0, 12) for _ in range(3))
+        tint = near(0, 12), near(0, 12), near(0, 12)
         return Thing(look[1], look[0], size, x, y, radius, tint)
 
-    background = tuple(near(45, 12) for _ in range(3))
+    background = near(45, 12), near(45, 12), near(45, 12)
     sizes = [_one_of(generator, ("small", "large")) for _ in looks]
     if len(looks) == 1:
         return Scene((thing(looks[0], sizes[0], near(32, 16), near(32, 16)),), background)
@@ -161,18 +162,23 @@ def _placed(generator: SplitMix64, looks: Sequence[tuple[str, str]], stands: str
         return Scene((inner, thing(looks[1], "large", x, y, radius=13 + generator.below(2))), background)
     # 31 pixels apart at least, where two large ones reach 14 each; 6 at most across.
     along, across = (near(16, 1), near(48, 1)), (near(32, 3), near(32, 3))
-    x, y = (along, across) if stands == "left" else (across, along)
-    things = [thing(look, size, x[i], y[i]) for i, (look, size) in enumerate(zip(looks, sizes, strict=True))]
+    xs, ys = (along, across) if stands == "left" else (across, along)
+    things = [
+        thing(look, size, xs[i], ys[i]) for i, (look, size) in enumerate(zip(looks, sizes, strict=True))
+    ]
     if generator.below(2):
         things.reverse()  # which one is told of first by default says nothing about where it stands
     return Scene(tuple(things), background)
 
 
-def _one_of(generator: SplitMix64, choices: Sequence):
+Choice = TypeVar("Choice")
+
+
+def _one_of(generator: SplitMix64, choices: Sequence[Choice]) -> Choice:
     return choices[generator.below(len(choices))]
 
 
-class _Drawings(Sequence):
+class _Drawings(Sequence[bytes]):
     """PNG files of scenes, drawn when they are asked for."""
 
     def __init__(self, shown: Sequence[Scene]):
@@ -181,7 +187,8 @@ class _Drawings(Sequence):
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def __getitem__(self, index: int) -> bytes:
+    # Nobody asks for a slice of the drawings.
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]
         file = io.BytesIO()
         Image.fromarray(draw(self._scenes[index])).save(file, "PNG", compress_level=1)
         return file.getvalue()

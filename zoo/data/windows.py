@@ -78,7 +78,7 @@ class Windows:
         row_predictions = tf.constant(self.row_predictions)[:, None]
         steps = tf.range(self.unroll, dtype=tf.int64)
 
-        def element(index):
+        def element(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
             first = index * self.unroll
             tokens = tf.slice(rows, [0, first], [self.batch, self.unroll + 1])
             inputs = {"inputs": tokens[:, :-1], "is_first": tf.fill([self.batch], tf.equal(index, 0))}

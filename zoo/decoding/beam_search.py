@@ -96,7 +96,7 @@ class _Search:
         both = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=1), beams, more)
         return _take(both, tf.math.top_k(self._score(both.log_probs, both.sizes), self.beam_size).indices)
 
-    def _score(self, log_probs, sizes):
+    def _score(self, log_probs: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
         return log_probs / ((5.0 + tf.cast(sizes, tf.float32)) / 6.0) ** self.length_penalty
 
     def _extensions(self, progress: _Progress) -> tuple[_Beams, tf.Tensor, tf.Tensor, State]:
@@ -239,7 +239,14 @@ def _where(condition: tf.Tensor, beams: _Beams) -> _Beams:
     return beams._replace(log_probs=tf.where(condition, beams.log_probs, -math.inf))
 
 
-def _extend(beams: _Beams, time, log_probs, tokens, token_log_probs, ended) -> _Beams:
+def _extend(
+    beams: _Beams,
+    time: tf.Tensor,
+    log_probs: tf.Tensor,
+    tokens: tf.Tensor,
+    token_log_probs: tf.Tensor,
+    ended: tf.Tensor,
+) -> _Beams:
     """Each beam with one more token; all arguments [B, H], `time` a scalar."""
     here = tf.range(beams.tokens.shape[2]) == time
     return _Beams(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -46,7 +46,7 @@ def greedy(
     """
     constraints = Constraints(max_length, end_id, tuple(forbidden), min_length, pad_id)
 
-    def choose(log_probs, time):
+    def choose(log_probs: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
         del time
         return tf.argmax(log_probs, axis=1, output_type=tf.int32)
 
@@ -100,7 +100,7 @@ def sample(
     if seed.dtype != tf.int32 or seed.shape != [2]:
         raise ValueError(f"seed must be int32 [2]. Received: {seed.dtype.name} {seed.shape.as_list()}")
 
-    def choose(log_probs, time):
+    def choose(log_probs: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
         # In units of 2**-24, exact: from 2**-24 to 1 - 2**-24.
         uniform = (noise.uniform([tf.shape(log_probs)[0]], noise.derive(seed, time)) + 1.0) / 2.0
         return distribution.sample(log_probs, uniform)
@@ -116,7 +116,7 @@ class _Distribution:
     top_k: int
     top_p: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(
                 f"temperature must be positive and finite. Received: temperature={self.temperature}"
@@ -161,12 +161,18 @@ def _sample_place(weights: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reduce_any(passed, axis=1), first, largest)
 
 
-def _decode(step, state, start_tokens, constraints: Constraints, choose) -> Decoded:
+def _decode(
+    step: Step,
+    state: State,
+    start_tokens: tf.Tensor,
+    constraints: Constraints,
+    choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> Decoded:
     """The loop of `greedy` and `sample`; `choose(log_probs [B, V], time)` returns tokens [B]."""
     start_tokens, rows = rows_of(start_tokens)
     shape = [rows, constraints.max_length]
 
-    def body(time, last, state, living, decoded):
+    def body(time: tf.Tensor, last: tf.Tensor, state: State, living: tf.Tensor, decoded: Decoded) -> tuple:
         log_probs, state = step(last, state)
         log_probs = constraints.apply(log_probs, time)
         chosen = choose(log_probs, time)

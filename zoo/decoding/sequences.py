@@ -70,7 +70,7 @@ class Constraints:
     min_length: int
     pad_id: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.max_length < 1:
             raise ValueError(f"max_length must be at least 1. Received: max_length={self.max_length}")
         if not 0 <= self.min_length <= self.max_length:
@@ -95,7 +95,7 @@ class Constraints:
         Raises:
           ValueError: where an id is outside the vocabulary, or no token is left.
         """
-        special = set(self.forbidden) | ({self.end_id} - {None})
+        special = {*self.forbidden, *([] if self.end_id is None else [self.end_id])}
         if not all(0 <= token < vocabulary_size for token in special):
             raise ValueError(
                 f"end_id and forbidden must lie between 0 and {vocabulary_size - 1}, as the model's tokens. "

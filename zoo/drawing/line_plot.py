@@ -62,9 +62,9 @@ def _panel(panel: Panel, x_label: str, y_label: str, highest: float) -> list[str
         return _WIDTH * x, _HEIGHT * math.log(high / y) / math.log(high / low)
 
     parts = [_text(_WIDTH / 2, -14, panel.title, "middle", ' font-weight="bold"')]
-    for tick in range(0, 11, 2):
-        x, _ = place(tick / 10, low)
-        parts += [_line(x, 0, x, _HEIGHT, "#dddddd"), _text(x, _HEIGHT + 16, f"{tick / 10:g}", "middle")]
+    for tenths in range(0, 11, 2):
+        x, _ = place(tenths / 10, low)
+        parts += [_line(x, 0, x, _HEIGHT, "#dddddd"), _text(x, _HEIGHT + 16, f"{tenths / 10:g}", "middle")]
     for tick in _ticks(low, high):
         _, y = place(0, tick)
         parts += [_line(0, y, _WIDTH, y, "#dddddd"), _text(-6, y + 4, f"{tick:g}", "end")]

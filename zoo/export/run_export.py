@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def export_run(
     """Exports the best checkpoint of a run, and prints what has been exported and how to use it.
 
     The directory also holds `signatures.json`, what it returns, a `README.md` that says the same in words,
-    and checksums of the SavedModel's files (`zoo.checksums`). An export that is there is replaced when the
-    new one is complete.
+    and checksums of the SavedModel's files (`zoo.filesystem.checksums`). An export that is there is replaced
+    when the new one is complete.
 
     Args:
       config: the run's, resolved.
@@ -120,10 +120,10 @@ def _about(
     }
 
 
-def _described(signatures: Mapping[str, Callable]) -> dict[str, Any]:
+def _described(signatures: Mapping[str, Any]) -> dict[str, Any]:
     """Name -> what a signature is for, its inputs and its outputs."""
 
-    def tensor(spec) -> dict[str, Any]:
+    def tensor(spec: Any) -> dict[str, Any]:
         return {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
 
     described = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from zoo.data.vocabulary import EOS
 from zoo.language_model.continuations import Continuation
 from zoo.terminal import colours
@@ -91,5 +93,5 @@ def _shaded(continuation: Continuation, shade: Shade) -> str:
     return text
 
 
-def _mean(values, digits: int = 3) -> str:
+def _mean(values: np.ndarray, digits: int = 3) -> str:
     return f"{values.mean():.{digits}f}" if len(values) else "-"

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
-from tfp_bayesrnn.prediction.draws import FreshDraws, GivenDraws, mean_draw
+from tfp_bayesrnn.prediction.draws import Draws, FreshDraws, GivenDraws, mean_draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding.beam_search import beam_search
@@ -193,7 +193,7 @@ class Generator:
     def _root(self) -> tf.Tensor:
         return noise.derive(noise.make_seed(self.seed), Stream.CONTINUATION_DRAWS)
 
-    def _continuation(self, prompt: np.ndarray, found, scores: TargetScores, place) -> Continuation:
+    def _continuation(self, prompt: np.ndarray, found: Any, scores: TargetScores, place: Any) -> Continuation:
         size = found.lengths[place] + found.finished[place]
         values = [values[place][:size] for values in (found.token_log_probs, *scores)]
         return Continuation(
@@ -223,7 +223,7 @@ class Generator:
 
     # In the graph.
 
-    def _decoded(self, prompt, lengths, index, copies, seed):
+    def _decoded(self, prompt: Any, lengths: Any, index: Any, copies: int, seed: Any) -> Decoded:
         """What follows prompts, [P, copies or beams, L]; `index` is of the draw that a continuation has."""
         draws = GivenDraws([self.draw(number) for number in range(self.samples)] or [self.draw(index)])
         step, state, last = prime(self.model.network, prompt, lengths, draws)
@@ -248,7 +248,7 @@ class Generator:
             lambda value: tf.reshape(value, tf.concat([[-1, copies], tf.shape(value)[1:]], axis=0)), found
         )
 
-    def _scored(self, prompt, lengths, words, sizes, draws):
+    def _scored(self, prompt: Any, lengths: Any, words: Any, sizes: Any, draws: Draws) -> TargetScores:
         posterior = self.model.posterior
         of = mean_draw(posterior) if self._is_mean else FreshDraws(posterior, draws, self._root())
         return score_words(self.model.network, prompt, lengths, words, sizes, of)

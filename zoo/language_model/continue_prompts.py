@@ -176,9 +176,10 @@ def _put_out(
             print(heading(*view), flush=True)
         for prompt, found in texts:
             try:
-                for place, continuation in enumerate(found if put else ()):
+                for place, continuation in enumerate(found):
                     about = {"prompt": prompt, "continuation": place, "weights": weights}
-                    put({**about, **as_record(continuation)})
+                    if put is not None:
+                        put({**about, **as_record(continuation)})
             finally:  # What cannot be written is shown at least.
                 if is_shown:
                     print("\n" + as_text_block(found, *view), flush=True)

@@ -10,18 +10,18 @@ from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.loop.loop import EpochReport
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows, train_windows
+from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.model import build_model, load_data
 from zoo.language_model.results import lowest_perplexity, split_results
 from zoo.language_model.summary import summary
 from zoo.runs.experiment import Experiment
 
 
-class LanguageModelExperiment(Experiment):
+class LanguageModelExperiment(Experiment[LanguageModelConfig, Corpus]):
     """A run on a corpus, which is read in windows."""
 
     unit = "tokens"
     kept_of_metrics = ("kl_per_training_token",)
-    data: Corpus
 
     def read_data(self, data_dir: str | None) -> Corpus:
         """The corpus."""

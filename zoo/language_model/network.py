@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from tfp_bayesrnn import (
     VariationalEmbedding,
     VariationalFamily,
 )
-from tfp_bayesrnn.distributions import priors
+from tfp_bayesrnn.distributions import Prior, priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 from tfp_bayesrnn.model import recurrence
 from zoo.configuration import methods
@@ -37,13 +38,13 @@ class WordDropout(keras.layers.Layer):
     Call arguments: vectors [B, T, D] and the ids [B, T] they belong to.
     """
 
-    def __init__(self, rate: float, vocabulary_size: int, **kwargs):
+    def __init__(self, rate: float, vocabulary_size: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = rate
         self.vocabulary_size = vocabulary_size
         self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, vectors, ids, training=False):
+    def call(self, vectors: tf.Tensor, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The vectors, without those of the dropped words."""
         seed = mask_seed(self.seed_generator, training) if training and self.rate > 0.0 else None
         if seed is None:
@@ -51,7 +52,7 @@ class WordDropout(keras.layers.Layer):
         mask = dropout_mask([tf.shape(ids)[0], self.vocabulary_size], self.rate, seed, vectors.dtype)
         return vectors * tf.gather(mask, ids, batch_dims=1)[:, :, tf.newaxis]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "rate": self.rate, "vocabulary_size": self.vocabulary_size}
 
@@ -80,11 +81,11 @@ class LanguageModelNetwork(keras.Model):
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         output_dropout: float = 0.0,
-        prior=None,
-        recurrent_posterior=None,
-        other_posterior=None,
+        prior: Prior | Callable | None = None,
+        recurrent_posterior: VariationalFamily | None = None,
+        other_posterior: VariationalFamily | None = None,
         cell: str = "lstm",
-        **kwargs,
+        **kwargs: Any,
     ):
         """Builds the network.
 
@@ -119,7 +120,7 @@ class LanguageModelNetwork(keras.Model):
                 "A tied softmax needs an embedding of the recurrent layers' size. "
                 f"Received: embedding_units={embedding_units}, units={units}"
             )
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
             "units": units,
             "layers": layers,
@@ -197,7 +198,7 @@ class LanguageModelNetwork(keras.Model):
             dtype=self.dtype_policy,
         )
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Makes all weights."""
         units, embedding_units = self._arguments["units"], self._arguments["embedding_units"]
         self.embedding.build(None)
@@ -206,7 +207,7 @@ class LanguageModelNetwork(keras.Model):
         if not self.tied:
             self.softmax.build((None, None, units))
 
-    def get_initial_state(self, batch_size: int):
+    def get_initial_state(self, batch_size: int) -> list[list[tf.Tensor]]:
         """Zeros: the states of each recurrent layer, [h, c] of an LSTM."""
         return [layer.get_initial_state(batch_size) for layer in self.recurrent]
 
@@ -215,19 +216,21 @@ class LanguageModelNetwork(keras.Model):
         """Units of each state of each recurrent layer: of h and c of an LSTM."""
         return [size for layer in self.recurrent for size in layer.cell.state_sizes]
 
-    def state_from(self, vectors):
+    def state_from(self, vectors: tf.Tensor) -> list[list[tf.Tensor]]:
         """[B, sum of `state_sizes`] as states: a layer's first, which is its output, goes through tanh."""
         parts = iter(tf.split(vectors, self.state_sizes, axis=-1))
         states = [[next(parts) for _ in layer.cell.state_sizes] for layer in self.recurrent]
         return [[tf.tanh(hidden), *others] for hidden, *others in states]
 
-    def start(self, vectors, training=False):
+    def start(self, vectors: tf.Tensor, training: bool = False) -> list[list[tf.Tensor]]:
         """The states after one step whose input is `vectors` [B, embedding units], not a word's."""
         zeros = self.get_initial_state(tf.shape(vectors)[0])
         _, state = self._recur(vectors[:, tf.newaxis], zeros, training)
         return state
 
-    def run(self, inputs, state, training=False):
+    def run(
+        self, inputs: tf.Tensor, state: Any, training: bool = False
+    ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
         """ids [B, T] and the states: logits [B, T, V] and the states after the last word."""
         hidden = self.embedding(inputs, training=training)
         hidden = self.word_dropout(hidden, inputs, training=training)
@@ -239,7 +242,9 @@ class LanguageModelNetwork(keras.Model):
             logits = self.softmax(hidden, training=training)
         return logits, state
 
-    def _recur(self, hidden, state, training):
+    def _recur(
+        self, hidden: tf.Tensor, state: Any, training: bool
+    ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
         new_state = []
         for dropout, layer, layer_state in zip(self.dropouts, self.recurrent, state, strict=False):
             hidden = dropout(hidden, training=training)
@@ -247,16 +252,16 @@ class LanguageModelNetwork(keras.Model):
             new_state.append(layer_state)
         return hidden, new_state
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """ids [B, T]: logits [B, T, V], from a zero state."""
         logits, _ = self.run(inputs, self.get_initial_state(tf.shape(inputs)[0]), training=training)
         return logits
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """[B, T, V]."""
         return (*input_shape, self._arguments["vocabulary_size"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
@@ -268,7 +273,7 @@ class LanguageModelNetwork(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> LanguageModelNetwork:
         """The network whose `get_config` gave `config`."""
         config = dict(config)
         for name in ("prior", "recurrent_posterior", "other_posterior"):

@@ -39,8 +39,8 @@ def prime(
     prompt, lengths = tf.cast(prompt, tf.int32), tf.cast(lengths, tf.int32)
     states = draws.start(lambda draw: _read(network, prompt, lengths, draw))
 
-    def step(tokens, states):
-        def run(draw, state):
+    def step(tokens: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
+        def run(draw: Draw, state: Any) -> tuple[tf.Tensor, Any]:
             logits, state = _run(network, tokens[:, tf.newaxis], state, draw)
             return logits[:, 0], state
 
@@ -52,7 +52,7 @@ def prime(
 def _read(network: keras.Model, prompt: tf.Tensor, lengths: tf.Tensor, draw: Draw) -> Any:
     """The state after all words of a prompt but its last."""
 
-    def read(time, state):
+    def read(time: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         goes_on = time < lengths - 1
         _, new_state = _run(network, prompt[:, time, tf.newaxis], state, draw)
         return time + 1, tf.nest.map_structure(
@@ -69,7 +69,7 @@ def _read(network: keras.Model, prompt: tf.Tensor, lengths: tf.Tensor, draw: Dra
     return state
 
 
-def _run(network: keras.Model, ids: tf.Tensor, state, draw: Draw) -> tuple[tf.Tensor, Any]:
+def _run(network: keras.Model, ids: tf.Tensor, state: Any, draw: Draw) -> tuple[tf.Tensor, Any]:
     """Logits, float32 [N, T, V], and the state after the last of the ids [N, T]."""
     logits, state = draw.without_dropout().run(recurrence.run, network, ids, state, training=False)
     return tf.cast(logits, tf.float32), state
@@ -97,7 +97,7 @@ def score_words(
     last = tf.gather(prompt, lengths - 1, batch_dims=1)
     before = tf.concat([last[:, tf.newaxis], words[:, :-1]], axis=1)
 
-    def run(draw, state):
+    def run(draw: Draw, state: Any) -> tuple[tf.Tensor, Any]:
         return _run(network, before, _read(network, prompt, lengths, draw), draw)[0], state
 
     scores, _ = draws.score(run, (), words)

@@ -12,7 +12,9 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.prediction.draws import FreshDraws, mean_draw
+from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS
+from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.model import load_data, restorable
 from zoo.language_model.reading import score_words
 from zoo.page.computed import computed_section
@@ -40,7 +42,7 @@ class Passage(NamedTuple):
     mutual_information: np.ndarray | None  # [L], nats: epistemic; None of one set of weights.
 
 
-def passage(contents: Contents) -> Section:
+def passage(contents: Contents[LanguageModelConfig]) -> Section:
     """The passage, or why there is none."""
     return computed_section(contents, "passage", "A passage of the test text", score_passage, shown)
 
@@ -68,7 +70,7 @@ def bounds(tokens: np.ndarray, end_of_line: int | None) -> tuple[int, int]:
     return start, to_line_end(end) if end < len(tokens) else len(tokens)
 
 
-def score_passage(contents: Contents) -> Passage:
+def score_passage(contents: Contents[LanguageModelConfig]) -> Passage:
     """Reads the test text up to the passage's end, with the best checkpoint.
 
     Raises:
@@ -84,7 +86,7 @@ def score_passage(contents: Contents) -> Passage:
     samples, posterior = contents.samples, model.posterior
 
     @tf.function(autograph=False)
-    def score(before, words):
+    def score(before: tf.Tensor, words: tf.Tensor) -> TargetScores:
         lengths, sizes = ([tf.shape(ids)[1]] for ids in (before, words))
         draws = FreshDraws(posterior, samples, root) if samples else mean_draw(posterior)
         return score_words(model.network, before, lengths, words, sizes, draws)

@@ -39,7 +39,7 @@ class Choice:
     top_p: float | None = None
     beam: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.decode not in DECODE_CHOICES:
             _refuse("decode", self.decode, f"one of {', '.join(DECODE_CHOICES)}")
         for name, way in {

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -62,7 +63,7 @@ def noticed() -> Iterator[Callable[[], int | None]]:
     """
     came: list[int] = []
 
-    def notice(number, frame):
+    def notice(number: int, frame: FrameType | None) -> None:
         if came:
             _raise(number, frame)
         _HANDLED.release()
@@ -72,14 +73,14 @@ def noticed() -> Iterator[Callable[[], int | None]]:
         yield lambda: came[0] if came else None
 
 
-def _raise(number: int, _frame) -> None:
+def _raise(number: int, _frame: FrameType | None) -> None:
     _RAISED.set()
     _HANDLED.release()
     raise Interrupted(number, _said(number))
 
 
 @contextmanager
-def _handled(handler: Callable) -> Iterator[None]:
+def _handled(handler: Callable[..., Any] | signal.Handlers) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Which alone may handle signals.
         yield
         return
@@ -108,7 +109,7 @@ class _Ending:
             threading.Thread(target=self._watch, args=(receiving,), daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._left.set()
         if self._sending is not None:
             signal.set_wakeup_fd(self._before)

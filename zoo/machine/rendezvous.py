@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Any
 
 _SECONDS_BETWEEN_CALLS = 0.2
 _CALL_SECONDS = 1.0
@@ -47,7 +48,10 @@ def meet(own: str, others: Collection[str], patience: float) -> list[str]:
     """
     meeting = _Meeting(own, others)
     deadline = time.monotonic() + patience
-    with _Server(("", port_of(own)), meeting) as server:
+    port = port_of(own)
+    if port is None:
+        raise OSError(f"{own} has no port to listen at")
+    with _Server(("", port), meeting) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             for address in others:
@@ -129,16 +133,18 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int | None], meeting: _Meeting):
+    def __init__(self, address: tuple[str, int], meeting: _Meeting):
         self.request_queue_size = max(128, len(meeting.others))
         self.meeting = meeting
         super().__init__(address, _Answer)
 
-    def handle_error(self, request, client_address) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever called has gone."""
 
 
 class _Answer(socketserver.BaseRequestHandler):
+    server: _Server
+
     def handle(self) -> None:
         meeting = self.server.meeting
         self.request.settimeout(_ANSWER_SECONDS)

@@ -9,7 +9,7 @@ def run(request: Request) -> None:
     """Captions photos with the best checkpoint of a run."""
     from zoo.registry import task_of
 
-    task_of(request.config).modes[MODE.name](request.config, request.workdir, **request.flags)
+    task_of(request.run_config).modes[MODE.name](request.run_config, request.run_dir, **request.flags)
 
 
 MODE = Mode(

@@ -11,9 +11,9 @@ def run(request: Request) -> None:
     from zoo.runs.commands import evaluate_run
 
     evaluate_run(
-        task_of(request.config).experiment,
-        request.config,
-        request.workdir,
+        task_of(request.run_config).experiment,
+        request.run_config,
+        request.run_dir,
         request.data_dir,
         request.strategy,
     )

@@ -10,7 +10,7 @@ def run(request: Request) -> None:
     """Exports the best checkpoint of a run."""
     from zoo.export.run_export import export_run
 
-    export_run(request.config, request.workdir, **request.flags)
+    export_run(request.run_config, request.run_dir, **request.flags)
 
 
 MODE = Mode(

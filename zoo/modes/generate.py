@@ -20,7 +20,7 @@ def run(request: Request) -> None:
         raise flags.Error(
             "--draw_per_continuation makes one draw for each of --continuations: leave out --num_samples"
         )
-    task_of(request.config).modes[MODE.name](request.config, request.workdir, **request.flags)
+    task_of(request.run_config).modes[MODE.name](request.run_config, request.run_dir, **request.flags)
 
 
 MODE = Mode(

@@ -101,6 +101,20 @@ class Request:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     strategy: tf.distribute.Strategy | None = None
 
+    @property
+    def run_config(self) -> RunConfig:
+        """The configuration, of a mode that has one."""
+        if self.config is None:
+            raise ValueError("The mode has no configuration. Received: config=None")
+        return self.config
+
+    @property
+    def run_dir(self) -> str:
+        """The path of the workdir, of a mode that has one."""
+        if self.workdir is None:
+            raise ValueError("The mode has no workdir. Received: workdir=None")
+        return self.workdir
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:

@@ -18,7 +18,7 @@ def run(request: Request) -> None:
     from zoo.pruning.cost import measure_pruning
 
     measure_pruning(
-        request.config, request.workdir, request.data_dir, request.strategy, request.flags.get(PRUNE.name)
+        request.run_config, request.run_dir, request.data_dir, request.strategy, request.flags.get(PRUNE.name)
     )
 
 

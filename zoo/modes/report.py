@@ -9,7 +9,7 @@ def run(request: Request) -> None:
     """Writes the page."""
     from zoo.report.workdir_report import write_report
 
-    write_report(request.config, request.workdir, request.data_dir, **request.flags)
+    write_report(request.run_config, request.run_dir, request.data_dir, **request.flags)
 
 
 MODE = Mode(

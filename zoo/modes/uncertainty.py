@@ -10,7 +10,7 @@ def run(request: Request) -> None:
     """Scores the models on the test text and on other text."""
     from zoo.uncertainty.comparison import compare_models
 
-    compare_models(request.workdir, data_dir=request.data_dir, **request.flags)
+    compare_models(request.run_dir, data_dir=request.data_dir, **request.flags)
 
 
 MODE = Mode(

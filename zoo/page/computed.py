@@ -11,13 +11,14 @@ from tfp_bayesrnn.errors import InputError
 from zoo.page.contents import Contents
 from zoo.page.markup import missing
 from zoo.page.page import Section
+from zoo.runs.settings import Config
 
 
 def computed_section(
-    contents: Contents,
+    contents: Contents[Config],
     name: str,
     title: str,
-    compute: Callable[[Contents], Any],
+    compute: Callable[[Contents[Config]], Any],
     shown: Callable[[Any, str], list[Any]],
 ) -> Section:
     """A section of what is computed, or why there is none.

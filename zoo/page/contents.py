@@ -7,23 +7,23 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from tfp_bayesrnn.errors import InputError
 from zoo.configuration import methods
 from zoo.configuration.config import parse_object
 from zoo.filesystem.files import is_there
-from zoo.runs.settings import RunConfig
+from zoo.runs.settings import Config
 from zoo.runs.workdir import Workdir
 
 DEFAULT_SAMPLES = 10
 """Draws of the weights that are averaged where the configuration does not say how many."""
 
 
-class Contents(NamedTuple):
+class Contents(NamedTuple, Generic[Config]):
     """A workdir and what the modes of the command line have left in it; None for what is not there."""
 
-    config: RunConfig
+    config: Config
     directory: Workdir
     data_dir: str | None
     metrics: list[dict[str, Any]]
@@ -34,8 +34,8 @@ class Contents(NamedTuple):
 
     @classmethod
     def read(
-        cls, config: RunConfig, workdir: str | os.PathLike[str], data_dir: str | None = None
-    ) -> Contents:
+        cls, config: Config, workdir: str | os.PathLike[str], data_dir: str | None = None
+    ) -> Contents[Config]:
         """Reads it.
 
         Args:

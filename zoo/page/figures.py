@@ -37,7 +37,7 @@ class Row(NamedTuple):
         if self.perplexity is None:
             return None
         if self.is_bound:
-            return math.log(self.perplexity) - self.kl
+            return math.log(self.perplexity) - self.figures["kl_per_token"]
         return self.figures.get("nll", math.log(self.perplexity))
 
 

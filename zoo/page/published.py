@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoo.runs.settings import RunConfig
 
@@ -113,8 +113,8 @@ def ptb_differences(config: RunConfig) -> list[str]:
     ]
 
 
-def coco_differences(config: RunConfig) -> list[str]:
-    """How a captioning run on COCO differs from the paper's, a sentence each."""
+def coco_differences(config: Any) -> list[str]:
+    """How a captioning run on COCO differs from the paper's, a sentence each; `config` is its own."""
     encoder, model = config.encoder, config.model
     tuned = "trained along" if encoder.trainable else "not trained along"
     return [

@@ -111,6 +111,7 @@ def _measure(
         for weight, name in names.items()
     ]
     rankings = [by] if by == "magnitude" else [by, "magnitude"]
+    plans: list[tuple[str, str, VariationalWeight | None, Sequence[float]]]
     plans = [(one, "network", None, fractions) for one in rankings]
     plans.append((by, "weight", None, fractions))
     plans += [(by, "weight", weight, alone) for weight in posterior.weights]
@@ -130,7 +131,14 @@ def _measure(
                     masks = {weight: masks[weight]}
                 perplexities = {split: score(split, masks) for split in splits}
                 points.append(_point(dropped, masks, perplexities, names))
-            curves.append({"by": one, "scope": scope, "weight": names.get(weight), "points": points})
+            curves.append(
+                {
+                    "by": one,
+                    "scope": scope,
+                    "weight": None if weight is None else names[weight],
+                    "points": points,
+                }
+            )
     name_of = {weight.path: name for weight, name in names.items()}
     return {
         "layout": experiment.layout,
@@ -177,7 +185,7 @@ def _point(
     names: Mapping[VariationalWeight, str],
 ) -> dict[str, Any]:
     left = pruning.remaining(masks)
-    point = {"fraction": fraction, "dropped": left.weights - left.kept, **perplexities}
+    point: dict[str, Any] = {"fraction": fraction, "dropped": left.weights - left.kept, **perplexities}
     if len(masks) > 1:
         point["dropped_of_weights"] = {names[one]: 1.0 - float(keep.mean()) for one, keep in masks.items()}
     return point

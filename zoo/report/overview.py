@@ -12,6 +12,7 @@ from zoo.page.contents import Contents, understood
 from zoo.page.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
 from zoo.page.page import Section
 from zoo.registry import task_of
+from zoo.runs.settings import RunConfig
 
 _NAMES = {
     "preset": "Preset",
@@ -43,7 +44,7 @@ def duration(seconds: float | None) -> str | None:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def configuration(contents: Contents) -> Section:
+def configuration(contents: Contents[RunConfig]) -> Section:
     """Every field; those of a table are folded up behind its name."""
     config, groups = contents.config, []
     values = config.to_dict()
@@ -67,7 +68,7 @@ def configuration(contents: Contents) -> Section:
     )
 
 
-def learning(contents: Contents) -> Section:
+def learning(contents: Contents[RunConfig]) -> Section:
     """The curves of training by epochs, and their numbers."""
     directory, name, title = contents.directory, "learning", "Learning curves"
     notes = []

@@ -10,12 +10,13 @@ from zoo.page.contents import Contents, understood
 from zoo.page.markup import Markup, code, details, drawing, missing, number, paragraph, scrolled, table, tag
 from zoo.page.page import Section
 from zoo.pruning import cost as measured
+from zoo.runs.settings import RunConfig
 
 _NAMES = {"signal_to_noise": "signal to noise", "magnitude": "magnitude"}
 _PAPER_FRACTION = 0.8
 
 
-def pruning(contents: Contents) -> Section:
+def pruning(contents: Contents[RunConfig]) -> Section:
     """What `--mode=prune` has measured."""
     name, title, found = "pruning", "Pruning", contents.pruning
     line = missing("No pruning curve yet; this measures it:", command=contents.command("prune"))

@@ -12,9 +12,10 @@ from zoo.page.markup import Markup, details, missing, number, paragraph, table, 
 from zoo.page.page import Section
 from zoo.registry import task_of
 from zoo.report.overview import duration, facts
+from zoo.runs.settings import RunConfig
 
 
-def results(contents: Contents) -> Section:
+def results(contents: Contents[RunConfig]) -> Section:
     """The tables of results.json."""
     name, title = "results", "Results"
     if contents.results is None:
@@ -25,7 +26,7 @@ def results(contents: Contents) -> Section:
         return Section(name, title, _content(contents, contents.results))
 
 
-def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
+def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[Any]:
     parameters, config = found["parameters"], contents.config
     per_word = found.get("kl_per_training_token")
     parts = [
@@ -67,7 +68,7 @@ def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
     return [*parts, *_the_paper(contents)]
 
 
-def _perplexities(contents: Contents, rows: Sequence[Row]) -> Markup:
+def _perplexities(contents: Contents[RunConfig], rows: Sequence[Row]) -> Markup:
     config = contents.config
     beside = config.data.name == "ptb"
     same_rows = any("mean_perplexity_of_same_rows" in row.figures for row in rows)
@@ -95,7 +96,7 @@ def _perplexities(contents: Contents, rows: Sequence[Row]) -> Markup:
     return table("Perplexity by split and weights", head, cells, texts=2)
 
 
-def _weights(contents: Contents, row: Row) -> str:
+def _weights(contents: Contents[RunConfig], row: Row) -> str:
     figures, said = row.figures, [named(contents, row.figures["weights"])]
     if row.is_bound:
         said[0] = f"sharpened; {said[0]}"
@@ -113,7 +114,7 @@ def _perplexity(row: Row) -> str:
     return f"\N{LESS-THAN OR EQUAL TO} {number(row.perplexity, 2)}{margin}"
 
 
-def _the_paper(contents: Contents) -> list[Any]:
+def _the_paper(contents: Contents[RunConfig]) -> list[Any]:
     config, method = contents.config, contents.config.method
     if config.data.name == "ptb":
         rows = [[row.model, *map(_of_paper, _splits(row))] for row in published.PTB]

@@ -10,13 +10,14 @@ from zoo.page.contents import Contents, understood
 from zoo.page.markup import Markup, code, drawing, missing, number, paragraph, table, tag
 from zoo.page.page import Section
 from zoo.registry import TASKS, task_of
+from zoo.runs.settings import RunConfig
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.streams import REVERSED, TEST
 
 _PTB_TEST = 82_429  # Predictions of the whole test text.
 
 
-def uncertainty(contents: Contents) -> Section:
+def uncertainty(contents: Contents[RunConfig]) -> Section:
     """What `--mode=uncertainty` has measured."""
     name, title = "uncertainty", "Calibration and entropy"
     if contents.uncertainty is not None:
@@ -34,7 +35,7 @@ def _able() -> str:
     return " and ".join(f"{task.label}s" for task in TASKS.values() if task.scores_text)
 
 
-def _content(contents: Contents, found: Mapping[str, Any]) -> list[Any]:
+def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[Any]:
     methods, streams = found["methods"], found["streams"]
     texts = [(code(name), f": {stream['description']}") for name, stream in streams.items()]
     gaps = [_gaps(found, name) for name in streams if name != TEST]

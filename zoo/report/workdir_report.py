@@ -65,7 +65,7 @@ def write_report(
     return path
 
 
-def _about(contents: Contents) -> list:
+def _about(contents: Contents[RunConfig]) -> list:
     config = contents.config
     said = [f"{LABELS[config.method]}, on {config.data.name}."]
     if contents.results is not None:

@@ -12,6 +12,8 @@ from tfp_bayesrnn.posterior import sharpening
 from zoo.configuration.methods import SHARPENED_METHODS
 from zoo.runs.settings import RunConfig
 
+_JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+
 
 def assemble(
     config: RunConfig,
@@ -48,7 +50,7 @@ def assemble(
     model.compile(
         _optimizer(config, steps_per_epoch),
         clip_norm=train.clip_norm,
-        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
+        jit_compile=_JIT_COMPILE[config.jit_compile],
     )
     return model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
 
@@ -15,12 +15,14 @@ from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
 from zoo.runs.board import Board
 from zoo.runs.figures import figures, word_figures
 from zoo.runs.run_data import Data, check_data
-from zoo.runs.settings import RunConfig
+from zoo.runs.settings import Config
 from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
 
+SomeData = TypeVar("SomeData", bound=Data)
 
-class Experiment(ABC):
+
+class Experiment(ABC, Generic[Config, SomeData]):
     """One run: its data, model, loop and workdir. A task derives its own and gives what is abstract here.
 
     Attributes:
@@ -37,7 +39,7 @@ class Experiment(ABC):
 
     def __init__(
         self,
-        config: RunConfig,
+        config: Config,
         workdir: Workdir,
         data_dir: str | None,
         strategy: tf.distribute.Strategy | None = None,
@@ -71,7 +73,7 @@ class Experiment(ABC):
     # What a task gives.
 
     @abstractmethod
-    def read_data(self, data_dir: str | None) -> Data:
+    def read_data(self, data_dir: str | None) -> SomeData:
         """The configured data."""
 
     @property
@@ -88,7 +90,7 @@ class Experiment(ABC):
     def build_model(self) -> BayesianModel:
         """The compiled model (`zoo.runs.assembly`); called in the strategy's scope."""
 
-    def take_earlier_weights(self) -> None:  # noqa: B027 (most tasks need none)
+    def take_earlier_weights(self) -> None:
         """Restores weights before anything is computed, for a task that needs them so early."""
 
     @abstractmethod

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.data.vocabulary import Vocabulary
 from zoo.runs.run_data import read_vocabulary
-from zoo.runs.settings import RunConfig
+from zoo.runs.settings import Config, RunConfig
 from zoo.runs.training_run import restore_best_of
 from zoo.runs.workdir import Workdir
 
-Restorable = Callable[[RunConfig, Vocabulary | None], BayesianModel]
-"""`zoo.task.Task.restorable`."""
+Words = TypeVar("Words", bound=Vocabulary | None)
 
 
-class Restored(NamedTuple):
+class Restored(NamedTuple, Generic[Words]):
     """A trained model, compiled; the vocabulary of its words (None: it has none); its checkpoint's step."""
 
     model: BayesianModel
-    vocabulary: Vocabulary | None
+    vocabulary: Words
     step: int
 
 
+@overload
 def restored(
-    restorable: Restorable, config: RunConfig, workdir: Workdir, has_vocabulary: bool = True
-) -> Restored:
+    restorable: Callable[[Config, Vocabulary], BayesianModel], config: Config, workdir: Workdir
+) -> Restored[Vocabulary]: ...
+
+
+@overload
+def restored(
+    restorable: Callable[..., BayesianModel], config: RunConfig, workdir: Workdir, has_vocabulary: bool
+) -> Restored[Vocabulary | None]: ...
+
+
+def restored(
+    restorable: Callable[..., BayesianModel],
+    config: RunConfig,
+    workdir: Workdir,
+    has_vocabulary: bool = True,
+) -> Restored[Any]:
     """The best checkpoint's model. The data it was trained on are not needed, so it cannot be trained on.
 
     Args:

@@ -16,13 +16,11 @@ from zoo.runs.workdir import Workdir
 
 
 class Data(Protocol):
-    """What is trained on, such as `zoo.data.corpus.Corpus`.
+    """What is trained on, such as `zoo.data.corpus.Corpus`."""
 
-    Attributes:
-      vocabulary: the words that ids stand for; None of data that are no words.
-    """
-
-    vocabulary: Vocabulary | None
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that ids stand for; None of data that are no words."""
 
     def fingerprints(self) -> dict[str, str]:
         """The SHA-256 of each split's text, by its name."""

@@ -6,6 +6,7 @@ TensorFlow is not imported: listing presets does without.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zoo.configuration import checks, limits, methods
 from zoo.configuration.fields import Change, Table, setting, table
@@ -108,6 +109,22 @@ class Training(Table):
     )
 
 
+class NamedData(Protocol):
+    """The table `data` of every task."""
+
+    @property
+    def name(self) -> str:
+        """The data set's."""
+
+
+class Evaluated(Protocol):
+    """The table `evaluate` of every task."""
+
+    @property
+    def num_samples(self) -> int:
+        """Draws of the weights that predictions are averaged over."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Table):
     """What the configuration of every task has. A task derives its own, with what it reads besides.
@@ -130,6 +147,20 @@ class RunConfig(Table):
         "auto", checks.choice(*JIT_COMPILE), "whether XLA compiles it", Change.EVALUATED
     )
 
+    if TYPE_CHECKING:  # The tables that every task adds, as far as they are known of every task.
+
+        @property
+        def data(self) -> NamedData:
+            """Which data."""
+
+        @property
+        def model(self) -> Any:
+            """Which network; only the task knows what one has."""
+
+        @property
+        def evaluate(self) -> Evaluated:
+            """How it is scored."""
+
     def check(self) -> None:
         """Sees that nothing is set without effect.
 
@@ -139,16 +170,16 @@ class RunConfig(Table):
         from tfp_bayesrnn.errors import InputError
 
         super().check()
-        unused = []
+        unused: list[tuple[str, str, str, str]] = []
         if self.method not in methods.SHARPENED_METHODS:
-            reason = f"method={self.method!r}", "a preset that ends in bbb_sharpened"
-            unused += [("sharpening", field, *reason) for field in self.sharpening.to_dict()]
+            because = f"method={self.method!r}", "a preset that ends in bbb_sharpened"
+            unused += [("sharpening", field, *because) for field in self.sharpening.to_dict()]
         if self.method not in methods.BAYESIAN_METHODS:
-            reason = f"method={self.method!r}", "a preset of Bayes by Backprop"
-            unused += [("posterior", field, *reason) for field in ("family", "k")]
+            because = f"method={self.method!r}", "a preset of Bayes by Backprop"
+            unused += [("posterior", field, *because) for field in ("family", "k")]
         elif self.posterior.family != "k_tied":
-            reason = f"posterior.family={self.posterior.family!r}", "posterior.family=k_tied"
-            unused.append(("posterior", "k", *reason))
+            because = f"posterior.family={self.posterior.family!r}", "posterior.family=k_tied"
+            unused.append(("posterior", "k", *because))
         for table_name, field, reason, other in unused:
             used = getattr(self, table_name)
             value, default = getattr(used, field), getattr(type(used)(), field)
@@ -157,3 +188,7 @@ class RunConfig(Table):
                     f"{table_name}.{field}={value!r} has no effect with {reason}; accepted then: "
                     f"{default!r}, or {other}"
                 )
+
+
+Config = TypeVar("Config", bound=RunConfig)
+"""The configurations of one task."""

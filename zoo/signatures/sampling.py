@@ -12,7 +12,9 @@ MAX_WORDS = 1000
 """Words of a continuation at most."""
 
 
-def checked(max_words, temperature, top_k, top_p, end_at_eos) -> list[tf.Tensor]:
+def checked(
+    max_words: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor, end_at_eos: tf.Tensor
+) -> list[tf.Tensor]:
     """The settings, all scalars, in this order, if they are accepted."""
     checks = [
         require(
@@ -36,7 +38,7 @@ def checked(max_words, temperature, top_k, top_p, end_at_eos) -> list[tf.Tensor]
         return [tf.identity(value) for value in (max_words, temperature, top_k, top_p, end_at_eos)]
 
 
-def restricted(log_probs, temperature, top_k, top_p) -> tf.Tensor:
+def restricted(log_probs: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
     """What to sample from, as logarithms [N, V] of weights: the settings are inputs, not numbers.
 
     Temperature, top k and nucleus come in this order, as in `zoo.decoding.sampling`; temperature 0 leaves the
@@ -48,7 +50,7 @@ def restricted(log_probs, temperature, top_k, top_p) -> tf.Tensor:
     scaled = (log_probs - largest) / tf.where(is_greedy, 1.0, temperature)
     top_k = tf.where((top_k == 0) | (top_k > size), size, top_k)
 
-    def cut():
+    def cut() -> tf.Tensor:
         ranked, order = tf.math.top_k(scaled, size)
         weights = tf.where(tf.range(size) < top_k, tf.exp(ranked), 0.0)
         before = tf.cumsum(weights, axis=1, exclusive=True)

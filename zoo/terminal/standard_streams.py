@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class OutputError(Exception):
@@ -46,7 +46,7 @@ def abandon() -> None:
 
 
 class _Output(io.FileIO):
-    def write(self, content) -> int | None:
+    def write(self, content: Any) -> int:
         try:
             return super().write(content)
         except BrokenPipeError:
@@ -56,7 +56,7 @@ class _Output(io.FileIO):
 
 
 class _Diagnostics(io.FileIO):
-    def write(self, content) -> int | None:
+    def write(self, content: Any) -> int:
         with suppress(OSError):
             return super().write(content)
         return len(content)
@@ -71,7 +71,7 @@ def _fill_closed() -> None:
 
 def _opened(stream: TextIO | None, original: TextIO | None, number: int, kind: type[io.FileIO]) -> TextIO:
     """The stream with what `prepare` says; one that somebody has put in the original's place stays."""
-    if stream is not original:
+    if stream is not None and stream is not original:
         return stream
     encoding = "utf-8" if stream is None else stream.encoding
     buffer = io.BufferedWriter(kind(number, "w", closefd=False))

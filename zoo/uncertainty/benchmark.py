@@ -52,12 +52,13 @@ def measure(
                 raise InputError(f"{scorer.name} says nothing of the test text, which all is compared with")
             found[name] = None
             continue
-        found[name] = {**_entropies(records, vocabulary_size), **_likelihood(records)}
+        figures = {**_entropies(records, vocabulary_size), **_likelihood(records)}
         if test is None:
             test = records
-            found[name] |= calibration(records, bins)
+            figures |= calibration(records, bins)
         else:
-            found[name] |= contrast(records, test, window)
+            figures |= contrast(records, test, window)
+        found[name] = figures
     return {
         "name": scorer.name,
         "method": scorer.method,
@@ -81,11 +82,11 @@ def _entropies(records: Records, vocabulary_size: int) -> dict[str, Any]:
 
 
 def _likelihood(records: Records) -> dict[str, Any]:
-    nll = None if records.log_prob is None else -_mean(records.log_prob)
+    nll = None if records.log_prob is None else -float(np.mean(records.log_prob))
     return {
         "nll": nll,
         "perplexity": None if nll is None else math.exp(nll) if nll < 700.0 else math.inf,
-        "error": None if records.correct is None else 1.0 - _mean(records.correct),
+        "error": None if records.correct is None else 1.0 - float(np.mean(records.correct)),
         "brier": _mean(records.brier),
     }
 
@@ -137,21 +138,22 @@ def contrast(other: Records, test: Records, window: int = 35) -> dict[str, Any]:
     """
     pairs = {"entropy": (other.entropy, test.entropy), "epistemic": (other.epistemic, test.epistemic)}
     auroc: dict[str, dict[str, float | None]] = {"word": {}, "window": {}}
-    for name, pair in pairs.items():
-        known = pair[0] is not None and pair[1] is not None
-        auroc["word"][name] = uncertainty.auroc(*pair) if known else None
-        of_windows = [_windows(values, window) for values in pair] if known else None
-        auroc["window"][name] = uncertainty.auroc(*of_windows) if known else None
-    windows = [_windows(values, window) for values in pairs["entropy"]]
+    for name, (of_other, of_test) in pairs.items():
+        if of_other is None or of_test is None:
+            auroc["word"][name] = auroc["window"][name] = None
+            continue
+        auroc["word"][name] = uncertainty.auroc(of_other, of_test)
+        auroc["window"][name] = uncertainty.auroc(_windows(of_other, window), _windows(of_test, window))
+    windows = [_windows(values, window) for values in (other.entropy, test.entropy)]
     interval = None
     if min(map(len, windows)) > 1:
         interval = list(
             uncertainty.bootstrap_interval(
-                lambda one, two: np.mean(one) - np.mean(two), *windows, paired=False
+                lambda one, two: float(np.mean(one) - np.mean(two)), *windows, paired=False
             )
         )
     return {
-        "entropy_gap": _mean(other.entropy) - _mean(test.entropy),
+        "entropy_gap": float(np.mean(other.entropy)) - float(np.mean(test.entropy)),
         "entropy_gap_95": interval,
         "auroc": auroc,
     }

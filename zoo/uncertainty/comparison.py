@@ -171,5 +171,6 @@ def _write_texts(directory: Workdir, streams: dict[str, Stream], vocabulary: Voc
 def _write_streams(path: Path, streams: dict[str, Stream]) -> None:
     """The ids of all texts, for whoever scores them with a program of their own."""
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: stream.tokens for name, stream in streams.items()})
+    arrays: dict[str, Any] = {name: stream.tokens for name, stream in streams.items()}
+    np.savez_compressed(content, **arrays)  # Any: its own keyword, a bool, is no name of a text.
     write_whole(path, content.getvalue())

@@ -31,7 +31,7 @@ def reliability_svg(methods: Sequence[Mapping[str, Any]], equal_mass: bool = Fal
     known = [method for method in methods if method["streams"][TEST].get(field)]
     error = "ece_equal_mass" if equal_mass else "ece"
 
-    def panel(method):
+    def panel(method: Any) -> list[str]:
         figures = method["streams"][TEST]
         diagram, parts = figures[field], []
         most = max(diagram["count"])
@@ -51,7 +51,7 @@ def reliability_svg(methods: Sequence[Mapping[str, Any]], equal_mass: bool = Fal
             f'<path d="M{_x(0):.1f} {_y(0):.1f}L{_x(1):.1f} {_y(1):.1f}" fill="none" stroke="#888" '
             'stroke-dasharray="4 3"/>'
         )
-        ticks = [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)]
+        ticks: list[Tick] = [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)]
         parts.append(_text(_LEFT + 6, _TOP + 14, f"ECE {figures[error]:.4f}"))
         return [*_axes("confidence", "accuracy", ticks, ticks), *parts]
 
@@ -69,7 +69,7 @@ def entropies_svg(methods: Sequence[Mapping[str, Any]], streams: Sequence[str] |
         streams = list(dict.fromkeys(name for method in methods for name in method["streams"]))
     colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(streams)}
 
-    def panel(method):
+    def panel(method: Any) -> list[str]:
         shares, edges = {}, [0.0, 1.0]
         for name in streams:
             figures = method["streams"].get(name)
@@ -122,7 +122,10 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST else f"\N{HORIZONTAL ELLIPSIS}{name[1 - _LONGEST :]}"
 
 
-def _axes(x_label: str, y_label: str, x_ticks, y_ticks) -> list[str]:
+Tick = tuple[float, str]  # Its place on the axis, as a share of it, and its label.
+
+
+def _axes(x_label: str, y_label: str, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick]) -> list[str]:
     left, right, bottom, top = _x(0), _x(1), _y(0), _y(1)
     middle = (top + bottom) / 2
     parts = [

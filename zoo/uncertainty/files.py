@@ -180,6 +180,6 @@ def _read_csv(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def _number(path: Path, line: int, field: str, text: str | None) -> float:
     try:
-        return float(text)
-    except (TypeError, ValueError):
+        return float(text or "")
+    except ValueError:
         raise InputError(f"{path}, line {line}: {field} {text!r} is not a number") from None

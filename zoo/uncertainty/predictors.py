@@ -5,7 +5,7 @@ Dimensions: S samples of the weights, B rows, T steps of a window, V words of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -83,10 +83,12 @@ class NetworkPredictor:
         results = [self._run(self._draws.draw(place), ids, one) for place, one in enumerate(state)]
         return tf.stack([log_probs for log_probs, _ in results]), [new for _, new in results]
 
-    def _run(self, draw, ids, state):
+    def _run(self, draw: Draw, ids: tf.Tensor, state: Any) -> tuple[Any, Any]:
         return self._function([draw[weight] for weight in self._weights], draw.seed, ids, state, self._kind)
 
-    def _window(self, values, mask_seed, ids, state, kind):
+    def _window(
+        self, values: Sequence[tf.Tensor], mask_seed: tf.Tensor, ids: tf.Tensor, state: Any, kind: Any
+    ) -> tuple[Any, Any]:
         draw = Draw(dict(zip(self._weights, values, strict=True)), seed=mask_seed)
         if self._carries:
             outputs, state = draw.run(recurrence.run, self._network, ids, state, training=self._training)

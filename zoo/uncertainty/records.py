@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -65,7 +65,9 @@ def make_records(log_probs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor | 
     )
 
 
-def in_order(fields: Sequence[Sequence[np.ndarray | None]], row_predictions: np.ndarray) -> Records:
+def in_order(
+    fields: Sequence[Sequence[np.ndarray | None]], row_predictions: Sequence[int] | np.ndarray
+) -> Records:
     """Records in the order of the stream, from those of its windows.
 
     Args:
@@ -73,7 +75,7 @@ def in_order(fields: Sequence[Sequence[np.ndarray | None]], row_predictions: np.
       row_predictions: [B], how many predictions of each row are no padding.
     """
 
-    def joined(values):
+    def joined(values: Any) -> Any:
         if values[0] is None:
             return None
         rows = np.concatenate(values, axis=1).astype(np.float64)

@@ -69,7 +69,7 @@ class Settings:
     unroll: int = 100
     context: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least, most in (
             ("samples", 0, limits.SAMPLES),
             ("rows", 1, limits.ROWS),
@@ -108,13 +108,13 @@ def opener_of(source: str) -> Callable[[str, str, Vocabulary, Settings], list[Sc
     for file, opener in openers.items():
         if is_file(Path(path, file)):
             return opener
-    opener = _BY_SUFFIX.get(Path(path).suffix)
-    if opener is not None:
+    of_suffix = _BY_SUFFIX.get(Path(path).suffix)
+    if of_suffix is not None:
         if not is_there(path):
             raise InputError(f"{path} does not exist")
         with explained(path, "read"):
             check_regular(path)
-        return opener
+        return of_suffix
     if _FUNCTION.fullmatch(path):
         return _of_function
     raise InputError(
@@ -156,7 +156,7 @@ def score_network(
     mean = NetworkPredictor(network, kind=kind, jit_compile=jit)
     if not is_causal:
         check_causal(mean, name, vocabulary_size)
-    scorers = [_read_by(network, mean, name, method, "mean", vocabulary_size, settings)]
+    scorers: list[Scorer] = [_read_by(network, mean, name, method, "mean", vocabulary_size, settings)]
     if settings.samples and (posterior.is_variational or _has_randomness(network)):
         if not posterior.weights:
             _refuse_moving_averages(network, name)
@@ -166,7 +166,15 @@ def score_network(
     return scorers
 
 
-def _read_by(network, predictor, name, method, weights, vocabulary_size, settings) -> ModelScorer:
+def _read_by(
+    network: Any,
+    predictor: Any,
+    name: str,
+    method: str,
+    weights: str,
+    vocabulary_size: int,
+    settings: Settings,
+) -> ModelScorer:
     layout = None
     if not carries_state(network):
         predictor, layout = InContext(predictor, settings.context), _layout(settings)
@@ -230,9 +238,10 @@ def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings
         )
     model = restored(task.restorable, config, workdir, task.has_vocabulary)
     if model.vocabulary != vocabulary:
+        words = 0 if model.vocabulary is None else len(model.vocabulary)
         raise InputError(
-            f"workdir {path} has another vocabulary ({len(model.vocabulary)} words) than the data of the "
-            f"benchmark ({len(vocabulary)} words): models are compared on one test text"
+            f"workdir {path} has another vocabulary ({words} words) than the data of the benchmark "
+            f"({len(vocabulary)} words): models are compared on one test text"
         )
     return score_network(model.model, name, len(vocabulary), settings, config.method, is_causal=True)
 
@@ -288,5 +297,5 @@ def _split(source: str) -> tuple[str | None, str]:
     """The name and the path of NAME=SOURCE; a path may have "=" in it that exists, or behind a slash."""
     name, separator, path = source.partition("=")
     if not separator or "/" in name or os.path.exists(os.path.expanduser(source)):
-        name, path = None, source
+        return None, os.fspath(local_path(source, "--compare"))
     return name, os.fspath(local_path(path, "--compare"))

@@ -9,10 +9,14 @@ from zoo.terminal.text import aligned
 from zoo.uncertainty.streams import REVERSED, TEST
 
 _WHO = ("model", "method", "weights")
-_TEST_HEAD = (*_WHO, "perplexity", "error", "ECE", "ECE, equal mass", "Brier", "risk-coverage area")
-_TEST_HEAD = (*_TEST_HEAD, "by entropy", "best", "layout")
-_OTHER_HEAD = (*_WHO, "H[test]", "epistemic", "H[{name}]", "epistemic", "entropy gap", "95 %")
-_OTHER_HEAD = (*_OTHER_HEAD, "AUROC, word", "epistemic", "{window} words", "epistemic")
+_TEST_HEAD = (
+    *(*_WHO, "perplexity", "error", "ECE", "ECE, equal mass", "Brier", "risk-coverage area"),
+    *("by entropy", "best", "layout"),
+)
+_OTHER_HEAD = (
+    *(*_WHO, "H[test]", "epistemic", "H[{name}]", "epistemic", "entropy gap", "95 %"),
+    *("AUROC, word", "epistemic", "{window} words", "epistemic"),
+)
 
 
 def summary(results: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -273,6 +274,16 @@ class TestDivergence:
         with pytest.raises(TrainingDiverged, match="checkpoint 0 is good and kept"):
             run.train()
         assert backs == [0, 0]
+
+    def test_training_ends_where_there_is_no_checkpoint_left_to_step_back_to(self, tmp_path):
+        run = Run(tmp_path / "run", max_nll=0.5, step_backs=2)
+
+        def clear():
+            run.loop.checkpoints.finish_write()
+            shutil.rmtree(tmp_path / "run")
+
+        with pytest.raises(TrainingDiverged):
+            run.train(stop_before=1, at_stop=clear)
 
 
 class TestStopping:

@@ -93,3 +93,8 @@ def test_logarithms_of_means_hold_what_is_too_small_for_a_float32():
     expected = scipy.special.logsumexp(pairs.astype(np.float64), axis=0)
     np.testing.assert_allclose(averages.log_add_exp(*map(tf.constant, pairs)), expected, rtol=1e-6)
     np.testing.assert_allclose(averages.log_mean_exp(pairs), expected - np.log(2))
+
+
+def test_the_mean_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="of at least one array"):
+        averages.log_mean_exp([])

@@ -308,3 +308,8 @@ def test_replicas_and_determinism_in_a_process_of_its_own():
         env={**environment, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.stdout.splitlines() == ["MirroredStrategy 3 True", "6.0"], done.stderr
+
+
+def test_a_worker_without_a_port_cannot_be_met():
+    with pytest.raises(OSError, match="somewhere has no port to listen at"):
+        rendezvous.meet("somewhere", [], patience=0.1)

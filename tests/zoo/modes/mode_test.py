@@ -6,7 +6,7 @@ from requests_made import main
 from zoo import presets
 from zoo.machine.machine import Machine
 from zoo.modes import MODES
-from zoo.modes.mode import Flag, Mode
+from zoo.modes.mode import Flag, Mode, Request
 from zoo.runs.workdir import Workdir
 
 
@@ -78,3 +78,9 @@ def test_flags_of_one_name_take_the_same_values(requests, monkeypatch):
     monkeypatch.setitem(MODES, "other", other)
     with pytest.raises(ValueError, match="Flags of one name must take the same values"):
         main("--mode=list")
+
+
+@pytest.mark.parametrize(("part", "missing"), [("run_config", "config"), ("run_dir", "workdir")])
+def test_a_request_without_a_run_says_so_to_a_mode_that_needs_one(part, missing):
+    with pytest.raises(ValueError, match=f"Received: {missing}=None"):
+        getattr(Request(machine=Machine()), part)

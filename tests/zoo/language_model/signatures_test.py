@@ -1,4 +1,4 @@
-"""`zoo.language_model.export` and `zoo.signatures.words`: every signature, before it is saved."""
+"""`zoo.language_model.signatures` and `zoo.signatures.words`: every signature, before it is saved."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tfp_bayesrnn import InputError, noise
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from tfp_bayesrnn.posterior import ambient
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model import export as exporting
+from zoo.language_model import signatures
 from zoo.language_model.continuations import Generator
 from zoo.language_model.prompts import as_text, encode_prompt
 from zoo.signatures import sampling
@@ -108,7 +108,7 @@ def test_long_rows_are_read_piece_by_piece(model, call, tmp_path, monkeypatch):
     ids = np.random.default_rng(1).integers(0, len(VOCABULARY), [2, 10])
     inputs = {"ids": tf.constant(ids, tf.int32), "lengths": tf.constant([10, 7])}
     sampled = {"num_samples": tf.constant(2), "seed": tf.constant(3)}
-    monkeypatch.setattr(exporting, "_AT_ONCE", 3 * 2 * len(VOCABULARY))  # Pieces of 3, 3, 3 and 1 words.
+    monkeypatch.setattr(signatures, "_AT_ONCE", 3 * 2 * len(VOCABULARY))  # Pieces of 3, 3, 3 and 1 words.
     pieces = language_model_export(model, tmp_path).signatures()
     for name, more in (("score", {}), ("score_mc", sampled)):
         whole = call(name, **inputs, **more)
