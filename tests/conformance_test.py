@@ -158,7 +158,7 @@ def test_it_trains_saves_and_exports(kind, tmp_path):
     assert all(np.isfinite(value).all() for value in sampled.values())
 
 
-@pytest.mark.slow(but=["likelihoods"])
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_xla_and_two_replicas_take_the_same_steps(kind, mirrored, monkeypatch):
     """They add up the same numbers in another order, if both replicas have the same draw."""

@@ -84,7 +84,7 @@ def sharpened_language_model(**arguments):
 class TestOneStep:
     """A minibatch over `count` replicas is `count` minibatches of their rows and draws, averaged."""
 
-    @pytest.mark.slow(but=["regression"])
+    @pytest.mark.slow
     def test_free_energy_and_gradients(self, mirrored, make, data, count):
         strategy = mirrored(count)
         with strategy.scope():

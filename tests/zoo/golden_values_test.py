@@ -68,7 +68,7 @@ def trained_values(preset):
     return values
 
 
-@pytest.mark.slow(but=["demo_bbb", "shapes_demo_bbb"])
+@pytest.mark.slow(but=["demo_bbb"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_twenty_steps_lead_to_the_recorded_values(preset):
     recorded, found = json.loads(FILE.read_text())[preset], trained_values(preset)

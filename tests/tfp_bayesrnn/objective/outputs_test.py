@@ -205,6 +205,7 @@ def test_a_step_is_that_of_keras_s_summed_losses():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=one.path)
 
 
+@pytest.mark.slow
 def test_graphs_fit_and_evaluators(tmp_path):
     """Compiled by XLA in a last minibatch of fewer rows, over a data set, and after saving."""
     keras.utils.set_random_seed(1)

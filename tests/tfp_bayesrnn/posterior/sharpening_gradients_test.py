@@ -300,6 +300,7 @@ class TestQuadratic:
         totals = np.array([3 * (bound.nll + bound.kl) for bound in bounds])
         return totals.mean(), totals.std() / math.sqrt(seeds)
 
+    @pytest.mark.slow
     def test_eta_is_learned_to_be_the_best(self):
         """Only u learns. A gradient's noise is that of an error of sigma0 / |w - w*|, here 0.15 at most, in
         a; the last tenth of the schedule, where the steps are small, averages over a hundred of them."""

@@ -85,7 +85,7 @@ def test_a_new_run_needs_the_file(tmp_path, capsys):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.slow(but=["prune"])
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["evaluate", "prune"])
 def test_a_run_that_has_trained_is_scored_without_it(copy, mode):
     assert captioning.run(mode, copy) == 0

@@ -35,6 +35,7 @@ def model():
 # prime
 
 
+@pytest.mark.slow(every=2)
 @pytest.mark.parametrize("make", [language_model_network, sequential_network])
 def test_reading_prompts_word_by_word_is_running_the_network_on_each_whole_prompt(make):
     network = make()

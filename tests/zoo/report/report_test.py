@@ -265,6 +265,7 @@ def test_data_of_another_vocabulary(finished, tmp_path):
     assert "No passage: the data's vocabulary" in page.text
 
 
+@pytest.mark.slow
 def test_the_papers_entropy_gaps(bare, finished):
     found = json.loads((finished[0] / "uncertainty.json").read_text())
     for method in found["methods"]:

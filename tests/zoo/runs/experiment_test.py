@@ -71,6 +71,7 @@ def test_the_test_perplexity_by_hand(trained):
     assert results["test"]["perplexity"] == pytest.approx(math.exp(nats.mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(trained, tmp_path):
     workdir = tmp_path / "run"
     assert run("train", workdir, "--config.train.epochs=1") == 0

@@ -117,7 +117,7 @@ READERS = {
 
 
 class TestReadersBesideATrainer:
-    @pytest.mark.slow(but=["prune"])
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", READERS)
     def test_they_leave_what_is_the_trainers_as_it_is(self, copy, text, mode):
         is_being_written(copy)
