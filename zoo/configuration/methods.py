@@ -19,13 +19,18 @@ LABELS = {
 
 
 def k_tied(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each preset of Bayes by Backprop one more, with k-tied scales (Swiatkowski et al., 2020)."""
+    """For each preset of Bayes by Backprop one more, with k-tied scales (Swiatkowski et al., 2020).
+
+    The KL warms up over the whole training: SGD moves tied scales fast, and would bring them to the prior's
+    before the likelihood has been learned (docs/families.md).
+    """
     return {
         f"{name}_ktied": {
             **preset,
             "preset": f"{name}_ktied",
             "description": preset["description"].replace(LABELS["bbb"], f"{LABELS['bbb']}, k-tied scales", 1),
             "posterior": {**preset.get("posterior", {}), "family": "k_tied"},
+            "train": {**preset["train"], "kl_warmup_epochs": preset["train"]["epochs"]},
         }
         for name, preset in presets.items()
         if preset["method"] == "bbb"

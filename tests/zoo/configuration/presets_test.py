@@ -53,10 +53,11 @@ def test_sharpening_is_all_that_a_sharpened_preset_adds(name):
 
 
 @pytest.mark.parametrize("name", [name for name in presets.preset_names() if name.endswith("_ktied")])
-def test_the_family_is_all_that_a_k_tied_preset_adds(name):
+def test_a_k_tied_preset_adds_the_family_and_a_warm_up_over_the_whole_training(name):
     plain, tied = fields(name.removesuffix("_ktied")), fields(name)
     changed = {field for field in plain if plain[field] != tied[field]}
-    assert changed == {"preset", "description", "posterior.family"}
+    assert changed == {"preset", "description", "posterior.family", "train.kl_warmup_epochs"}
+    assert tied["train.kl_warmup_epochs"] == tied["train.epochs"]
     assert (tied["method"], tied["posterior.family"], tied["posterior.k"]) == ("bbb", "k_tied", 2)
     assert "k-tied" in tied["description"]
 
