@@ -186,6 +186,11 @@ class Run:
         """Whether a checkpoint is being written, or was when the process ended."""
         return bool(_partial(self.checkpoints) - self._left_over)
 
+    def forget(self) -> None:
+        """Deletes all that it has done."""
+        shutil.rmtree(self.workdir)
+        self.steps_lost = 0
+
     def ended(self) -> None:
         """Counts the steps lost by a start that has ended."""
         resumed = re.search(r"resuming at step (\d+)", self.chief.log())

@@ -73,7 +73,8 @@ def hit(suite: Suite, run: Run) -> str:
 def send(suite: Suite, run: Run, phase: str, step: int, number: int) -> Process:
     """Starts a run and sends one of its workers a signal in a phase; that worker, ended.
 
-    Where the run is done before the signal comes, it is started once more.
+    Where the run is done before the signal comes, it is started once more: from the beginning, if nothing of
+    that phase is left in it.
     """
     for misses in range(5):
         run.start()
@@ -87,6 +88,8 @@ def send(suite: Suite, run: Run, phase: str, step: int, number: int) -> Process:
             return victim
         for process in run.processes:
             process.status()
+        if phase in (TRAINING, WRITING, VALIDATION) and run.has_trained(suite.reference(run.layout).steps):
+            run.forget()
     raise NotSurvived(f"no moment found for a signal in {phase}")
 
 
