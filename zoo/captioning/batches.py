@@ -62,7 +62,7 @@ class Images:
 
 
 def minibatches(images: int, batch: int) -> int:
-    """How many minibatches have all images: the last one is filled up."""
+    """The number of minibatches that hold all images, where the last one is filled up."""
     return -(-images // batch)
 
 
@@ -102,11 +102,11 @@ class CaptionBatches:
 
         Args:
           split: photos and captions.
-          vocabulary: of the captions.
-          batch: B.
-          image_size: S.
+          vocabulary: the vocabulary of the captions.
+          batch: the number of images in a minibatch, B.
+          image_size: the side of the square images, S, in pixels.
           max_words: words of the longest caption; longer ones are cut.
-          captions_per_image: K; None for the most that any image has.
+          captions_per_image: the number of captions per image, K; None for the most that any image has.
           features: if given, makes an encoder's vectors of the N images, float32 [N, F], which take the
             images' place; not-a-number for a photo that could not be read. Called when they are first needed.
 
@@ -126,7 +126,7 @@ class CaptionBatches:
         self._make_features = features
 
     def __len__(self) -> int:
-        """Minibatches in a pass."""
+        """The number of minibatches in a pass."""
         return minibatches(self.count, self.batch)
 
     @property
@@ -146,8 +146,8 @@ class CaptionBatches:
         """An endless stream from a step on: every epoch has the images in another order.
 
         Args:
-          first_step: of the first minibatch.
-          seed: of orders, shifts and flips.
+          first_step: the step of the first minibatch.
+          seed: the seed of orders, shifts and flips.
           shift: whether images are moved at random, by up to a fourteenth of their size.
           flip: whether half of the images are mirrored.
         """
@@ -157,7 +157,7 @@ class CaptionBatches:
         return self._filled(ids, seed, shift, flip)
 
     def evaluation(self) -> tf.data.Dataset:
-        """One pass in order."""
+        """One pass over the split, in order."""
         ids = self._filled_up(np.arange(self.count)).reshape([-1, self.batch])
         return self._filled(tf.data.Dataset.from_tensor_slices(np.stack([ids, ids], axis=-1)))
 
@@ -169,7 +169,7 @@ class CaptionBatches:
         return np.concatenate([images, ~images[: len(self) * self.batch - self.count]])
 
     def _ids(self, first_step: int, seed: int) -> Iterator[np.ndarray]:
-        """Of each minibatch: image, and a number that no other row of the training has."""
+        """Yields the images of each minibatch, each with a number that no other row of the training has."""
         order = functools.lru_cache(1)(
             lambda epoch: self._filled_up(np.random.default_rng([seed, epoch]).permutation(self.count))
         )

@@ -21,14 +21,14 @@ class CaptionedImage:
     """One image and what the model says of it.
 
     Args:
-      path: the image file's.
+      path: the path of the image file.
       photo: uint8 [height, width, 3], RGB.
-      caption: its words.
-      log_prob: of the whole caption, nats.
-      predicted: what was predicted one after the other, [L]: the words of the caption, and what ended it.
-      log_probs: of each of these, nats, [L].
-      entropies: of each prediction, nats, [L].
-      mutual_information: of each prediction and the weights, nats, [L]; None where it is not known.
+      caption: the words of the caption.
+      log_prob: the log-probability of the whole caption, nats.
+      predicted: the predictions in their order, [L]: the words of the caption, and what ended it.
+      log_probs: the log-probability of each of these, nats, [L].
+      entropies: the entropy of each prediction, nats, [L].
+      mutual_information: that of prediction and weights, for each prediction, nats, [L]; None: not known.
     """
 
     path: str
@@ -80,7 +80,7 @@ class CaptionedImage:
         return Card(self.photo, lines)
 
     def _shades(self) -> list[Colour]:
-        """Of the caption's words."""
+        """The shade of each of the caption's words."""
         entropies = self.entropies[: len(self.caption)]
         return [uncertainty_shade(float(entropy), HIGHEST_ENTROPY) for entropy in entropies]
 

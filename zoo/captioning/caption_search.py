@@ -25,7 +25,7 @@ FORBIDDEN = (PAD, START, UNK)
 
 
 def check_beam(beam: int, vocabulary: Vocabulary, max_words: int) -> None:
-    """Sees that there are as many captions as beams: better to know before a model is trained.
+    """Checks that there are as many captions as beams, so that an error comes before a model is trained.
 
     Raises:
       InputError: there are fewer.
@@ -43,17 +43,17 @@ class Captions(NamedTuple):
     """Captions of B images; L = `max_words` + 1."""
 
     words: list[Caption]
-    log_probs: np.ndarray  # [B], of all words and the end, under the model that chose them.
-    of_words: TargetScores  # [B, L], as NumPy arrays: of every word and the end.
-    lengths: np.ndarray  # [B], words and, where it came, the end.
+    log_probs: np.ndarray  # [B], for all words and the end, under the model that chose them.
+    of_words: TargetScores  # [B, L], NumPy arrays for every word and the end.
+    lengths: np.ndarray  # [B], the number of words, plus the end where it came.
 
     def uncertainty(self, name: str = "entropy") -> np.ndarray:
-        """[B]: the mean over a caption's words of "entropy" or "mutual_information", nats per word."""
+        """The mean over a caption's words of "entropy" or "mutual_information", nats per word, [B]."""
         return getattr(self.of_words, name).sum(axis=1) / np.maximum(self.lengths, 1)
 
     @classmethod
     def joined(cls, parts: Sequence[Captions]) -> Captions:
-        """Those of all parts, one after the other."""
+        """The captions of all parts, one after the other."""
         return cls(
             [words for part in parts for words in part.words],
             np.concatenate([part.log_probs for part in parts]),
@@ -64,7 +64,7 @@ class Captions(NamedTuple):
         )
 
     def of(self, places: Sequence[int]) -> Captions:
-        """Those of the images at these places."""
+        """The captions of the images at these places."""
         places = list(places)
         of_words = TargetScores(*(value[places] for value in self.of_words))
         words = [self.words[place] for place in places]
@@ -88,18 +88,18 @@ class Captioner:
         """Builds the captioner.
 
         Args:
-          model: of a `CaptionNetwork`.
-          vocabulary: of its words.
-          max_words: of a caption.
-          samples: S, draws of the weights that are averaged, the same ones for all images; 0: the posterior
+          model: the model of a `CaptionNetwork`.
+          vocabulary: the vocabulary of its words.
+          max_words: the largest number of words in a caption.
+          samples: the number of draws that are averaged, S, the same ones for all images; 0: the posterior
             mean. Dropout is off in both.
-          seed: of the draws, and of sampling.
-          beam: beams; 1 is the most probable word each time.
-          length_penalty: as in `beam_search`.
+          seed: the seed of the draws, and of sampling.
+          beam: the number of beams; 1 is the most probable word each time.
+          length_penalty: the penalty of `beam_search`.
           sampling: if given, words are sampled and not searched for: arguments of `sample`.
 
         Raises:
-          ValueError: for a number of beams or samples that makes no sense.
+          ValueError: the number of beams or samples makes no sense.
           InputError: there are fewer captions than beams.
         """
         if beam < 1 or samples < 0:
@@ -129,7 +129,7 @@ class Captioner:
             words, log_probs.numpy(), TargetScores(*(value.numpy() for value in of_words)), lengths
         )
 
-    # In the graph.
+    # Functions that are traced into the graph.
 
     def _decode(self, inputs: Any, batch: int) -> tuple[tf.Tensor, ...]:
         features = self.model.network.features(inputs)

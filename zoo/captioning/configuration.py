@@ -1,4 +1,4 @@
-"""What is configured of a captioning model, beside what every task has (`zoo.runs.settings`).
+"""The configuration of a captioning model, beside what every task has (`zoo.runs.settings`).
 
 TensorFlow is not imported: listing presets does without.
 """
@@ -21,7 +21,7 @@ COMPACT = "compact"
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Table):
-    """What is read, and what is made of it."""
+    """The data that is read, and what is made of it."""
 
     name: str = setting("builtin_shapes", checks.choice(*CAPTION_SETS), "the data set")
     min_count: int = setting(
@@ -35,7 +35,7 @@ class Data(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(Table):
-    """What makes a vector of an image."""
+    """The encoder, which makes a vector of an image."""
 
     name: str = setting(COMPACT, checks.TEXT, "compact, or a network of keras.applications")
     image_size: int = setting(64, checks.whole(32, limits.IMAGE_SIZE), "pixels of a side")
@@ -52,7 +52,7 @@ class Encoder(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(Model):
-    """What makes words of the vector: a language model, and how it gets to see the image."""
+    """The decoder, which makes words of the vector: a language model, and how it gets to see the image."""
 
     # The image is seen once, before the first word, and has to last to the last.
     unit_forget_bias: bool = setting(True, checks.FLAG, "whether an LSTM's forget gates start open")
@@ -71,7 +71,7 @@ class CaptionTraining(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Table):
-    """How models are scored, and captions found."""
+    """The settings by which models are scored and captions found."""
 
     batch: int = setting(32, checks.ROWS, "images of a minibatch")
     beam: int = setting(3, checks.whole(1, limits.BEAMS), "beams; 1: the most probable word each time")
@@ -98,7 +98,7 @@ class CaptioningConfig(RunConfig):
     evaluate: Evaluation = table(Evaluation, Change.EVALUATED)
 
     def check(self) -> None:
-        """Sees that the encoder has weights, and that vectors which are kept stay as they are.
+        """Checks that the encoder has weights, and that vectors which are kept stay as they are.
 
         Raises:
           InputError: it has none, or they do not.
@@ -121,7 +121,7 @@ class CaptioningConfig(RunConfig):
             )
         if not cache_dir:
             return
-        # Kept vectors are of an encoder that stays as it is and of images as they are.
+        # Vectors can be kept only if the encoder does not train and the images are not changed.
         for field, value in (
             ("encoder.trainable", encoder.trainable),
             ("data.shift", self.data.shift),

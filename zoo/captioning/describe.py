@@ -50,7 +50,7 @@ def describe(
     A photo that cannot be read is reported on stderr and left out.
 
     Args:
-      config: the run's, what `evaluate` may change in it changed.
+      config: the run's configuration, with the changes that `evaluate` may make.
       workdir: the run's directory.
       images: the photos, as `photo_paths` takes them.
       output: the contact sheet's path, a PNG; `captions.png` in the workdir if left out.
@@ -129,14 +129,14 @@ def _captioned(
     """The photos with their captions, computed in minibatches."""
     is_known = captioner.samples > 0
     while part := list(itertools.islice(photos, batch)):
-        images = np.zeros([batch, image_size, image_size, 3], np.uint8)  # Of one shape: traced once.
+        images = np.zeros([batch, image_size, image_size, 3], np.uint8)  # One shape: traced once.
         for row, (_, pixels) in enumerate(part):
             images[row] = fit(tf.constant(pixels), image_size)
         found = captioner.caption({"image": tf.constant(images)})
         for row, (path, pixels) in enumerate(part):
             caption, length = found.words[row], found.lengths[row]
             of_words = [values[row, :length] for values in found.of_words]
-            # A caption as long as they may be was ended by `<end>`, or cut where another word was to come.
+            # A caption of the largest length ended with `<end>`, or was cut where another word was to come.
             end = SPECIAL_WORDS[END] if len(caption) < captioner.max_words else "..."
             yield CaptionedImage(
                 path=path,

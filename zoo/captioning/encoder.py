@@ -31,7 +31,7 @@ class ImageScaling(keras.layers.Layer):
         self.module = module
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, 3] of any type to the compute dtype."""
+        """Scales images [B, H, W, 3] of any type, to the compute dtype."""
         images = tf.cast(images, tf.float32)
         if self.module is None:
             images = images / 127.5 - 1.0
@@ -52,13 +52,13 @@ class Coordinates(keras.layers.Layer):
     """
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, C] to [B, H, W, C + 2]."""
+        """Returns [B, H, W, C + 2] from images [B, H, W, C]."""
         places = [tf.cast(tf.linspace(-1.0, 1.0, size), images.dtype) for size in images.shape[1:3]]
         grid = tf.stack(tf.meshgrid(*places, indexing="ij"), axis=-1)[tf.newaxis]
         return tf.concat([images, tf.repeat(grid, tf.shape(images)[0], axis=0)], axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """[B, H, W, C + 2]."""
+        """The shape of the output, [B, H, W, C + 2]."""
         return (*input_shape[:-1], input_shape[-1] + 2)
 
 
@@ -81,19 +81,19 @@ def build_encoder(
     width: int = 32,
     dtype: str | keras.DTypePolicy = "float32",
 ) -> keras.Model:
-    """An encoder: images [B, S, S, 3], pixels of 0 to 255, to vectors [B, F].
+    """Builds an encoder from images [B, S, S, 3], pixels of 0 to 255, to vectors [B, F].
 
     Args:
-      name: "compact", four stages of our own, to be trained from scratch, or that of a network of
+      name: "compact", four stages of our own, to be trained from scratch, or the name of a network of
         `keras.applications`.
-      image_size: S.
-      weights: for the latter "imagenet" (downloaded by Keras at first use), a weights file, or None: random.
+      image_size: the side of the square images, S, in pixels.
+      weights: the latter's: "imagenet" (downloaded by Keras at first use), a weights file, or None: random.
       trainable: False for an encoder that stays as it is; its batch statistics stay too.
-      width: channels of the compact encoder's first stage; each further one has twice as many.
-      dtype: policy of its layers.
+      width: the number of channels of the compact encoder's first stage; each further one has twice as many.
+      dtype: the dtype policy of its layers.
 
     Raises:
-      InputError: for an unknown name, or weights that cannot be had.
+      InputError: the name is unknown, or the weights cannot be had.
     """
     known = {COMPACT: "", **applications()}
     if name not in known:
@@ -113,7 +113,7 @@ def build_encoder(
 
 @contextlib.contextmanager
 def _dtype_policy(dtype: str | keras.DTypePolicy) -> Iterator[None]:
-    """Networks of `keras.applications` take their policy from nowhere else."""
+    """Sets the global dtype policy within: networks of `keras.applications` take theirs from nowhere else."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
@@ -146,7 +146,7 @@ def _application(name: str, module: str, image_size: int, weights: str | None) -
     try:
         # Networks that preprocess images themselves have a `preprocess_input` that does nothing.
         body = make(include_top=False, weights=weights, input_shape=shape, pooling="avg")
-    except Exception as error:  # Whatever a download, a file or a size can raise.
+    except Exception as error:  # A download, a file or a size can raise nearly anything.
         raise InputError(
             f"encoder {name!r} with weights {weights!r} and images of {image_size} pixels cannot be built: "
             f"{error}; encoder 'compact' needs no download"

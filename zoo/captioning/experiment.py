@@ -42,12 +42,12 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Minibatches of images."""
+        """The number of minibatches of images in an epoch."""
         return minibatches(len(self.data.train.names), self.config.train.batch)
 
     @property
     def predictions_per_step(self) -> float:
-        """Captions of a minibatch."""
+        """The number of captions in a minibatch."""
         return self.batches.captions / len(self.batches)
 
     def build_model(self) -> BayesianModel:
@@ -62,7 +62,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
 
     @functools.cached_property
     def batches(self) -> CaptionBatches:
-        """Those of training; features are of the encoder as it is when they are first asked for."""
+        """The training minibatches; features are of the encoder as it is when they are first asked for."""
         config = self.config
         return self.batches_of(self.data.train, config.train.batch, config.data.captions_per_image)
 
@@ -84,7 +84,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
     layout = "captions"
 
     def batches_of(self, split: CaptionSplit, batch: int, captions: int | None = None) -> CaptionBatches:
-        """A split in minibatches, of features where those of an image never change.
+        """A split in minibatches, which hold features where those of an image never change.
 
         A split other than that of training may have fewer images than a minibatch.
 
@@ -113,7 +113,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
         return self.config
 
     def take_earlier_weights(self) -> None:
-        """Restores those of this run, or else of the one to start from.
+        """Restores the weights of this run, or else of the one to start from.
 
         It comes before anything is computed: features of photos are those of the encoder as it is then.
         """
@@ -124,7 +124,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
         checkpoints = Checkpoints(self.workdir.checkpoints_dir, {"model": self.model}, writes=False)
         try:
             step = checkpoints.restore_latest()
-        except InputError:  # What follows says so, if it needs that one.
+        except InputError:  # What follows raises it again if it needs that file.
             step = None
         if step is None:
             checkpoints.restore_best()
@@ -140,7 +140,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
         logging.info("starting from the weights of %s at step %d", other.path, step)
 
     def epoch_figures(self, report: EpochReport) -> dict[str, Any]:
-        """The KL's shares, and the photos that are missing."""
+        """The figures of the KL's shares, and of the photos that are missing."""
         unreadable = len(self.batches.unreadable)
         if unreadable:
             logging.warning("%d of the photos met so far cannot be read and are left out", unreadable)

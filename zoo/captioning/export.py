@@ -32,10 +32,10 @@ _SEED = tf.TensorSpec([], tf.int32, "seed")
 
 
 class CaptionExport:
-    """What a SavedModel of a captioning model holds, and its signatures.
+    """The contents of a captioning model's SavedModel, and its signatures.
 
     Attributes:
-      module: what holds the weights and the vocabulary.
+      module: the module that holds the weights and the vocabulary.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class CaptionExport:
 
         Args:
           network: the captioning network.
-          exported: its weights.
-          vocabulary: of its words.
-          directory: as for `Words`.
-          image_size: of the images that the encoder takes.
-          max_words: of a caption.
-          beam: beams; 1 is the most probable word each time.
-          length_penalty: as in `zoo.decoding.beam_search`.
+          exported: the network's weights.
+          vocabulary: the vocabulary of its words.
+          directory: the directory that `Words` takes.
+          image_size: the side of the square images that the encoder takes, in pixels.
+          max_words: the largest number of words in a caption.
+          beam: the number of beams; 1 is the most probable word each time.
+          length_penalty: the penalty of `zoo.decoding.beam_search`.
         """
         self.words = Words(vocabulary, directory)
         self.module = tf.Module(name="captioning")
@@ -84,7 +84,7 @@ class CaptionExport:
         self._run = lambda draw, words, state: traced(draw, words, *tf.nest.flatten(state))
 
     def signatures(self) -> dict[str, Callable]:
-        """Name -> `tf.function`; the Monte Carlo form where there are scales."""
+        """The `tf.function` of each signature by name; the Monte Carlo form too where there are scales."""
         made = {"caption": tf.function(self.caption, input_signature=[_IMAGES], autograph=False)}
         if self._posterior.has_scales:
             inputs = [_IMAGES, _NUM_SAMPLES, _SEED]
@@ -152,14 +152,14 @@ def export(
     vocabulary: Vocabulary,
     directory: str | os.PathLike[str],
 ) -> tuple[CaptionExport, dict[str, Any]]:
-    """What a SavedModel of a run holds, and what `signatures.json` says about it, an example of a call too.
+    """Returns what a run's SavedModel holds, and what `signatures.json` says about it, with an example call.
 
     Args:
-      config: the run's, resolved.
-      model: the run's.
+      config: the run's configuration, resolved.
+      model: the run's model.
       exported: the weights of its network.
-      vocabulary: of its words.
-      directory: as for `Words`.
+      vocabulary: the vocabulary of its words.
+      directory: the directory that `Words` takes.
 
     Raises:
       InputError: the vocabulary has fewer words than there are beams.

@@ -1,4 +1,4 @@
-"""What an encoder that is not trained makes of each photo, computed once and kept on disk if asked to."""
+"""The vectors that a frozen encoder makes of photos, computed once and kept on disk if asked to."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def features_of(
     Args:
       encoder: images [B, S, S, 3] to vectors [B, F].
       photos: the photos.
-      image_size: S.
-      cache_dir: where they are kept, in a file named after encoder, weights, size and the photos' contents:
+      image_size: the side of the square images, S, in pixels.
+      cache_dir: their directory, with a file named after encoder, weights, size and the photos' contents:
         where any of these has changed they are computed again. Nothing is kept if empty.
 
     Raises:
@@ -50,7 +50,7 @@ def features_of(
                 return _read(path, (len(photos), encoder.output_shape[-1]))
             except OSError:
                 raise
-            except Exception as error:  # NumPy's reader raises of many types, by what is damaged.
+            except Exception as error:  # NumPy's reader raises many types, depending on what is damaged.
                 reason = " ".join(str(error).split()) or type(error).__name__
                 logging.warning("%s is damaged (%s): computed again", path, reason)
     features = _computed(encoder, photos, image_size)
@@ -90,13 +90,13 @@ def _computed(encoder: keras.Model, photos: Photos, image_size: int) -> np.ndarr
 
 
 def _fingerprint(encoder: keras.Model, photos: Photos, image_size: int) -> str:
-    # Without the numbers by which Keras tells a process's layers apart.
+    # Names without the numbers by which Keras tells a process's layers apart.
     architecture = re.sub(r'_\d+"', '"', encoder.to_json())
     digest = hashlib.sha256(f"{image_size} {architecture}".encode())
     for variable in encoder.variables:
         digest.update(np.ascontiguousarray(variable.numpy()).data)
     for index in range(len(photos)):
         digest.update(os.fsencode(photos.name(index)))
-        with contextlib.suppress(InputError):  # Of a photo that cannot be read.
+        with contextlib.suppress(InputError):  # Raised for a photo that cannot be read.
             digest.update(hashlib.sha256(photos.read(index)).digest())
     return digest.hexdigest()[:24]

@@ -41,7 +41,7 @@ def _decode(content: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
         content = tf.identity(content)
     pixels = tf.case(
         [
-            # As Pillow's decoder: TensorFlow's default is a faster, less accurate transform.
+            # Pillow's decoder does this too: TensorFlow's default is a faster, less accurate transform.
             (is_jpeg, lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")),
             (is_png, lambda: _png(content)),
         ],
@@ -54,7 +54,7 @@ def _png(content: tf.Tensor) -> tf.Tensor:
     """The pixels of a PNG [H, W, 3], over white."""
     pixels = tf.io.decode_png(content, channels=4)
     colours, alpha = tf.cast(pixels[:, :, :3], tf.int32), tf.cast(pixels[:, :, 3:], tf.int32)
-    # Of an opaque file with n < 8 bits a sample TensorFlow gives 2^n - 1 for the alpha, not 255.
+    # For an opaque file with n < 8 bits a sample, TensorFlow gives an alpha of 2^n - 1, not 255.
     bits = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8), tf.int32)
     is_opaque = tf.reduce_all((bits < 8) & (alpha == tf.bitwise.left_shift(1, bits) - 1))
     alpha = tf.where(is_opaque, 255, alpha)

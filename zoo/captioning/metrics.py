@@ -57,7 +57,7 @@ os._exit(0)
 
 @dataclass(frozen=True, eq=False)
 class CaptionScores:
-    """How close captions come to people's; every figure is larger for better captions.
+    """Scores that tell how close captions come to people's; every one is larger for better captions.
 
     BLEU counts n-grams over all images together, so it is no mean over images; ROUGE-L and CIDEr are. CIDEr
     (precisely CIDEr-D) is between 0 and 10, the others between 0 and 1. CIDEr's word weights come from the
@@ -65,9 +65,9 @@ class CaptionScores:
 
     Attributes:
       bleu1: precision of single words, with the penalty for captions that are too short.
-      bleu2: of 1-grams and 2-grams, their geometric mean.
-      bleu3: of 1-grams to 3-grams.
-      bleu4: of 1-grams to 4-grams.
+      bleu2: the geometric mean for 1-grams and 2-grams.
+      bleu3: the same for 1-grams to 3-grams.
+      bleu4: the same for 1-grams to 4-grams.
       rouge_l: F-measure (beta 1.2) of the longest common subsequence.
       cider: agreement in TF-IDF-weighted 1-grams to 4-grams.
       per_image: "bleu4", "rouge_l" and "cider" of each image alone, float64 [number of images], in the order
@@ -122,10 +122,10 @@ def score(
     with; where the two differ, figures differ a little.
 
     Args:
-      references: for each image its captions by people, one or more, each of one word or more.
-      candidates: for each of the same images the caption to score; it may have no words.
+      references: the captions of each image by people, one or more, each of one word or more.
+      candidates: the caption to score for each of the same images; it may have no words.
       meteor: whether METEOR is computed too; where it cannot be (no Java, say) a note tells why.
-      spice: likewise SPICE.
+      spice: whether SPICE is computed too, with a note where it cannot be.
 
     Raises:
       InputError: pycocoevalcap is not installed, there is no image, the two have different images, an image
@@ -173,7 +173,7 @@ def score(
 def _texts(
     references: Mapping[str, Sequence[Sequence[str]]], candidates: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Both as the scorers take them, in the order of the candidates: lists of words between single blanks."""
+    """Returns both for the scorers, in the candidates' order, as lists of words between single blanks."""
     if not candidates and not references:
         raise InputError("captions of 0 images cannot be scored: at least one image is needed")
     for what, those, others in (

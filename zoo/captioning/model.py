@@ -25,7 +25,7 @@ def build_model(
     caption, and the KL, once.
 
     Args:
-      config: resolved.
+      config: the resolved configuration.
       vocabulary_size: words.
       training_images: rows of an epoch, those that fill up the last minibatch too.
       steps_per_epoch: minibatches of an epoch.

@@ -39,14 +39,14 @@ class CaptionNetwork(keras.Model):
         """Builds the network.
 
         Args:
-          encoder: images [B, S, S, 3] to features [B, F].
+          encoder: the encoder, from images [B, S, S, 3] to features [B, F].
           decoder: the language model.
-          feature_dropout: rate on the features.
-          image_as: "input" or "state".
-          **kwargs: of `keras.Model`.
+          feature_dropout: the dropout rate on the features.
+          image_as: how the decoder gets the image, "input" or "state".
+          **kwargs: the arguments of `keras.Model`.
 
         Raises:
-          InputError: for another `image_as`.
+          InputError: `image_as` is neither of the two.
         """
         super().__init__(**kwargs)
         if image_as not in IMAGE_AS:
@@ -94,7 +94,7 @@ class CaptionNetwork(keras.Model):
         return self.decoder.state_from(vectors)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """[B, K, T, V]."""
+        """The shape of the logits, [B, K, T, V]."""
         return self.decoder.compute_output_shape(input_shape["words"])
 
     def get_config(self) -> dict[str, Any]:

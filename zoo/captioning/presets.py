@@ -74,7 +74,7 @@ _FLICKR8K = {
     "jit_compile": "off",  # On a CPU convolutions are slower in XLA.
 }
 
-_WORDS_PER_IMAGE = 57  # Of five captions on COCO, their ends counted.
+_WORDS_PER_IMAGE = 57  # The words of five captions on COCO, their ends counted.
 
 _COCO = {
     "remark": "rate halved over every 8 epochs, not at once",

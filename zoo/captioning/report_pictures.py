@@ -30,9 +30,9 @@ from zoo.runs.run_data import check_data
 PICTURES = 12
 """Pictures that are shown, at even distances through the test split."""
 
-_SIDE = 320  # The longer one of a picture, in pixels; smaller ones stay as they are.
-_QUALITY = 85  # Of a JPEG.
-_TINY = 128  # Pixels of a side up to which a drawing is shown with its pixels.
+_SIDE = 320  # The longer side of a picture, in pixels; smaller pictures stay as they are.
+_QUALITY = 85  # The quality of a JPEG.
+_TINY = 128  # The longest side, in pixels, of a drawing that is shown with its pixels.
 
 
 class Captioned(NamedTuple):
@@ -42,19 +42,19 @@ class Captioned(NamedTuple):
     pixels: np.ndarray  # uint8 [height, width, 3], RGB.
     caption: Caption
     reference: Caption
-    log_prob: float  # Of the whole caption, nats.
-    log_probs: np.ndarray  # [L] nats: of its words, and of the end where it came.
+    log_prob: float  # The whole caption's, nats.
+    log_probs: np.ndarray  # [L], nats: those of its words, and of the end where it came.
     entropies: np.ndarray  # [L], nats: total.
-    mutual_information: np.ndarray | None  # [L], nats: epistemic; None of one set of weights.
+    mutual_information: np.ndarray | None  # [L], nats: epistemic; None for one set of weights.
 
     @property
     def uncertainty(self) -> np.ndarray:
-        """What words are shaded by, [L]: the epistemic part where it is known, else the total."""
+        """The uncertainty that shades words, [L]: the epistemic part where it is known, else the total."""
         return self.entropies if self.mutual_information is None else self.mutual_information
 
 
 def captions(contents: Contents[CaptioningConfig]) -> Section:
-    """The pictures, or why there are none."""
+    """The section of the pictures, or of why there are none."""
     return computed_section(contents, "captions", "Captions of test pictures", caption_pictures, shown)
 
 
@@ -100,7 +100,7 @@ def caption_pictures(contents: Contents[CaptioningConfig]) -> list[Captioned]:
 
 
 def readable(split: CaptionSplit, count: int = PICTURES) -> list[tuple[int, np.ndarray]]:
-    """(Place, pixels) of pictures at even distances through a split; for one that cannot be read the next.
+    """Returns (place, pixels) of pictures at even distances through a split; of the next where one is bad.
 
     Raises:
       InputError: none can be read.
@@ -128,7 +128,7 @@ def shown(found: Sequence[Captioned], weights: str) -> list[Any]:
 
     Args:
       found: at least one.
-      weights: which weights say the captions, in words.
+      weights: the weights that say the captions, in words.
     """
     is_epistemic = found[0].mutual_information is not None
     name = "mutual information" if is_epistemic else "entropy"

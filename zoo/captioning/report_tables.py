@@ -1,4 +1,4 @@
-"""How good captions are, and what uncertainty says of that, as tables of a report."""
+"""Tables of a report that say how good captions are, and what uncertainty says of that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNALS = {
 
 
 def score_tables(contents: Contents[CaptioningConfig], found: Mapping[str, Any]) -> list[Markup]:
-    """What `results.json` says of captions, besides perplexities."""
+    """The tables of what `results.json` says of captions, besides perplexities."""
     scored = [row for row in rows_of(found) if any(name in row.figures for name in LABELS)]
     if not scored:
         return [paragraph("Captions were not scored: the scorers are an extra of the installation.")]

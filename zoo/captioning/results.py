@@ -35,12 +35,12 @@ def caption_results(
     """Scores a split with the posterior mean, and in every other mode that is asked for.
 
     Args:
-      name: of the split; the captions of "test" are scored too.
-      split: its images and captions.
+      name: the split's name; the captions of "test" are scored too.
+      split: the split's images and captions.
       batches: the same in minibatches.
-      config: of the run.
-      evaluator: of the model, whose variables are those of the checkpoint to be scored.
-      vocabulary: of its words.
+      config: the run's configuration.
+      evaluator: the evaluator of the model, whose variables are those of the checkpoint to be scored.
+      vocabulary: the vocabulary of its words.
     """
     results = _likelihoods(name, batches, config, evaluator)
     if name == "test":
@@ -51,7 +51,7 @@ def caption_results(
 def _likelihoods(
     name: str, batches: CaptionBatches, config: CaptioningConfig, evaluator: StreamEvaluator
 ) -> dict[str, dict[str, Any]]:
-    """Perplexities: of the mean, the average over samples, the sharpened bound."""
+    """The perplexities of the mean, of the average over samples, and the sharpened bound."""
     samples = config.evaluate.num_samples
     score = evaluator.mean(batches.evaluation(), progress=progress.batches(name))
     results = {name: {**word_figures(score), "weights": "mean"}}
@@ -127,7 +127,7 @@ def caption_split(captioner: Captioner, batches: CaptionBatches, label: str) -> 
 
 
 def what_uncertainty_says(captions: Captions, cider: np.ndarray) -> dict[str, Any]:
-    """Whether less uncertain captions have a higher CIDEr: rank correlations, risk-coverage areas.
+    """Measures whether less uncertain captions have a higher CIDEr: rank correlations, risk-coverage areas.
 
     The area is the mean CIDEr over all shares of the captions that are kept, the least uncertain first;
     without knowledge it is the mean CIDEr itself, and at best `best_area`. Of the curve itself, `curve` has

@@ -32,9 +32,9 @@ class Line:
     """A line of text below a photo; it goes on in further rows where it is too long for one.
 
     Args:
-      words: what it says.
-      shades: what is behind each word, RGB 0 to 255, None for nothing. Words on a dark shade are white.
-      colour: of the words, RGB 0 to 255.
+      words: the words of the line.
+      shades: the colour behind each word, RGB 0 to 255, None for nothing. Words on a dark shade are white.
+      colour: the colour of the words, RGB 0 to 255.
 
     Raises:
       ValueError: there are shades, but not one for each word.
@@ -106,11 +106,11 @@ def contact_sheet(
     other characters show as boxes.
 
     Args:
-      cards: what to show, one or more.
+      cards: the cards to show, one or more.
       columns: cards beside each other; fewer where there are fewer cards.
       title: a headline for the sheet; none where it is empty.
       photo_size: width and height of a photo's square, and the width of the text, in pixels.
-      text_size: of the font, in pixels.
+      text_size: the size of the font, in pixels.
 
     Raises:
       ValueError: there is no card, or a number is not positive.
@@ -178,11 +178,11 @@ class _Text:
         self._line_gap = round(size * 0.4)
 
     def rows(self, lines: Sequence[Line]) -> list[list[list[_Piece]]]:
-        """For each line its rows, for each row its pieces."""
+        """The rows of each line, each a list of its pieces."""
         return [self._wrapped(line) for line in lines]
 
     def height(self, lines: list[list[list[_Piece]]]) -> int:
-        """Pixels that these lines take."""
+        """The height that these lines take, in pixels."""
         return sum(len(rows) * self._row_height + self._line_gap for rows in lines)
 
     def draw(
