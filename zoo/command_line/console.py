@@ -15,12 +15,12 @@ def run() -> NoReturn:
     """Runs the command line of this process, and ends with its exit status."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)
-    from zoo.command_line.main import main  # Here, since it takes a moment, in which a signal may come.
+    from zoo.command_line.main import main  # Imported here: it takes a moment, in which a signal may come.
 
     sys.exit(main(sys.argv))
 
 
 def end(number: int, _frame: object) -> NoReturn:
-    """What a signal does before `zoo.machine.interruption` handles it, and after."""
+    """Ends the process at a signal, before `zoo.machine.interruption` handles signals, and after."""
     os.write(2, f"interrupted by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""What `--help` prints, made from the records of the modes and the general flags."""
+"""The text that `--help` prints, made from the records of the modes and the general flags."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CONFIG = Flag(
 
 
 def program_of(path: str) -> str:
-    """What to type for the program.
+    """The name to type for the program.
 
     Args:
       path: the first argument of the process.
@@ -44,7 +44,7 @@ def help_text(program: str) -> str:
     """All modes and flags, in lines of at most 80 columns.
 
     Args:
-      program: what to type for the program.
+      program: the name to type for the program.
     """
     modes = [_entry(f"  {mode.name}", _MODE_COLUMN, mode.about) for mode in MODES.values()]
     general = [_flag(flag) for flag in (*general_flags.FLAGS, _CONFIG)]
@@ -62,7 +62,7 @@ def fields_text(preset: str) -> str:
     """The fields of a preset's configuration, each with its value, what it is and what it accepts.
 
     Args:
-      preset: its name.
+      preset: the preset's name.
 
     Raises:
       InputError: there is no such preset.

@@ -16,7 +16,7 @@ from zoo.modes import MODES
 from zoo.terminal import standard_streams
 from zoo.terminal.text import shortened
 
-_LONGEST = 2000  # Characters of a message, which may quote what is of any length.
+_LONGEST = 2000  # Characters of a message at most: it may quote text of any length.
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,12 +56,12 @@ def _status_of(argv: list[str]) -> int:
 
 
 def _problem(error: Exception) -> str | None:
-    """What to tell the user of an error; None where it is a mistake of ours."""
+    """The message to the user about an error; None where it is a mistake of ours."""
     if isinstance(error, flags.Error):
         return str(error)
     if isinstance(error, ValueError):
         return str(error) if isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError) else None
-    if isinstance(error, OSError) and error.filename:  # Of a path that nothing else has explained.
+    if isinstance(error, OSError) and error.filename:  # It names a path that nothing else has explained.
         return f"cannot use {error.filename}: {error.strerror}"
     tensorflow = sys.modules.get("tensorflow")
     exhausted = (MemoryError, *([tensorflow.errors.ResourceExhaustedError] if tensorflow else []))
@@ -77,7 +77,7 @@ def _refuse(problem: object) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    # First without the --config flags, to find the configuration that they then are defined by.
+    # Parsed first without the --config flags, to find the configuration that defines them.
     parsed = parsing.parse(parsing.define_flags(), argv, known_only=True)
     if parsed["help"].value:
         preset = parsed["preset"].value
@@ -94,12 +94,12 @@ def _use_plain_logging() -> None:
     flags.FLAGS.mark_as_parsed()  # absl's own flags, --verbosity and its like, keep their defaults.
     logging.use_absl_handler()
     handler = logging.get_absl_handler().python_handler
-    if handler.stream in (None, sys.__stderr__):  # As it was before `standard_streams.prepare`.
+    if handler.stream in (None, sys.__stderr__):  # From before `standard_streams.prepare`.
         handler.setStream(sys.stderr)
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_is_worth_saying)
 
 
 def _is_worth_saying(record: Any) -> bool:
-    """Whether a log record is of this project, or at least a warning of somebody else's."""
+    """Returns whether a log record is of this project, or at least a warning of somebody else's."""
     return record.levelname != "INFO" or not {"zoo", "tfp_bayesrnn"}.isdisjoint(record.pathname.split(os.sep))

@@ -91,7 +91,7 @@ def parse(
       values: the flags; they receive what is given.
       argv: the command line, the program's name first.
       known_only: whether flags that are not among them are left alone.
-      fields: of the configuration, where --config flags are defined: dotted name -> value.
+      fields: the configuration's, where --config flags are defined: dotted name -> value.
 
     Returns:
       `values`.
@@ -103,7 +103,7 @@ def parse(
         rest = values(argv, known_only=known_only)
     except flags.UnrecognizedFlagError as error:
         raise flags.Error(_unknown_flag(error.flagname, values)) from None
-    except RecursionError:  # absl looks for names like it, letter by letter.
+    except RecursionError:  # absl looks for similar names recursively, letter by letter.
         longest = max(argv, key=lambda argument: argument.startswith("-") * len(argument.split("=")[0]))
         raise flags.Error(_unknown_flag(longest.split("=")[0].lstrip("-"), values)) from None
     except flags.IllegalFlagValueError as error:
@@ -142,18 +142,18 @@ def check_choice(flag: str, value: str | None, accepted: Sequence[str]) -> str:
 
 
 def _unknown_flag(name: str, values: flags.FlagValues) -> str:
-    """What to say of a flag that there is not."""
+    """The message about a flag that does not exist."""
     names = sorted(name for name in values if name not in ("flagfile", "undefok", "h"))
     ours = [f"--{flag}" for flag in names if not flag.startswith("config")]
     return _unknown("flag", f"--{name}", [*ours, "--config.FIELD"])
 
 
 def _wrong_value(text: str, fields: Mapping[str, Any], values: flags.FlagValues) -> str:
-    """What absl says of a value that a flag does not accept, in our words.
+    """The message about a value that a flag does not accept: what absl says, in our words.
 
     Args:
-      text: absl's.
-      fields: of the configuration, where --config flags are defined: dotted name -> value.
+      text: absl's message.
+      fields: the configuration's, where --config flags are defined: dotted name -> value.
       values: the flags.
     """
     named = re.match(r"flag --(\S+?)=(.*?): (.*)", text, flags=re.DOTALL)
@@ -187,8 +187,8 @@ def _whole_number(parser: flags.IntegerParser) -> str:
 
 
 def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
-    """What to say of a name that is none of those accepted, near matches first."""
-    # `tfp_bayesrnn.errors.unknown_name` in words of its own: that import takes seconds, a typo's answer none.
+    """The message about a name that is none of those accepted, near matches first."""
+    # Repeats `tfp_bayesrnn.errors.unknown_name`: that import takes seconds, and a typo is answered at once.
     name = shortened(name)
     near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(near)}?" if near else ""

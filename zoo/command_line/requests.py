@@ -18,7 +18,7 @@ from zoo.modes.mode import Configuration, Flag, Mode, Request
 from zoo.runs.settings import RunConfig
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
-_STANDARD = "-"  # Standard input or output, where a flag takes it in a path's place.
+_STANDARD = "-"  # Stands for standard input or output, where a flag takes it in a path's place.
 
 
 def machine_of(parsed: flags.FlagValues) -> Machine:
@@ -38,7 +38,7 @@ def resolve(mode: Mode, parsed: flags.FlagValues, argv: list[str], machine: Mach
 
     Args:
       mode: the one that it names.
-      parsed: its flags without those of --config.
+      parsed: the parsed flags, without those of --config.
       argv: the command line, the program's name first.
       machine: the one that it asks for.
 
@@ -50,7 +50,7 @@ def resolve(mode: Mode, parsed: flags.FlagValues, argv: list[str], machine: Mach
     if mode.configuration is Configuration.NONE:
         parsing.parse(parsed, argv)
         return Request(machine=machine, flags=given)
-    import_quietly("zoo.configuration.config")  # And TensorFlow, before anything else imports it.
+    import_quietly("zoo.configuration.config")  # It imports TensorFlow, before anything else does.
     if parsed["workdir"].value is None:
         raise flags.Error(f"--mode={mode.name} needs --workdir=DIR, the directory of the run")
     given |= {name: parsed[name].value for name in ("workdir", "data_dir")}
@@ -173,7 +173,7 @@ _RESOLVE = {
 
 
 def _overrides(argv: list[str], base: RunConfig) -> dict[str, Any]:
-    """Dotted field name -> value for every field of `base` that the command line sets."""
+    """The value of every field of `base` that the command line sets, by its dotted name."""
     from zoo.configuration import config as configs
     from zoo.configuration.fields import flatten
 

@@ -1,4 +1,4 @@
-"""What a mode of the command line is: one record, which says all that the command line has to know of it.
+"""A mode of the command line as one record, which says all that the command line has to know of it.
 
 A mode is a file of this folder with a record named `MODE`, and a line in `zoo.modes`. Its flags, its part of
 `--help` and the checks of what it needs are made from the record. The file imports no TensorFlow at its top:
@@ -23,7 +23,7 @@ _METAVARS = {str: "TEXT", int: "N", float: "X", bool: ""}
 
 
 class Configuration(enum.Enum):
-    """Where a mode's configuration comes from, which decides the flags that it needs.
+    """The source of a mode's configuration, which decides the flags that it needs.
 
     Attributes:
       NONE: the mode has none, and no workdir.
@@ -44,9 +44,9 @@ class Flag:
 
     Attributes:
       name: the flag's name, without dashes.
-      text: what `--help` says of it.
+      text: the text of `--help` about it.
       kind: the type of its value: str, int, float or bool.
-      metavar: what `--help` calls its value; by default it goes by the kind.
+      metavar: the name of its value in `--help`; by default it goes by the kind.
       default: what holds where the flag is not given, as `--help` shows it; empty where the text says so.
       repeated: whether it may be given several times; its value is then a list.
       least: the smallest number that is accepted; only together with `most`.
@@ -55,7 +55,7 @@ class Flag:
         is the name "true" and `--noflag` the name "false".
       is_path: whether the value, or each value, is a path. A flag whose values can be patterns, or can hold
         several paths, is not one: the mode makes the paths.
-      argument: what the mode's function calls it, where that is not the name.
+      argument: its name among the arguments of the mode's function, where that is another.
       required: what its value has to be, as an error says it, where the mode needs it; else empty.
     """
 
@@ -84,7 +84,7 @@ class Request:
     """A command line, checked and resolved.
 
     Attributes:
-      machine: what to run on.
+      machine: the machine to run on.
       config: the resolved configuration; None for a mode without one.
       workdir: the path of the workdir; None for a mode without one.
       data_dir: the directory of the data set; None where it is not given.
@@ -122,10 +122,10 @@ class Mode:
 
     Attributes:
       name: the value of `--mode`.
-      about: what it does, in one sentence without a capital and a full stop.
+      about: the purpose, in one sentence without a capital and a full stop.
       run: carries out a request. It may raise InputError or absl's `flags.Error` for input that is refused.
-      configuration: where the configuration comes from.
-      writes: what it writes where, for `--help`; empty where it only prints.
+      configuration: the source of the configuration.
+      writes: the files it writes, and where, for `--help`; empty where it only prints.
       example: flags that make a complete command line, for `--help`.
       flags: the mode's own flags. Modes may share a name: such flags differ in nothing but what is said. One
         with the name of a general flag that sets a field of the configuration is an argument of the mode
