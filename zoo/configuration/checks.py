@@ -1,4 +1,4 @@
-"""What a field of a configuration accepts. TensorFlow is not imported: listing presets does without."""
+"""Checks of a configuration's fields. TensorFlow is not imported: listing presets does without."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 from zoo.configuration import limits
 
-_LARGEST = 3.4e38  # Of float32, in which numbers are computed with.
+_LARGEST = 3.4e38  # About the largest float32, the type that numbers are computed in.
 
 
 class Check(NamedTuple):
-    """What one field accepts.
+    """The values that one field accepts.
 
     Attributes:
       accepts: whether it accepts a value of any type.
-      accepted: what it accepts, in words.
+      accepted: the accepted values, in words.
     """
 
     accepts: Callable[[Any], bool]
@@ -47,12 +47,12 @@ def _is_path(value: Any) -> bool:
 
 
 def choice(*accepted: str) -> Check:
-    """One of some texts."""
+    """A check that accepts one of some texts."""
     return Check(lambda value: value in accepted, f"one of {', '.join(accepted)}")
 
 
 def whole(least: int, most: int) -> Check:
-    """A whole number."""
+    """A check that accepts a whole number."""
     return Check(
         lambda value: _is_integer(value) and least <= value <= most,
         f"a whole number of at least {least} and at most {most}",
@@ -60,7 +60,7 @@ def whole(least: int, most: int) -> Check:
 
 
 def not_negative(most: float = _LARGEST) -> Check:
-    """A number, zero too."""
+    """A check that accepts a number that is not negative, zero too."""
     accepted = f"a number of at least 0 and at most {most:g}"
     return Check(lambda value: _is_number(value) and 0 <= value <= most, accepted)
 

@@ -45,7 +45,7 @@ def parse_object(text: str, source: str) -> dict[str, Any]:
 
 
 def parse_saved(text: str, source: str) -> dict[str, Any]:
-    """What `to_json` wrote, as nested dictionaries whose fields nothing is known of yet.
+    """Parses what `to_json` wrote into nested dictionaries, whose fields are not checked yet.
 
     Raises:
       InputError: the text is not a JSON object, or one that another version wrote.
@@ -81,7 +81,7 @@ def restored(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
 
 
 def is_part(kind: type[Table], values: Mapping[str, Any]) -> bool:
-    """Whether saved values have all fields of a part of a configuration, each with a value it accepts."""
+    """Returns whether saved values have all fields of a part of a configuration, each with a valid value."""
     flat = flatten(values)
     return all(one.check.accepts(flat[one.name]) if one.name in flat else one.added for one in settings(kind))
 
@@ -94,8 +94,8 @@ def differences(
     Args:
       saved: the values of a configuration, nested, perhaps of another task.
       new: a configuration.
-      change: what fields that are this easily changed are not among them; a field that only one of the two
-        has is.
+      change: fields that may change as easily as this are left out; a field that only one of the two
+        has is not.
     """
     known = {one.name: one for one in settings(type(new))}
     old_values, new_values = flatten(saved), flatten(new)
@@ -189,7 +189,7 @@ def check_field(name: str, value: Any, check: Check) -> None:
 def _may_change(name: str, known: Mapping[str, Setting], change: Change) -> bool:
     if name in known:
         return known[name].change <= change
-    # Of another task: it is as free as all of the table is that it stands in.
+    # The field is another task's: it is as free to change as the whole table that it stands in.
     table = name.partition(".")[0]
     alike = [one.change for one in known.values() if one.name.startswith(f"{table}.")]
     return bool(alike) and max(alike) <= change

@@ -47,9 +47,9 @@ class Setting(NamedTuple):
 
     Attributes:
       name: such as "train.epochs".
-      default: in presets that do not say.
-      check: what it accepts.
-      about: what it means, in words.
+      default: the value in presets that do not give one.
+      check: the check of its values.
+      about: the field's meaning, in words.
       change: when it may be another than it was.
       added: whether configurations that were saved without it have the default.
     """
@@ -75,7 +75,7 @@ def table(kind: type[Table], change: Change = Change.NEVER, **defaults: Any) -> 
     """A field of a `Table` that is a table itself.
 
     Args:
-      kind: its class.
+      kind: the table's class.
       change: when any of its fields may be another, whatever they say themselves.
       **defaults: other defaults of its fields than their own.
     """
@@ -96,7 +96,7 @@ class Table:
         }
 
     def check(self) -> None:
-        """Sees that fields go together, each of which has been accepted alone.
+        """Checks that fields go together, each of which has been accepted alone.
 
         Raises:
           InputError: they do not; it names the first pair, and what is accepted.

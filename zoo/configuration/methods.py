@@ -19,7 +19,7 @@ LABELS = {
 
 
 def k_tied(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each preset of Bayes by Backprop one more, with k-tied scales (Swiatkowski et al., 2020).
+    """Returns one more preset for each of Bayes by Backprop, with k-tied scales (Swiatkowski et al., 2020).
 
     The KL warms up over the whole training: SGD moves tied scales fast, and would bring them to the prior's
     before the likelihood has been learned (docs/families.md).
