@@ -16,7 +16,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """What the package exports, imported when it is asked for: names of data sets need no TensorFlow."""
+    """Imports what the package exports when it is asked for: names of data sets need no TensorFlow."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

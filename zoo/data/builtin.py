@@ -86,10 +86,10 @@ def builtin_corpus() -> tuple[Vocabulary, dict[str, np.ndarray], float]:
 
 
 def cross_entropy(stream: np.ndarray) -> float:
-    """Nats per token of a stream of whole sentences under the grammar that makes them.
+    """The cross-entropy, nats per token, of a stream of whole sentences under the grammar that makes them.
 
     Raises:
-      InputError: where the stream is not that: ends within a sentence, or has one the grammar lacks.
+      InputError: the stream is not that: it ends within a sentence, or has one the grammar lacks.
     """
     grammar = builtin_grammar()
     words = Vocabulary(grammar.words).decode(stream)
@@ -223,7 +223,7 @@ def _kind(kind: str, life: str, nouns: list[str], singular: bool) -> dict[str, l
 
 
 def _phrases(kind: str, people: bool, form: str, weight: int = 1) -> list[Production]:
-    """What can be said of a noun with a verb in this form."""
+    """The productions of what can be said of a noun with a verb in this form."""
     phrases = [
         _to(40 * weight, f"INTRANSITIVE:{kind}:{form} ADVERBIAL"),
         _to(50 * weight, f"TRANSITIVE:{kind}:{form} GOAL:{kind}"),

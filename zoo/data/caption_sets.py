@@ -46,7 +46,7 @@ def load_captions(
         as often as the data set says (`zoo.data.datasets`).
 
     Raises:
-      InputError: for an unknown name, a needless `data_dir`, a `min_count` below 1, or files that cannot be
+      InputError: the name is unknown, `data_dir` is needless, `min_count` is below 1, or files cannot be
         used.
     """
     if min_count is not None:

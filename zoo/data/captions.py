@@ -54,7 +54,7 @@ class CaptionSplit:
     """Photos and what people say of them.
 
     Attributes:
-      names: what each image is called, [N].
+      names: the name of each image, [N].
       references: the captions of each image, [N] of one or more.
       images: the N photos, in the same order.
     """
@@ -116,7 +116,7 @@ def caption_vocabulary(captions: Iterable[Caption], min_count: int = 1) -> Vocab
 
     Args:
       captions: the training captions.
-      min_count: how often a word has to occur to be in.
+      min_count: the number of times that a word has to occur to be in.
 
     Raises:
       InputError: where `min_count` is below 1, or no word occurs so often.
@@ -142,7 +142,7 @@ def encode_captions(
     max_words: int,
     captions_per_image: int | None = None,
 ) -> EncodedCaptions:
-    """What a network is trained on: with T = `max_words` + 1, arrays [N, K, T].
+    """Encodes captions as the arrays a network is trained on, [N, K, T] with T = `max_words` + 1.
 
     A caption of more than `max_words` words is cut after so many, and then has no `<end>` among its targets:
     the cut is no place to stop. An image with fewer than K captions gets rows of nothing but `<pad>`.
@@ -150,8 +150,8 @@ def encode_captions(
     Args:
       references: the captions of each of the N images.
       vocabulary: a caption vocabulary; words outside it become `<unk>`.
-      max_words: how long a caption can be.
-      captions_per_image: K; of an image that has more, the first K are taken. By default K is the largest
+      max_words: the largest number of words in a caption.
+      captions_per_image: their number, K; an image with more gives the first K. By default K is the largest
         number of captions an image has.
 
     Raises:

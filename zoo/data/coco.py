@@ -64,7 +64,7 @@ def load_coco(data_dir: str | os.PathLike[str] | None = None) -> dict[str, Capti
     """The three splits.
 
     Args:
-      data_dir: where the files are. Without it, `coco_captions/2014` of tensorflow-datasets with Karpathy &
+      data_dir: the files' directory. Without it, `coco_captions/2014` of tensorflow-datasets with Karpathy &
         Li's splits, which downloads 38 GB the first time.
 
     Raises:

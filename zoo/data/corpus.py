@@ -51,7 +51,7 @@ def load_corpus(name: str, data_dir: str | os.PathLike[str] | None = None) -> Co
       data_dir: the directory with the files.
 
     Raises:
-      InputError: for an unknown name, a missing or needless `data_dir`, or files that cannot be used.
+      InputError: the name is unknown, `data_dir` is missing or needless, or files cannot be used.
     """
     vocabulary, splits, *entropy_rate = read_dataset(CORPORA, name, data_dir)
     return Corpus(name, vocabulary, **splits, entropy_rate=entropy_rate[0] if entropy_rate else None)

@@ -15,15 +15,15 @@ class Dataset(NamedTuple):
     """A data set.
 
     Attributes:
-      name: in the field `data.name` of a configuration.
-      about: what it is called in descriptions.
-      read: from --data_dir, where that is given, to the data: of a text the vocabulary, the three splits as
+      name: its name in the field `data.name` of a configuration.
+      about: its name in descriptions.
+      read: reads the data from --data_dir, where given: of a text the vocabulary, the three splits as
         streams of ids by their names and, where it is known, the entropy rate; of captions the three splits
         (`zoo.data.captions.CaptionSplit`) by their names.
-      made: how it comes about, for one that reads no files.
-      needs: what --data_dir must hold, for one that is found nowhere else.
+      made: the way it comes about, for one that reads no files.
+      needs: the files that --data_dir must hold, for one that is found nowhere else.
       sizes: words of the vocabulary and tokens of training, where they are known without reading it.
-      min_count: how often a word of a caption has to occur by default; others are unknown words.
+      min_count: the number of times that a caption's word has to occur by default; others are unknown words.
     """
 
     name: str
@@ -72,15 +72,15 @@ CAPTION_SETS: dict[str, Dataset] = {
 
 
 def read_dataset(known: Mapping[str, Dataset], name: str, data_dir: Any | None = None) -> Any:
-    """What a data set's `read` returns.
+    """Reads a data set by its name and returns what its `read` returns.
 
     Args:
       known: the data sets of the kind that is wanted, by name.
-      name: of the data set.
+      name: the data set's name.
       data_dir: the directory with its files.
 
     Raises:
-      InputError: for an unknown name, a missing or needless `data_dir`, or files that cannot be used.
+      InputError: the name is unknown, `data_dir` is missing or needless, or files cannot be used.
     """
     from tfp_bayesrnn.errors import InputError, unknown_name
 

@@ -12,16 +12,16 @@ from zoo.data.captions import CaptionSplit, tokenise
 from zoo.data.photo_search import Place
 from zoo.data.photos import PhotoSelection
 
-_NAMED = 3  # of many missing images a message names so many
+_NAMED = 3  # how many of many missing images a message names
 
 
 class DescribedPhoto(NamedTuple):
     """An image of a data set.
 
     Attributes:
-      name: what it is called.
-      texts: what people wrote about it.
-      place: where its photo is.
+      name: the image's name.
+      texts: the texts that people wrote about it.
+      place: the place of its photo.
     """
 
     name: str
@@ -36,7 +36,7 @@ def caption_split(images: Iterable[DescribedPhoto], where: str) -> CaptionSplit:
 
     Args:
       images: the images of the split.
-      where: what they come from, for messages.
+      where: the origin of the images, for messages.
 
     Raises:
       InputError: where no image is left.
@@ -58,6 +58,6 @@ def caption_split(images: Iterable[DescribedPhoto], where: str) -> CaptionSplit:
 
 
 def first_few(names: Sequence[str]) -> str:
-    """How many there are, and the first of them: `12 images (a.jpg, b.jpg, c.jpg, ...)`."""
+    """A text with the number of images and the first names: `12 images (a.jpg, b.jpg, c.jpg, ...)`."""
     some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     return f"{len(names)} image{'s' if len(names) > 1 else ''} ({some})"

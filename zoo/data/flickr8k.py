@@ -93,7 +93,7 @@ def load_flickr8k(data_dir: str | os.PathLike[str] | None = None) -> dict[str, C
     """The three splits.
 
     Args:
-      data_dir: where the files are. Without it, the data set that tensorflow-datasets prepared from them, in
+      data_dir: the files' directory. Without it, the data set that tensorflow-datasets prepared from them, in
         `$TFDS_DATA_DIR` or `~/tensorflow_datasets`, prepared now if it was not before.
 
     Raises:

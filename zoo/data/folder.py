@@ -11,11 +11,11 @@ from zoo.filesystem.files import explained
 
 
 def data_folder(data_dir: str | os.PathLike[str], layout: str) -> Path:
-    """The folder of a data set, which is there.
+    """Returns the folder of a data set, having checked that it exists.
 
     Args:
-      data_dir: as somebody has given it.
-      layout: what it should hold, in words.
+      data_dir: the directory as it was given.
+      layout: the contents it should have, in words.
 
     Raises:
       InputError: there is none, or it cannot be looked at.

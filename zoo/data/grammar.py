@@ -102,18 +102,18 @@ class Grammar:
         return result
 
     def sentence_entropy(self) -> float:
-        """Nats per sentence."""
+        """The entropy in nats per sentence."""
         return sum(
             self._visits[name] * -sum(p * math.log(p) for p, _ in self._probabilities(name))
             for name in self.rules
         )
 
     def expected_length(self) -> float:
-        """Words per sentence."""
+        """The expected number of words per sentence."""
         return sum(self.expected_counts().values())
 
     def entropy_rate(self) -> float:
-        """Nats per word of an endless text of independent sentences.
+        """The entropy rate, nats per word of an endless text of independent sentences.
 
         That is H(sentence) / E[length], where the last word of every sentence comes nowhere else in it, as
         `<eos>` does. A text and its sequence of sentences then determine each other; n sentences have
@@ -123,7 +123,7 @@ class Grammar:
         return self.sentence_entropy() / self.expected_length()
 
     def expected_counts(self) -> dict[str, float]:
-        """How often each word comes in a sentence on average."""
+        """The average number of times that each word comes in a sentence."""
         counts = dict.fromkeys(self.words, 0.0)
         for name in self.rules:
             for probability, symbols in self._probabilities(name):
@@ -133,7 +133,7 @@ class Grammar:
         return counts
 
     def unigram_entropy(self) -> float:
-        """Nats per word for the best model that knows no context."""
+        """The entropy, nats per word, for the best model that knows no context."""
         counts = np.array(list(self.expected_counts().values()))
         shares = counts / counts.sum()
         return float(-(shares * np.log(shares)).sum())
@@ -163,7 +163,7 @@ class Grammar:
         return dict(zip(names, np.linalg.solve(np.eye(len(names)) - children.T, start), strict=True))
 
     def _parse_table(self) -> dict[str, dict[str, int]]:
-        """For each nonterminal and next word the production to take."""
+        """The production to take for each nonterminal and next word."""
         first, nullable = self._first_words()
         follow: dict[str, set[str]] = {name: set() for name in self.rules}
         follow[self.start].add(_END)

@@ -15,15 +15,15 @@ from absl import logging
 from tfp_bayesrnn.errors import InputError
 
 _MARK = "\ufeff"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # What such a file starts with; one of UTF-32 does too, or with zeros.
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # The start of a UTF-16 file; UTF-32 starts so too, or with zeros.
 
 
 def decoded(lines: Iterable[bytes], name: str, warn: bool = True) -> Iterator[tuple[int, str]]:
     """The lines of a text, each with its number, from 1, and without its end.
 
     Args:
-      lines: as a binary file or stream gives them, each up to its line feed.
-      name: of the text, for errors.
+      lines: the lines of a binary file or stream, each up to its line feed.
+      name: the text's name, for errors.
       warn: whether to warn of carriage returns within lines: in one of several passes.
 
     Raises:

@@ -29,7 +29,7 @@ def find_photos(data_dir: str | os.PathLike[str], first: Sequence[str] = ()) -> 
       From the file name without folders to where the photo is.
 
     Raises:
-      InputError: for an archive that cannot be used.
+      InputError: an archive cannot be used.
     """
     folders, archives = _walk(Path(data_dir), _DEPTH)
     folders.sort(key=lambda folder: (folder.name not in first, folder))

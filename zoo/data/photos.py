@@ -59,7 +59,7 @@ class Photos(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call a photo in messages."""
+        """The photo's name in messages."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
@@ -96,7 +96,7 @@ class PhotoBytes(Photos):
     """Photos in memory, or computed when they are asked for.
 
     Args:
-      names: what each is called.
+      names: the name of each photo.
       contents: the image files, in the same order; any sequence, so its items may be made on demand.
 
     Raises:
@@ -128,7 +128,7 @@ class PhotoSelection(Photos):
     """Photos out of one or several other collections.
 
     Args:
-      places: for each photo the collection it is in and its number there.
+      places: the collection that each photo is in, and its number there.
     """
 
     def __init__(self, places: Sequence[tuple[Photos, int]]):
@@ -205,10 +205,10 @@ class PhotoZip(Photos):
 
     Args:
       path: the archive.
-      members: as for `PhotoTar`.
+      members: the names that `PhotoTar` takes.
 
     Raises:
-      InputError: as `PhotoTar` does, and for a member of more than 64 MiB.
+      InputError: the cases of `PhotoTar`, and a member of more than 64 MiB.
     """
 
     def __init__(self, path: str | os.PathLike[str], members: Sequence[str] | None = None):
@@ -249,7 +249,7 @@ class PhotoZip(Photos):
 
 
 def is_photo_name(name: str) -> bool:
-    """Whether a file's name has the suffix of a photo; hidden files, such as those macOS adds, have not."""
+    """Returns whether a file's name has a photo's suffix; a hidden file, such as macOS adds, has not."""
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
@@ -262,7 +262,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
 
     Args:
       content: the file's content: JPEG, PNG, GIF, BMP or WebP.
-      name: what to call the file in errors.
+      name: the name of the file in errors.
 
     Raises:
       InputError: where it is no such image, is cut short or damaged, or has more than `MAX_PIXELS` pixels.

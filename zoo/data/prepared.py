@@ -75,7 +75,7 @@ class PhotoRecords(Photos):
         return list(example.features.feature[feature].bytes_list.value)
 
     def _index(self) -> Iterator[tuple[int, int]]:
-        """Where the contents of the records are, and how long they are."""
+        """Yields the place and the length of each record's content."""
         end = os.fstat(self._file).st_size
         place = 0
         while place < end:
@@ -93,7 +93,7 @@ def prepare(builder: tfds.core.DatasetBuilder, by_hand: str, **options: Any) -> 
 
     Args:
       builder: the data set.
-      by_hand: what a user can do where it fails, for the message.
+      by_hand: the steps a user can take where it fails, for the message.
       **options: as for `download_and_prepare`.
 
     Raises:

@@ -55,8 +55,8 @@ class PennTreebankWords(tfds.core.GeneratorBasedBuilder):
     not kept: what tensorflow-datasets stores afterwards is the copy.
 
     Args:
-      url: where the archive is (`file:` addresses too).
-      sha256: what the three members should hash to, by split.
+      url: the address of the archive (`file:` addresses too).
+      sha256: the hashes that the three members should have, by split.
       **kwargs: as for every builder, such as `data_dir`.
     """
 
@@ -164,7 +164,7 @@ def read_archive(archive: io.BufferedIOBase, name: str) -> dict[str, bytes]:
 
     Args:
       archive: the archive, a gzipped tar file.
-      name: what to call it in errors.
+      name: the archive's name in errors.
 
     Raises:
       InputError: where it is no such archive, a member is missing, or one of the three is not a plain

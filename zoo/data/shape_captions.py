@@ -1,4 +1,4 @@
-"""What can be said of a scene of shapes, and whether a caption is grammatical and true.
+"""Captions of scenes of shapes: those that can be said, and whether one is grammatical and true.
 
 A caption speaks of one thing, or of two with or without how they stand to each other:
 
@@ -66,26 +66,26 @@ _CLAUSE_PERCENT = 12  # "a circle that is red" rather than "a red circle"
 
 
 class Description(NamedTuple):
-    """What a caption says of one thing; `size` is None where it says nothing of it."""
+    """A caption's description of one thing; `size` is None where it is not told."""
 
     shape: str
     colour: str
     size: str | None
 
     def fits(self, thing: Thing) -> bool:
-        """Whether the thing is what the description says."""
+        """Returns whether the description is true of the thing."""
         return self.shape == thing.shape and self.colour == thing.colour and self.size in (None, thing.size)
 
 
 class Statement(NamedTuple):
-    """What a caption says: one or two things, and how the first stands to the second (None: not said)."""
+    """A caption's statement: one or two things, and how the first stands to the second (None: not said)."""
 
     things: tuple[Description, ...]
     relation: str | None
 
 
 def captions(scene: Scene, count: int, generator: SplitMix64) -> tuple[Caption, ...]:
-    """So many different captions; each is true and tells of every thing in the scene."""
+    """Returns `count` different captions; each is true and tells of every thing in the scene."""
     found: dict[Caption, None] = {}
     while len(found) < count:
         found.setdefault(tuple(_caption(scene, generator).split()))
@@ -93,7 +93,7 @@ def captions(scene: Scene, count: int, generator: SplitMix64) -> tuple[Caption, 
 
 
 def parse(caption: Sequence[str]) -> Statement | None:
-    """What a caption says; None where it is not grammatical."""
+    """Returns what a caption says; None where it is not grammatical."""
     text = " ".join(caption)
     if len(text.split(" ")) != len(caption):  # a word with a space in it, or an empty one
         return None
@@ -115,7 +115,7 @@ def parse(caption: Sequence[str]) -> Statement | None:
 
 
 def is_true(scene: Scene, caption: Sequence[str]) -> bool:
-    """Whether a caption is grammatical and true of the scene; it need not tell of everything in it.
+    """Returns whether a caption is grammatical and true of the scene; it need not tell of everything in it.
 
     A caption that speaks of two things is true only where these are two.
     """
@@ -124,7 +124,7 @@ def is_true(scene: Scene, caption: Sequence[str]) -> bool:
 
 
 def is_complete(scene: Scene, caption: Sequence[str]) -> bool:
-    """Whether a caption is grammatical, true, and tells of every thing in the scene, as the references do."""
+    """Returns whether a caption is grammatical and true and tells of every thing, as the references do."""
     statement = parse(caption)
     return statement is not None and _is_true(scene, statement) and len(statement.things) == len(scene.things)
 

@@ -29,7 +29,7 @@ COLOURS = {
 }
 SIZES = ("small", "large")
 
-_SAMPLES = 4  # samples a pixel in each direction
+_SAMPLES = 4  # samples per pixel in each direction
 _UNIT = 1000  # the radius in the outlines below
 # Corners, x to the right and y downwards. The star's lie on circles of radius 1000 and 450.
 _OUTLINES = {
@@ -57,8 +57,8 @@ class Thing:
       size: one of `SIZES`.
       x: the pixel column of its centre, from the left.
       y: the pixel row of its centre, from the top.
-      radius: how far it reaches from there, in pixels.
-      tint: what is added to the colour's red, green and blue.
+      radius: the distance it reaches from there, in pixels.
+      tint: the numbers added to the colour's red, green and blue.
     """
 
     shape: str
@@ -76,7 +76,7 @@ class Scene:
 
     Attributes:
       things: the things; two differ in shape or colour.
-      background: its red, green and blue.
+      background: the background's red, green and blue.
     """
 
     things: tuple[Thing, ...]
@@ -84,7 +84,7 @@ class Scene:
 
 
 def relation(first: Thing, second: Thing) -> str:
-    """How the first stands to the second: `left`, `right`, `above`, `below`, `inside` or `around`.
+    """Returns where the first stands to the second: `left`, `right`, `above`, `below`, `inside` or `around`.
 
     One is inside the other where it reaches no further than the other on any side; else the larger one of
     the distances across and down decides.
@@ -116,7 +116,7 @@ def draw(scene: Scene) -> np.ndarray:
 
 @functools.cache
 def _cover(shape: str, radius: int) -> np.ndarray:
-    """How many samples of each pixel are in a shape around the middle one, [2 radius + 1, 2 radius + 1]."""
+    """The number of samples of each pixel in a shape around the middle one, [2 radius + 1, 2 radius + 1]."""
     side = (2 * radius + 1) * _SAMPLES
     # The samples' places in units of half a sample, measured from the centre, times _UNIT.
     places = (2 * np.arange(side, dtype=np.int64) + 1 - side) * _UNIT
@@ -130,7 +130,7 @@ def _cover(shape: str, radius: int) -> np.ndarray:
 
 
 def _in_polygon(x: np.ndarray, y: np.ndarray, corners: list[tuple[int, int]]) -> np.ndarray:
-    """Whether points are inside a polygon: a ray to the right crosses its sides an odd number of times."""
+    """Tells whether points are in a polygon: a ray to the right crosses its sides an odd number of times."""
     inside = np.zeros(np.broadcast_shapes(x.shape, y.shape), bool)
     for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
         crosses_row = (y1 > y) != (y2 > y)

@@ -71,13 +71,13 @@ def builtin_shapes() -> dict[str, CaptionSplit]:
 
 @functools.cache
 def scenes(split: str) -> tuple[Scene, ...]:
-    """What the drawings of a split show, in their order.
+    """The scenes that the drawings of a split show, in their order.
 
     Args:
       split: `train`, `valid` or `test`.
 
     Raises:
-      InputError: for another split.
+      InputError: there is no such split.
     """
     if split not in IMAGES:
         raise InputError(f"unknown split {split!r} of builtin_shapes: accepted {', '.join(IMAGES)}")
@@ -87,7 +87,7 @@ def scenes(split: str) -> tuple[Scene, ...]:
 
 
 def held_out(scene: Scene) -> str | None:
-    """What of a scene never occurs in training.
+    """Tells which part of a scene never occurs in training.
 
     Returns:
       `"colour"` where a shape has a colour it never has there, `"relation"` where two shapes stand as they
@@ -134,7 +134,7 @@ def _scene(generator: SplitMix64, kind: str | None) -> Scene:
 
 
 def _apart(scene: Scene) -> bool:
-    """Whether every thing can be seen: what is inside another has another colour."""
+    """Returns whether every thing can be seen: what is inside another has another colour."""
     if len(scene.things) == 1:
         return True
     first, second = scene.things

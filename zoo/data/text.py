@@ -75,18 +75,18 @@ def read_directory(
     """The vocabulary of the training file and the splits as int32 streams of word ids.
 
     Raises:
-      InputError: as `split_files` does, and for a file that cannot be read, is empty or is not UTF-8, and
-        for a word of valid or test that the training file lacks where it has no `<unk>` either.
+      InputError: the cases of `split_files`; a file cannot be read, is empty or is not UTF-8; the
+        training file lacks a word of valid or test and has no `<unk>` either.
     """
     files = split_files(data_dir, prefix)
     return encode_splits({split: (str(path), _file_lines(path)) for split, path in files.items()})
 
 
 def encode_splits(splits: dict[str, tuple[str, Lines]]) -> tuple[Vocabulary, dict[str, np.ndarray]]:
-    """Vocabulary and streams of lines from anywhere; `splits` maps a split to (name for errors, its lines).
+    """The vocabulary and streams of lines from anywhere; `splits`: split -> (name for errors, its lines).
 
     Raises:
-      InputError: for an empty split, bytes that are not UTF-8, an unknown word.
+      InputError: a split is empty, bytes are not UTF-8, or a word is unknown.
     """
     name, lines = splits["train"]
     vocabulary = Vocabulary.from_tokens(word for _, words in _tokens(name, lines()) for word in words)

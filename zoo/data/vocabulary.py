@@ -84,10 +84,10 @@ class Vocabulary:
 
         Args:
           words: the words to look up.
-          where: what the words come from, such as a file and a line, for the error message.
+          where: the origin of the words, such as a file and a line, for the error message.
 
         Raises:
-          InputError: for a word outside a vocabulary without `<unk>`.
+          InputError: a word is outside a vocabulary without `<unk>`.
         """
         unknown = self._ids.get(UNK)
         ids = []
@@ -134,11 +134,11 @@ class Vocabulary:
 
     @classmethod
     def of_content(cls, content: bytes, name: str) -> Vocabulary:
-        """The vocabulary that a file's content is.
+        """The vocabulary in a file's content.
 
         Args:
           content: one word per line in UTF-8.
-          name: what to call the file in an error.
+          name: the name of the file in an error.
 
         Raises:
           InputError: where it is not UTF-8 or no list of distinct words.
@@ -152,5 +152,5 @@ class Vocabulary:
             raise InputError(f"{name}: {error}") from None
 
     def content(self) -> bytes:
-        """What `save` writes."""
+        """The bytes that `save` writes."""
         return "".join(f"{word}\n" for word in self._words).encode("utf-8")
