@@ -34,7 +34,7 @@ class _Progress(NamedTuple):
     """A search after some tokens.
 
     Attributes:
-      time: how many tokens the living beams have.
+      time: the number of tokens of the living beams.
       tokens: int32 [B * K], the last of each living beam, which the model has not read yet.
       state: the model's before it reads them.
       living: the beams that are extended.
@@ -158,16 +158,16 @@ def beam_search(
       step: the model, as `zoo.decoding.sequences` says, for B * K rows; log-probabilities are not above 0.
       state: the state before the start tokens, B rows; K of each are made here, and reordered with the beams.
       start_tokens: int32 [B], what the model reads first; no part of the result.
-      max_length: L, how many tokens at most, the end token included.
+      max_length: the largest number of tokens, L, the end token included.
       end_id: the token that ends a sequence; None where sequences run to `max_length`.
       forbidden: tokens that are never chosen, such as padding.
-      beam_size: K, at most the number of different sequences that are allowed.
+      beam_size: the number of beams, K, at most the number of different sequences that are allowed.
       length_penalty: 0: none; the larger, the longer the sequences that win.
-      min_length: how many words must come before the end token may, which is forbidden until then.
-      pad_id: what fills the places after the end.
+      min_length: the number of words that must come before the end token may, which is forbidden until then.
+      pad_id: the token that fills the places after the end.
 
     Raises:
-      ValueError: for arguments outside of what is said here.
+      ValueError: an argument is outside the range that is stated here.
     """
     constraints = Constraints(max_length, end_id, tuple(forbidden), min_length, pad_id)
     if beam_size < 1:
@@ -189,14 +189,14 @@ def beam_search(
 
 
 def sequences(words: int, max_length: int, may_end: bool, min_length: int = 0, enough: int = 2**31) -> int:
-    """How many different sequences there are, `enough` where there are more.
+    """The number of different sequences, `enough` where there are more.
 
     Args:
       words: tokens that may be words: neither forbidden nor the end token.
-      max_length: as in `beam_search`.
+      max_length: the largest length, as for `beam_search`.
       may_end: whether there is an end token.
-      min_length: as in `beam_search`.
-      enough: where to stop counting.
+      min_length: the smallest number of words, as for `beam_search`.
+      enough: the number to stop counting at.
     """
     count = 0
     for length in range(max_length + 1):
@@ -230,7 +230,7 @@ def _nothing(constraints: Constraints, rows: int | tf.Tensor, beam_size: int) ->
 
 
 def _take(beams: _Beams, indices: tf.Tensor) -> _Beams:
-    """Of each row the beams with the indices [B, H]."""
+    """The beams with the indices [B, H] of each row."""
     return tf.nest.map_structure(lambda part: tf.gather(part, indices, batch_dims=1), beams)
 
 
@@ -259,7 +259,7 @@ def _extend(
 
 
 def _decoded(beams: _Beams, constraints: Constraints) -> Decoded:
-    """What is found, with empty sequences in place of beams that do not count."""
+    """The sequences that were found, with empty ones in place of beams that do not count."""
     counts = beams.log_probs > -math.inf
     finished = tf.logical_and(beams.finished, counts)
     first = tf.range(constraints.max_length) == 0

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from zoo.decoding.sequences import Constraints, Decoded, State, Step, rows_of
 
-# Far beyond, float32 has 0 or infinity, and 0 / 0 or inf / inf in place of a probability.
+# Far beyond these, float32 gives 0 or infinity, and then 0 / 0 or inf / inf in place of a probability.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
 
 
@@ -35,14 +35,14 @@ def greedy(
       step: the model, as `zoo.decoding.sequences` says.
       state: the state before the start tokens, B rows.
       start_tokens: int32 [B], what the model reads first; no part of the result.
-      max_length: L, how many tokens at most, the end token included.
+      max_length: the largest number of tokens, L, the end token included.
       end_id: the token that ends a sequence; None where sequences run to `max_length`.
       forbidden: tokens that are never chosen, such as padding.
-      min_length: how many words must come before the end token may, which is forbidden until then.
-      pad_id: what fills the places after the end.
+      min_length: the number of words that must come before the end token may, which is forbidden until then.
+      pad_id: the token that fills the places after the end.
 
     Raises:
-      ValueError: for arguments outside of what is said here.
+      ValueError: an argument is outside the range that is stated here.
     """
     constraints = Constraints(max_length, end_id, tuple(forbidden), min_length, pad_id)
 
@@ -80,19 +80,19 @@ def sample(
       step: the model, as `zoo.decoding.sequences` says.
       state: the state before the start tokens, B rows.
       start_tokens: int32 [B], what the model reads first; no part of the result.
-      max_length: L, how many tokens at most, the end token included.
+      max_length: the largest number of tokens, L, the end token included.
       end_id: the token that ends a sequence; None where sequences run to `max_length`.
       forbidden: tokens that are never chosen.
       seed: int32 [2], as `tfp_bayesrnn.noise` makes it.
-      temperature: what log-probabilities are divided by, more than 0: below 1 probable tokens gain.
+      temperature: the divisor of the log-probabilities, more than 0: below 1 probable tokens gain.
       top_k: sample from so many most probable tokens only; 0: from all.
       top_p: sample from the nucleus only (Holtzman et al., 2020): the smallest set of most probable tokens
         whose probability reaches `top_p`, which is more than 0; 1: from all.
-      min_length: how many words must come before the end token may, which is forbidden until then.
-      pad_id: what fills the places after the end.
+      min_length: the number of words that must come before the end token may, which is forbidden until then.
+      pad_id: the token that fills the places after the end.
 
     Raises:
-      ValueError: for arguments outside of what is said here.
+      ValueError: an argument is outside the range that is stated here.
     """
     constraints = Constraints(max_length, end_id, tuple(forbidden), min_length, pad_id)
     distribution = _Distribution(temperature, top_k, top_p)
@@ -101,7 +101,7 @@ def sample(
         raise ValueError(f"seed must be int32 [2]. Received: {seed.dtype.name} {seed.shape.as_list()}")
 
     def choose(log_probs: tf.Tensor, time: tf.Tensor) -> tf.Tensor:
-        # In units of 2**-24, exact: from 2**-24 to 1 - 2**-24.
+        # Multiples of 2**-24, which are exact: from 2**-24 to 1 - 2**-24.
         uniform = (noise.uniform([tf.shape(log_probs)[0]], noise.derive(seed, time)) + 1.0) / 2.0
         return distribution.sample(log_probs, uniform)
 
@@ -110,7 +110,7 @@ def sample(
 
 @dataclasses.dataclass(frozen=True)
 class _Distribution:
-    """What tokens are sampled from; the arguments are those of `sample`."""
+    """The distribution that tokens are sampled from; the arguments are those of `sample`."""
 
     temperature: float
     top_k: int
@@ -149,7 +149,7 @@ class _Distribution:
 
 
 def _sample_place(weights: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    """For each row of weights [N, M] the place where the cumulated weight passes the share `uniform` [N].
+    """The place in each row of weights [N, M] where the cumulated weight passes the share `uniform` [N].
 
     A parallel cumulated sum need not be monotonic, so places of weight 0 are excluded in so many words. Where
     no place is left, by rounding, it is that of the largest weight.

@@ -51,17 +51,17 @@ class Decoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Constraints:
-    """What a sequence may be.
+    """The constraints on a sequence.
 
     Args:
-      max_length: how many tokens at most, the end token included.
+      max_length: the largest number of tokens, the end token included.
       end_id: the token that ends a sequence; None where sequences run to `max_length`.
       forbidden: tokens that are never chosen.
-      min_length: how many words must come before the end token may.
-      pad_id: what fills the places after the end; any integer.
+      min_length: the number of words that must come before the end token may.
+      pad_id: the token that fills the places after the end; any integer.
 
     Raises:
-      ValueError: for numbers that make no sense, or where the end token is forbidden.
+      ValueError: a number makes no sense, or the end token is forbidden.
     """
 
     max_length: int
@@ -90,7 +90,7 @@ class Constraints:
         return _NO_TOKEN if self.end_id is None else self.end_id
 
     def words(self, vocabulary_size: int) -> int:
-        """How many tokens may be words: they are neither forbidden nor the end token.
+        """The number of tokens that may be words: they are neither forbidden nor the end token.
 
         Raises:
           ValueError: where an id is outside the vocabulary, or no token is left.
@@ -132,7 +132,7 @@ def rows_of(start_tokens: tf.Tensor) -> tuple[tf.Tensor, int | tf.Tensor]:
     """Start tokens as an int32 tensor [B], and B: an integer where it is known.
 
     Raises:
-      ValueError: for another shape.
+      ValueError: the tensor has another shape.
     """
     start_tokens = tf.cast(start_tokens, tf.int32)
     if start_tokens.shape.rank != 1:
