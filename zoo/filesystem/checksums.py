@@ -29,10 +29,10 @@ _Line = tuple[str, str] | tuple[None, None]
 
 
 class Checksums:
-    """Those of one directory."""
+    """The checksums of the files of one directory."""
 
     def __init__(self, directory: Path):
-        """Args: the directory."""
+        """Takes the directory whose files the list is of."""
         self.path = directory / FILE
 
     def write(self, path: Path, content: str | bytes) -> None:
@@ -63,7 +63,7 @@ class Checksums:
             self._add(path, _sum_of_file(path))
 
     def check_all(self) -> None:
-        """Sees that all files of the directory for which the list has a line are what was written.
+        """Checks that all files of the directory for which the list has a line are what was written.
 
         Raises:
           InputError: one cannot be read, or is not what was written.
@@ -85,7 +85,7 @@ class Checksums:
         line = f"{of_file} {self._name(path)}".encode()
         with explained(self.path, "write"):
             check_regular(self.path)
-            # What a killed process or a full disk has left of a line is of a file that was not written.
+            # A line cut short by a killed process or a full disk belongs to a file that was not written.
             begin = b"" if self._ends_well() else _TORN + b"\n"
             with open(self.path, "ab", buffering=0) as file:
                 file.write(b"%b%b %08x\n" % (begin, line, zlib.crc32(line)))
@@ -97,13 +97,13 @@ class Checksums:
         Raises:
           InputError: it cannot be read, or is not what was written.
         """
-        content = read_file(path)  # Before the list, which another process may be adding to.
+        content = read_file(path)  # Read before the list, which another process may be adding to.
         if self.knows(path, content) is False:
             raise damaged(path)
         return content
 
     def knows(self, path: Path, content: bytes) -> bool | None:
-        """Whether a content is one that a file has been given; None where the list does not say.
+        """Returns whether a content is one that a file has been given; None where the list does not say.
 
         Raises:
           InputError: the list cannot be read.
@@ -120,13 +120,13 @@ class Checksums:
         return False
 
     def _lines(self) -> Iterator[_Line]:
-        """(sum, name) for each line, Nones for one that is damaged."""
+        """Yields (sum, name) for each line, Nones for one that is damaged."""
         if not is_there(self.path):
             return
         *lines, last = read_file(self.path).split(b"\n")
         for line in [*lines, last + _TORN]:
             text = line.removesuffix(_TORN)
-            # A line is no less whole for what has become of its end.
+            # A line is whole even if its end is missing or has been altered.
             parsed = _parsed(text) or (_parsed(text[:-1]) if text != line else None)
             if parsed:
                 yield parsed

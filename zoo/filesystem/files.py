@@ -44,7 +44,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
-    """Whether there is anything at a path.
+    """Returns whether there is anything at a path.
 
     Raises:
       InputError: it cannot be looked at, for want of a permission, say.
@@ -54,25 +54,25 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file at a path; see `is_there`."""
+    """Returns whether there is a file at a path; see `is_there`."""
     with explained(path, "look at"):
         return Path(path).is_file()
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder at a path; see `is_there`."""
+    """Returns whether there is a folder at a path; see `is_there`."""
     with explained(path, "look at"):
         return Path(path).is_dir()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file so that it is, whatever happens, the old one or the new one whole.
+    """Writes a file so that, whatever happens, it is either the old one or the whole new one.
 
     A symbolic link stays, and what it leads to is written. New files have the mode that the umask leaves.
 
     Args:
-      path: of the file.
-      content: of it; text becomes UTF-8.
+      path: the path of the file.
+      content: the file's content; text becomes UTF-8.
 
     Raises:
       InputError: it cannot be written: a full disk, no permission, something other than a file in its place.
@@ -120,7 +120,7 @@ def to_jsonable(value: Any) -> Any:
 
 
 def check_output(path: Path) -> None:
-    """Sees that a file can be written where --output says: better to know before the work is done.
+    """Checks, before the work is done, that a file can be written where --output says.
 
     Raises:
       InputError: it is a directory, or in none that exists.

@@ -52,7 +52,7 @@ def owned(directory: Path) -> Iterator[None]:
                 "%s is on a file system without locks: see to it that nothing else trains in it", directory
             )
         else:
-            with contextlib.suppress(OSError):  # It is for a message only.
+            with contextlib.suppress(OSError):  # The content is for a message only.
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
@@ -64,7 +64,7 @@ def owned(directory: Path) -> Iterator[None]:
 
 
 def is_in_use(directory: Path) -> bool:
-    """Whether another process owns a workdir; False too where that cannot be told. It writes nothing."""
+    """Returns whether another process owns a workdir; False too where that cannot be told. Writes nothing."""
     try:
         handle = os.open(directory / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -82,7 +82,7 @@ def _acquire(path: Path) -> tuple[int, bool | None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         try:
             is_locked = try_lock(handle)
-            # One that had been unlinked by its last owner protects nothing.
+            # A file that its last owner has unlinked protects nothing.
             if is_locked is not False and _is_at(handle, path):
                 return os.dup(handle), is_locked
             if is_locked is False and time.monotonic() >= deadline:
@@ -97,7 +97,7 @@ def _acquire(path: Path) -> tuple[int, bool | None]:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one at a path."""
+    """Returns whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:

@@ -16,9 +16,9 @@ _PROBE = bytes(2**14)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Sees that a file or a folder can be written, or replaced, at a path: to be asked before hours of work.
+    """Checks, before hours of work, that a file or a folder can be written, or replaced, at a path.
 
-    Something is written beside it and deleted again, for a disk that is full takes no more.
+    Something is written beside it and deleted again, since a full disk takes no more.
 
     Raises:
       InputError: it cannot: no permission, a disk that is full or read-only.
@@ -37,10 +37,10 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def check_file_writable(path: str | os.PathLike[str]) -> None:
-    """`check_writable`, for a file that is written by `zoo.filesystem.files.write_whole`.
+    """Checks as `check_writable` does, for a file that `zoo.filesystem.files.write_whole` writes.
 
     Raises:
-      InputError: as `check_writable` does; there is something other than a file.
+      InputError: the cases of `check_writable`; there is something other than a file.
     """
     with explained(path, "write"):
         check_regular(os.path.realpath(path))
@@ -48,7 +48,7 @@ def check_file_writable(path: str | os.PathLike[str]) -> None:
 
 
 def check_openable(path: str | os.PathLike[str]) -> None:
-    """Sees that a file can be opened to be written line by line, and changes nothing in it.
+    """Checks that a file can be opened to be written line by line, and changes nothing in it.
 
     Raises:
       InputError: it cannot.
