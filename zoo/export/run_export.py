@@ -44,12 +44,12 @@ def export_run(
     when the new one is complete.
 
     Args:
-      config: the run's, resolved.
+      config: the run's configuration, resolved.
       workdir: the run's directory.
       output: the SavedModel's directory; `export` in the workdir if left out.
       prune: the fraction of the weights to leave out, at least 0 and less than 1: those of the lowest
         |mu| / sigma, without distributions those of the lowest magnitude.
-      format: what weights are stored as, "float32" or "float16"; zeros are left out where that saves room.
+      format: the type weights are stored in, "float32" or "float16"; zeros are left out if that saves room.
       weights: "mean", or "posterior" for the scales too, which the signatures with samples need; None for the
         latter where the model has them.
 
@@ -57,7 +57,7 @@ def export_run(
       What the export holds: the model, its sizes in bytes, its signatures.
 
     Raises:
-      InputError: for arguments outside of what is said here; the workdir holds no model that has been trained
+      InputError: an argument is not among those described; the workdir holds no model that has been trained
         for an epoch; the export cannot be written.
     """
     _check(config, prune, format, weights)
@@ -106,7 +106,7 @@ def _check(config: RunConfig, prune: float | None, format: str, weights: str | N
 def _about(
     config: RunConfig, step: int, exported: ExportedPosterior, format: str, vocabulary: Vocabulary | None
 ) -> dict[str, Any]:
-    """What is known of an export before its signatures are made."""
+    """The facts of an export that are known before its signatures are made."""
     return {
         "preset": config.preset,
         "task": config.task,
@@ -121,7 +121,7 @@ def _about(
 
 
 def _described(signatures: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> what a signature is for, its inputs and its outputs."""
+    """The purpose, inputs and outputs of each signature, by its name."""
 
     def tensor(spec: Any) -> dict[str, Any]:
         return {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
@@ -154,7 +154,7 @@ def _heading(about: Mapping[str, Any]) -> str:
 
 
 def _report(about: Mapping[str, Any], path: Path) -> str:
-    """What is printed: the model, a table of its signatures, its size, an example."""
+    """The text that is printed: the model, a table of its signatures, its size, an example."""
     width = max(map(len, about["signatures"]))
     table = [f"  {'signature':<{width}}  inputs -> outputs"]
     for name, signature in about["signatures"].items():

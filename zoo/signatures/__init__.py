@@ -1,1 +1,1 @@
-"""What signatures of SavedModels are made of."""
+"""The parts that signatures of SavedModels are made of."""

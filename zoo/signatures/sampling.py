@@ -1,4 +1,4 @@
-"""How words are sampled by an exported model, where the settings are inputs and not numbers."""
+"""Sampling of words by an exported model, where the settings are inputs and not numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def checked(
 
 
 def restricted(log_probs: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
-    """What to sample from, as logarithms [N, V] of weights: the settings are inputs, not numbers.
+    """The weights to sample from, as logarithms [N, V]: the settings are inputs, not numbers.
 
     Temperature, top k and nucleus come in this order, as in `zoo.decoding.sampling`; temperature 0 leaves the
     most probable word alone.

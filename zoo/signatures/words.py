@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfp_bayesrnn.export.saved_model import require
 from zoo.data.vocabulary import EOS, UNK, Vocabulary
 
-# What `str.split` takes for white space, as RE2 says it.
+# The white space of `str.split`, as a regular expression of RE2.
 _SPACE = r"[\p{Z}\x{85}\t-\r\x1c-\x1f]+"
 
 
@@ -22,16 +22,16 @@ class Words(tf.Module):
     an error that names it.
 
     Attributes:
-      size: words of the vocabulary, V.
-      eos: id of `<eos>`; None without.
+      size: the number of words in the vocabulary, V.
+      eos: the id of `<eos>`; None where there is none.
     """
 
     def __init__(self, vocabulary: Vocabulary, directory: str | os.PathLike[str]):
         """Makes the tables.
 
         Args:
-          vocabulary: the model's.
-          directory: where `vocabulary.txt` can be written and stays until the model is saved.
+          vocabulary: the model's vocabulary.
+          directory: a directory where `vocabulary.txt` can be written and stays until the model is saved.
         """
         super().__init__(name="words")
         path = Path(directory) / "vocabulary.txt"
@@ -84,9 +84,9 @@ class Words(tf.Module):
         """Ids [N, T], padded with 0 whatever their padding was, and lengths [N], if they are accepted.
 
         Args:
-          ids: of the vocabulary, where they are not padding.
-          lengths: from `at_least` to T.
-          at_least: words of a row.
+          ids: ids of the vocabulary, where they are not padding.
+          lengths: the lengths of the rows, from `at_least` to T.
+          at_least: the smallest number of words in a row.
         """
         rows, steps = tf.unstack(tf.shape(ids))
         same = require(
