@@ -16,10 +16,10 @@ CELLS = {
 
 
 def layer_class(name: str) -> type:
-    """The layer of a name.
+    """Returns the class of the recurrent layer of a name.
 
     Raises:
-      InputError: for a name that is not in `CELLS`.
+      InputError: the name is not in `CELLS`.
     """
     from tfp_bayesrnn.errors import unknown_name
 

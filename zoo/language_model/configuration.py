@@ -1,4 +1,4 @@
-"""What is configured of a language model, beside what every task has (`zoo.runs.settings`).
+"""The configuration of a language model, beside what every task has (`zoo.runs.settings`).
 
 TensorFlow is not imported: listing presets does without.
 """
@@ -18,7 +18,7 @@ TAILS = ("drop", "pad")
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Table):
-    """What is read."""
+    """The data that is read."""
 
     name: str = setting("builtin", checks.choice(*CORPORA), "the data set")
 
@@ -44,7 +44,7 @@ class Model(Table):
         return f"{self.layers}x{self.units}" + (f" {self.cell}" if self.cell != "lstm" else "")
 
     def check(self) -> None:
-        """Sees that sizes go together.
+        """Checks that sizes go together.
 
         Raises:
           InputError: they do not.
@@ -72,13 +72,13 @@ class WindowTraining(Training):
     tail: str = setting("drop", checks.choice(*TAILS), "what becomes of words that fill no window")
 
     def check(self) -> None:
-        """Sees that a window is not too large."""
+        """Checks that a window is not too large."""
         check_window("train", batch=self.batch, unroll=self.unroll)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Table):
-    """How models are scored."""
+    """The settings by which models are scored."""
 
     rows: int = setting(20, checks.ROWS, "rows that validation cuts a text into")
     unroll: int = setting(35, checks.WINDOW, "words of a window of it")
@@ -87,13 +87,13 @@ class Evaluation(Table):
     num_samples: int = setting(
         0, checks.SAMPLES, "samples of the weights that are averaged; 0: the posterior mean only"
     )
-    # The paper's rate is 0.1, which suits 20 rows: that of one row is smaller.
+    # The paper's rate is 0.1, which suits 20 rows: one row wants a smaller rate.
     dynamic_learning_rate: float = setting(
         0.0, checks.not_negative(), "rate of dynamic evaluation; 0: there is none", added=True
     )
 
     def check(self) -> None:
-        """Sees that windows are not too large."""
+        """Checks that windows are not too large."""
         check_window("evaluate", rows=self.rows, unroll=self.unroll)
         check_window("evaluate", final_rows=self.final_rows, final_unroll=self.final_unroll)
 
@@ -111,7 +111,7 @@ class LanguageModelConfig(RunConfig):
 
 
 def check_window(table: str, **sizes: int) -> None:
-    """Sees that rows and words of a window, both accepted alone, are accepted together.
+    """Checks that rows and words of a window, both accepted alone, are accepted together.
 
     Raises:
       InputError: they are not.

@@ -14,14 +14,14 @@ from zoo.terminal.text import printable
 
 
 class Shade(NamedTuple):
-    """What words are shaded by: "entropy" or "mutual information"; the nats from which it is the darkest."""
+    """The measure that shades words, "entropy" or "mutual information"; the nats from which it is darkest."""
 
     measure: str
     highest: float
 
 
 def heading(shade: Shade, in_colour: bool, has_draws: bool) -> str:
-    """What explains the figures and the shades of `as_text_block`, in a line or two."""
+    """The explanation of the figures and the shades of `as_text_block`, in a line or two."""
     lines = ["below each text: means over its words, in nats"]
     if not has_draws:
         lines[0] += "; mutual information needs several draws of the weights"
@@ -36,8 +36,8 @@ def as_text_block(
     """A prompt, its continuations and their figures.
 
     Args:
-      continuations: of one prompt, at least one.
-      shade: what words are shaded by.
+      continuations: the continuations of one prompt, at least one.
+      shade: the measure that words are shaded by.
       in_colour: whether they are; at the end of a line stands a blank with the shade of its `<eos>`.
       has_draws: whether mutual information is known.
     """
@@ -59,7 +59,7 @@ def as_text_block(
 
 
 def as_record(continuation: Continuation) -> dict[str, Any]:
-    """What there is to say of a continuation: all its figures, in nats."""
+    """All figures of a continuation, in nats, as a record."""
     names = ("word", "log_prob", "own_log_prob", "entropy", "mutual_information")
     columns = (
         continuation.words,

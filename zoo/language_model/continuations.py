@@ -24,7 +24,7 @@ from zoo.decoding.sequences import Decoded
 from zoo.language_model.prompts import Prompt, as_text, encode_prompt
 from zoo.language_model.reading import prime, score_words
 
-# Probabilities that are scored at a time, so that their memory does not grow with the rows.
+# The number of probabilities scored at a time, so that their memory does not grow with the rows.
 _SCORED_AT_ONCE = 2**26
 
 
@@ -36,11 +36,11 @@ class Continuation:
       prompt: the words that were read.
       words: those that follow, [L], `<eos>` among them.
       finished: whether it ends because `<eos>` came where that ends it.
-      log_probs: of each word, nats, [L], under the average over all draws.
-      own_log_probs: of each word, nats, [L], under the weights that it was generated with: other ones where
+      log_probs: each word's log-probability, nats, [L], under the average over all draws.
+      own_log_probs: the same under the weights that the word was generated with: other ones where
         each continuation has a draw of its own.
-      entropies: of the distribution that each word comes from, nats, [L]: of the average over all draws.
-      mutual_information: of each word and the weights, nats, [L]; 0 where there is one set of weights.
+      entropies: the entropy of the distribution of each word, nats, [L]: of the average over all draws.
+      mutual_information: that of word and weights, for each word, nats, [L]; 0 with one set of weights.
     """
 
     prompt: tuple[str, ...]
@@ -84,23 +84,23 @@ class Generator:
         """Builds the generator.
 
         Args:
-          model: of a network that `prime` takes.
-          vocabulary: of its words.
-          max_words: L, of a continuation at most; `<eos>` is one.
-          samples: draws of the weights that are averaged, the same ones for all words; 0: the posterior mean.
+          model: the model, of a network that `prime` takes.
+          vocabulary: the vocabulary of its words.
+          max_words: the largest number of words in a continuation, L; `<eos>` is one.
+          samples: the number of draws that are averaged, the same ones for all words; 0: the posterior mean.
             Dropout is off in both.
           draw_per_continuation: whether every continuation has a draw of its own, which it is generated with
             from its first word to its last; the first continuations of all prompts share the first draw, and
             so on. All are scored under the average of all these draws.
-          seed: of the draws, and of sampling.
-          beam: beams; 1 is the most probable word each time.
-          length_penalty: as in `beam_search`.
+          seed: the seed of the draws, and of sampling.
+          beam: the number of beams; 1 is the most probable word each time.
+          length_penalty: the penalty of `beam_search`.
           sampling: if given, words are sampled and not searched for: arguments of `sample`.
           end_at_eos: whether `<eos>` ends a continuation.
           forbidden: words that are never generated, such as `<unk>`.
 
         Raises:
-          ValueError: for numbers that make no sense, or arguments that exclude each other.
+          ValueError: a number makes no sense, or arguments exclude each other.
           InputError: a forbidden word is not in the vocabulary, or `<eos>` is not and should end.
         """
         if max_words < 1 or samples < 0 or beam < 1:
@@ -140,12 +140,12 @@ class Generator:
 
         Args:
           prompts: texts, or ids of words. A prompt of no words is one of `<eos>`: a sentence begins.
-          continuations: C. Without sampling, and without a draw for each, at most as many as beams.
-          stream: which of independent streams of noise words are sampled with.
+          continuations: C, their number. Without sampling and without a draw each, at most as many as beams.
+          stream: the number of the stream of noise that words are sampled with; streams are independent.
 
         Raises:
           InputError: a prompt cannot be read: see `encode_prompt`.
-          ValueError: for a number of continuations that there cannot be.
+          ValueError: there cannot be that number of continuations.
         """
         differ = self.sampling is not None or self.draw_per_continuation
         if continuations < 1 or (continuations > self.beam and not differ):
@@ -167,7 +167,7 @@ class Generator:
                 self._decode(padded, lengths, index, 1, noise.derive(seed, index))
                 for index in range(continuations)
             ]
-            # The best of each draw.
+            # The best sequence under each draw.
             found = Decoded(
                 *(np.stack([part[:, 0] for part in column], axis=1) for column in zip(*parts, strict=True))
             )
@@ -207,7 +207,7 @@ class Generator:
         )
 
     def _scores(self, prompt: np.ndarray, lengths: np.ndarray, found: Decoded) -> TargetScores:
-        """Of what was found, [P, C, L]."""
+        """The scores of what was found, [P, C, L]."""
         shape = found.tokens.shape
         draws = shape[1] if self.draw_per_continuation else max(self.samples, 1)
         rows = np.repeat(np.arange(shape[0]), shape[1])
@@ -221,10 +221,10 @@ class Generator:
             parts.append([value.numpy() for value in self._score(*arguments)])
         return TargetScores(*(np.concatenate(column).reshape(shape) for column in zip(*parts, strict=True)))
 
-    # In the graph.
+    # Functions that are traced into the graph.
 
     def _decoded(self, prompt: Any, lengths: Any, index: Any, copies: int, seed: Any) -> Decoded:
-        """What follows prompts, [P, copies or beams, L]; `index` is of the draw that a continuation has."""
+        """The words after prompts, [P, copies or beams, L]; `index` is of the draw of a continuation."""
         draws = GivenDraws([self.draw(number) for number in range(self.samples)] or [self.draw(index)])
         step, state, last = prime(self.model.network, prompt, lengths, draws)
         if self.sampling is None and self.beam > 1:

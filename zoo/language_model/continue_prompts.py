@@ -57,7 +57,7 @@ def continue_prompts(
     """Continues prompts with the best checkpoint of a run; prints the texts and how sure the model is.
 
     Args:
-      config: the run's; `evaluate.num_samples` says over how many draws of the weights probabilities are
+      config: the run's configuration; `evaluate.num_samples` is the number of draws of the weights that are
         averaged (0: the posterior mean), unless each continuation has one of its own. Methods that are not
         Bayesian have one set of weights.
       workdir: the run's directory.
@@ -68,12 +68,12 @@ def continue_prompts(
       top_k: see `Choice`.
       top_p: see `Choice`.
       beam: see `Choice`.
-      max_words: of a continuation at most; `<eos>`, the end of a line, is one.
-      continuations: of each prompt. By beam search the best ones, at most as many as beams.
+      max_words: the largest number of words in a continuation; `<eos>`, the end of a line, is one.
+      continuations: the number for each prompt. By beam search the best ones, at most as many as beams.
       draw_per_continuation: see `Generator`.
       allow_unk: whether `<unk>` may be generated.
       end_at_eos: whether a continuation ends with its line.
-      seed: of draws and of sampling; None for the run's.
+      seed: the seed of draws and of sampling; None for the run's.
       color: "auto", "always" or "never", as `colours.uses_colours` takes it: words are shaded by their
         mutual information with the weights where there are several draws, else by their entropy.
       output: a file for JSON lines, one for each continuation; "-": standard output, in place of the text.
@@ -122,7 +122,7 @@ def _with_seed(config: LanguageModelConfig, seed: int | None) -> LanguageModelCo
 
 
 def _headline(config: LanguageModelConfig, step: int, ways: Sequence[str]) -> str:
-    """Which model it is, and in which ways it is used."""
+    """The line that says which model it is, and in which ways it is used."""
     label = methods.LABELS[config.method]
     return f"{config.preset} ({label}), best checkpoint: step {step}; {', '.join(ways)}"
 
@@ -138,7 +138,7 @@ def _checked_output(output: str | os.PathLike[str] | None) -> str | os.PathLike[
 
 
 class _View(NamedTuple):
-    """How texts are shown."""
+    """The way texts are shown."""
 
     shade: Shade
     in_colour: bool
@@ -163,10 +163,10 @@ def _put_out(
 
     Args:
       texts: each prompt with its continuations.
-      weights: that the words come from, in words.
-      output: as `continue_prompts` takes it; in place of what is shown where it is standard output.
-      headline: what is shown first.
-      view: how they are shown.
+      weights: the weights that the words come from, in words.
+      output: that of `continue_prompts`; in place of what is shown where it is standard output.
+      headline: the text that is shown first.
+      view: the way they are shown.
     """
     is_shown = output != STANDARD
     with ExitStack() as stack:
@@ -180,7 +180,7 @@ def _put_out(
                     about = {"prompt": prompt, "continuation": place, "weights": weights}
                     if put is not None:
                         put({**about, **as_record(continuation)})
-            finally:  # What cannot be written is shown at least.
+            finally:  # Shown even if it cannot be written.
                 if is_shown:
                     print("\n" + as_text_block(found, *view), flush=True)
 
@@ -188,7 +188,7 @@ def _put_out(
 def _writer(
     output: str | os.PathLike[str] | None, stack: ExitStack
 ) -> Callable[[dict[str, Any]], None] | None:
-    """What writes a line of JSON at once; None where there is no output."""
+    """A function that writes a line of JSON at once; None where there is no output."""
     if output is None:
         return None
     path = Path("standard output" if output == STANDARD else output)
@@ -225,7 +225,7 @@ def _prompts(prompts: Iterable[str] | None) -> Iterator[str]:
 
 
 def _standard_input() -> Iterator[str]:
-    """Its lines, as they come."""
+    """The lines of standard input, as they come."""
     if sys.stdin is None:
         raise InputError("--prompt=- reads standard input, which is closed; accepted: text, a prompt a line")
     lines = getattr(sys.stdin, "buffer", None) or (line.encode("utf-8") for line in sys.stdin)
@@ -238,7 +238,7 @@ def _as_utf8(prompt: str) -> str:
     """A prompt whose bytes another encoding than UTF-8 was taken for, that of an old terminal, say."""
     try:
         return os.fsencode(prompt).decode("utf-8") if not prompt.isascii() else prompt
-    except UnicodeEncodeError:  # It came from elsewhere than the command line.
+    except UnicodeEncodeError:  # The prompt came from elsewhere than the command line.
         return prompt
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
@@ -248,7 +248,7 @@ def _as_utf8(prompt: str) -> str:
 
 
 def _weights(is_bayesian: bool, samples: int, draws: int) -> str:
-    """Which weights words come from and are scored by."""
+    """The weights that words come from and are scored by, in words."""
     if not is_bayesian:
         return "one set of weights"
     if samples:

@@ -29,18 +29,18 @@ class LanguageModelExperiment(Experiment[LanguageModelConfig, Corpus]):
 
     @functools.cached_property
     def windows(self) -> Windows:
-        """Those of training."""
+        """The windows of training."""
         train = self.config.train
         return train_windows(self.data.train, train.batch, train.unroll, train.tail)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Windows of the training text."""
+        """The number of windows of the training text."""
         return len(self.windows)
 
     @property
     def predictions_per_step(self) -> float:
-        """Tokens of a window, of all rows together."""
+        """The number of tokens in a window, of all rows together."""
         return self.windows.predictions / len(self.windows)
 
     def build_model(self) -> BayesianModel:
@@ -52,17 +52,17 @@ class LanguageModelExperiment(Experiment[LanguageModelConfig, Corpus]):
         return self.windows.dataset(step, repeat=True)
 
     def scored_data(self, split: str) -> Iterable:
-        """Rows, which are read more quickly than one stream."""
+        """The split in rows, which are read more quickly than one stream."""
         settings = self.config.evaluate
         return evaluation_windows(getattr(self.data, split), settings.rows, settings.unroll).dataset()
 
     @property
     def layout(self) -> str:
-        """How many rows."""
+        """The number of rows, in words."""
         return f"{self.config.evaluate.rows} rows"
 
     def epoch_figures(self, report: EpochReport) -> dict[str, Any]:
-        """What validation read, and the KL's share of a token."""
+        """The rows that validation read, and the KL's share of a token."""
         return {
             "rows": self.config.evaluate.rows,
             "kl_per_training_token": report.logs["kl"] / self.windows.predictions,

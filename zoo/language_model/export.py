@@ -20,14 +20,14 @@ def export(
     vocabulary: Vocabulary,
     directory: str | os.PathLike[str],
 ) -> tuple[LanguageModelExport, dict[str, Any]]:
-    """What a SavedModel of a run holds, and what `signatures.json` says about it, an example of a call too.
+    """Returns what a run's SavedModel holds, and what `signatures.json` says about it, with an example call.
 
     Args:
-      config: the run's, resolved.
-      model: the run's.
-      exported: the weights of its network.
-      vocabulary: of its words.
-      directory: as for `Words`.
+      config: the run's configuration, resolved.
+      model: the run's model.
+      exported: the weights of the model's network.
+      vocabulary: the vocabulary of its words.
+      directory: the directory that `Words` takes.
     """
     made = LanguageModelExport(model.network, exported, vocabulary, directory)
     text = " ".join([word for word in vocabulary.words if word.isalpha()][:3])

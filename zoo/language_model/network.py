@@ -90,10 +90,10 @@ class LanguageModelNetwork(keras.Model):
         """Builds the network.
 
         Args:
-          vocabulary_size: V.
-          units: of each recurrent layer.
-          layers: how many recurrent layers.
-          embedding_units: of the embedding; None for `units`.
+          vocabulary_size: the number of words, V.
+          units: the number of units of each recurrent layer.
+          layers: the number of recurrent layers.
+          embedding_units: the size of the embedding; None for `units`.
           tied: whether embedding and softmax share one weight; then `embedding_units` must be `units`.
           init_range: every (posterior mean of a) weight starts uniformly in (-init_range, init_range).
           unit_forget_bias: whether the bias of the LSTM's forget gates starts at one instead: at zero half of
@@ -103,14 +103,14 @@ class LanguageModelNetwork(keras.Model):
           input_dropout: rate on each recurrent layer's input, one mask for all steps.
           recurrent_dropout: rate on the recurrent connection, one mask for all steps.
           output_dropout: rate on the softmax's input, one mask for all steps.
-          prior: of the variational weights; None for the released scale mixture.
-          recurrent_posterior: variational family of the recurrent layers; None for point masses.
-          other_posterior: of embedding and softmax; None for point masses.
+          prior: the prior of the variational weights; None for the released scale mixture.
+          recurrent_posterior: the variational family of the recurrent layers; None for point masses.
+          other_posterior: the variational family of embedding and softmax; None for point masses.
           cell: the kind of the recurrent layers, one of `zoo.language_model.cells.CELLS`.
-          **kwargs: of `keras.Model`.
+          **kwargs: the arguments of `keras.Model`.
 
         Raises:
-          InputError: for another cell.
+          InputError: there is no such cell.
           ValueError: if `tied` and the sizes differ.
         """
         super().__init__(**kwargs)
@@ -208,16 +208,16 @@ class LanguageModelNetwork(keras.Model):
             self.softmax.build((None, None, units))
 
     def get_initial_state(self, batch_size: int) -> list[list[tf.Tensor]]:
-        """Zeros: the states of each recurrent layer, [h, c] of an LSTM."""
+        """The states of each recurrent layer, all zeros; [h, c] of an LSTM."""
         return [layer.get_initial_state(batch_size) for layer in self.recurrent]
 
     @property
     def state_sizes(self) -> list[int]:
-        """Units of each state of each recurrent layer: of h and c of an LSTM."""
+        """The number of units of each state of each recurrent layer: of h and c of an LSTM."""
         return [size for layer in self.recurrent for size in layer.cell.state_sizes]
 
     def state_from(self, vectors: tf.Tensor) -> list[list[tf.Tensor]]:
-        """[B, sum of `state_sizes`] as states: a layer's first, which is its output, goes through tanh."""
+        """Splits [B, sum of `state_sizes`] into states: a layer's first, its output, goes through tanh."""
         parts = iter(tf.split(vectors, self.state_sizes, axis=-1))
         states = [[next(parts) for _ in layer.cell.state_sizes] for layer in self.recurrent]
         return [[tf.tanh(hidden), *others] for hidden, *others in states]
@@ -231,7 +231,7 @@ class LanguageModelNetwork(keras.Model):
     def run(
         self, inputs: tf.Tensor, state: Any, training: bool = False
     ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
-        """ids [B, T] and the states: logits [B, T, V] and the states after the last word."""
+        """Returns logits [B, T, V] and the states after the last word, from ids [B, T] and the states."""
         hidden = self.embedding(inputs, training=training)
         hidden = self.word_dropout(hidden, inputs, training=training)
         hidden, state = self._recur(hidden, state, training)
@@ -253,12 +253,12 @@ class LanguageModelNetwork(keras.Model):
         return hidden, new_state
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """ids [B, T]: logits [B, T, V], from a zero state."""
+        """Returns logits [B, T, V] of ids [B, T], from a zero state."""
         logits, _ = self.run(inputs, self.get_initial_state(tf.shape(inputs)[0]), training=training)
         return logits
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """[B, T, V]."""
+        """The shape of the logits, [B, T, V]."""
         return (*input_shape, self._arguments["vocabulary_size"])
 
     def get_config(self) -> dict[str, Any]:
@@ -285,8 +285,8 @@ def build_network(config: RunConfig, vocabulary_size: int, **more: Any) -> Langu
     """The network of a configuration whose table `model` is that of language models, or derived from it.
 
     Args:
-      config: resolved.
-      vocabulary_size: V.
+      config: the resolved configuration.
+      vocabulary_size: the number of words, V.
       **more: further arguments of the network.
     """
     settings = {one.name: getattr(config.model, one.name) for one in dataclasses.fields(Model)}

@@ -54,7 +54,7 @@ _SCHEDULES = {
     **{method: {"small": _SMALL_BBB, "medium": _BBB, "large": _BBB} for method in BAYESIAN_METHODS},
 }
 
-# What is not in the papers, said in the description.
+# Remarks of the descriptions on what is not in the papers.
 _REMARKS = {
     ("small", "dropout"): "rate and schedule of our choice",
     ("small", "variational_dropout"): "schedule of our choice, rates of the authors' 200-unit code",

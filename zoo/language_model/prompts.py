@@ -24,7 +24,7 @@ def encode_prompt(vocabulary: Vocabulary, prompt: Prompt) -> np.ndarray:
     behind which a sentence begins.
 
     Args:
-      vocabulary: of the model.
+      vocabulary: the model's vocabulary.
       prompt: text or ids.
 
     Raises:

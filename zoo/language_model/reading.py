@@ -1,4 +1,4 @@
-"""What a language model says after prompts: the next word, and how sure it is of given words.
+"""Reading prompts with a language model: the next word, and how sure the model is of given words.
 
 Both are functions for graphs. Dimensions: N rows of a batch, T words of a padded prompt, L words that follow,
 S draws of the weights, V words of the vocabulary.
@@ -31,7 +31,7 @@ def prime(
       network: ids [N, T] -> logits [N, T, V], with a state as `tfp_bayesrnn.model.recurrence` takes it.
       prompt: int32 [N, T], padded at the end.
       lengths: int32 [N], words of each row that are not padding, at least 1.
-      draws: of the network's weights, such as `GivenDraws`.
+      draws: the draws of the network's weights, such as `GivenDraws`.
 
     Returns:
       `step`; `state`, after all words of a prompt but its last; and `last`, int32 [N], those last words.
@@ -86,12 +86,12 @@ def score_words(
     """Scores given words that follow prompts, each read after those before it.
 
     Args:
-      network: as for `prime`.
-      prompt: as for `prime`.
-      lengths: as for `prime`.
+      network: the network that `prime` takes.
+      prompt: int32 [N, T], padded at the end.
+      lengths: int32 [N], words of each row that are not padding, at least 1.
       words: int32 [N, L], ids.
-      sizes: int32 [N], how many words of a row count.
-      draws: as for `prime`; `FreshDraws` are made and run one after another, in the memory of one.
+      sizes: int32 [N], the number of words of each row that count.
+      draws: the draws of its weights; `FreshDraws` are made and run one after another, in the memory of one.
     """
     prompt, lengths, words = (tf.cast(ids, tf.int32) for ids in (prompt, lengths, words))
     last = tf.gather(prompt, lengths - 1, batch_dims=1)

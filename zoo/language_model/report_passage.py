@@ -43,19 +43,19 @@ class Passage(NamedTuple):
 
 
 def passage(contents: Contents[LanguageModelConfig]) -> Section:
-    """The passage, or why there is none."""
+    """The section of the passage, or of why there is none."""
     return computed_section(contents, "passage", "A passage of the test text", score_passage, shown)
 
 
 def bounds(tokens: np.ndarray, end_of_line: int | None) -> tuple[int, int]:
-    """Where the passage begins and ends in a text: `tokens[start:end]`, with at least a word before it.
+    """Returns the bounds of the passage in a text: `tokens[start:end]`, with at least a word before it.
 
     Args:
       tokens: the text, ids [N].
-      end_of_line: the id of what ends lines, where there is one.
+      end_of_line: the id of the word that ends lines, where there is one.
 
     Raises:
-      InputError: for a text of fewer than two words.
+      InputError: the text has fewer than two words.
     """
     if len(tokens) < 2:
         raise InputError(f"the test text has {len(tokens)} words, and the first is never predicted")
@@ -107,7 +107,7 @@ def shown(found: Passage, weights: str) -> list[Any]:
 
     Args:
       found: the passage.
-      weights: which weights it is judged by, in words.
+      weights: the weights that it is judged by, in words.
     """
     epistemic = found.mutual_information
     values = found.entropies if epistemic is None else epistemic

@@ -16,7 +16,7 @@ from zoo.terminal import progress
 
 
 def lowest_perplexity(corpus: Corpus) -> dict[str, float]:
-    """What no model can go below, where that is known."""
+    """The perplexity that no model can go below, where that is known."""
     if corpus.entropy_rate is None:
         return {}
     return {"lowest_perplexity": math.exp(corpus.entropy_rate)}
@@ -28,10 +28,10 @@ def split_results(
     """The figures of one split, a dictionary for each mode of evaluation that is asked for.
 
     Args:
-      split: its name.
-      tokens: its ids.
-      config: of the run.
-      evaluator: of the model, whose variables are those of the checkpoint to be scored.
+      split: the split's name.
+      tokens: the ids of the split's words.
+      config: the run's configuration.
+      evaluator: the evaluator of the model, whose variables are those of the checkpoint to be scored.
     """
     settings = config.evaluate
     windows = evaluation_windows(tokens, rows=settings.final_rows, unroll=settings.final_unroll)

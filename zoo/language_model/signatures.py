@@ -28,7 +28,7 @@ from zoo.signatures import sampling
 from zoo.signatures.sampling import MAX_WORDS
 from zoo.signatures.words import Words
 
-# Probabilities that are computed at a time: longer rows are read piece by piece.
+# The number of probabilities computed at a time: longer rows are read piece by piece.
 _AT_ONCE = 2**25
 
 _IDS = tf.TensorSpec([None, None], tf.int32, "ids")
@@ -46,12 +46,12 @@ _GENERATION = (
 
 
 class LanguageModelExport:
-    """What a SavedModel of a language model holds, and its signatures.
+    """The contents of a language model's SavedModel, and its signatures.
 
     A text begins behind an `<eos>`: that is what its first word is predicted from.
 
     Attributes:
-      module: what holds the weights and the vocabulary.
+      module: the module that holds the weights and the vocabulary.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class LanguageModelExport:
 
         Args:
           network: ids [N, T] -> logits [N, T, V], with a state as `tfp_bayesrnn.model.recurrence` takes it.
-          exported: its weights.
-          vocabulary: of its words.
-          directory: as for `Words`.
+          exported: the network's weights.
+          vocabulary: the vocabulary of its words.
+          directory: the directory that `Words` takes.
 
         Raises:
           InputError: the vocabulary has no `<eos>`.
@@ -95,11 +95,11 @@ class LanguageModelExport:
 
     @property
     def state_size(self) -> int:
-        """Numbers of a row's state: h and c of each LSTM layer, side by side."""
+        """The number of values in a row's state: h and c of each LSTM layer, side by side."""
         return sum(self._widths)
 
     def signatures(self) -> dict[str, Callable]:
-        """Name -> `tf.function`, Monte Carlo forms where there are scales."""
+        """The `tf.function` of each signature by its name, with Monte Carlo forms where there are scales."""
         state = tf.TensorSpec([None, self.state_size], tf.float32, "state")
         specs = {
             "score": (self.score, [_IDS, _LENGTHS]),

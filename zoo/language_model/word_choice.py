@@ -1,4 +1,4 @@
-"""How words of a continuation are chosen, and what is refused of what a command line says of it."""
+"""The ways words of a continuation are chosen, and the checks of a command line that asks for one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DEFAULT_BEAM = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """How words are chosen, by the flags of the same names; None where a flag is not given.
+    """The way words are chosen, by the flags of the same names; None where a flag is not given.
 
     Args:
       decode: "sample", "greedy" (the most probable word each time) or "beam".
-      temperature: of sampling, 1 if not given.
-      top_k: the most probable words that are sampled from, all if not given or 0.
+      temperature: the temperature of sampling, 1 if not given.
+      top_k: the number of most probable words that are sampled from, all if not given or 0.
       top_p: the probability of those that are sampled from, all if not given.
-      beam: beams of beam search, `DEFAULT_BEAM` if not given.
+      beam: the number of beams of beam search, `DEFAULT_BEAM` if not given.
 
     Raises:
       InputError: a number that cannot be, or that another way of choosing has.
@@ -63,7 +63,7 @@ class Choice:
 
     @property
     def beams(self) -> int:
-        """Beams; 1 where there is no beam search."""
+        """The number of beams; 1 where there is no beam search."""
         return (self.beam or DEFAULT_BEAM) if self.decode == "beam" else 1
 
     @property
