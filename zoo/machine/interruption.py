@@ -81,7 +81,7 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _handled(handler: Callable[..., Any] | signal.Handlers) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Which alone may handle signals.
+    if threading.current_thread() is not threading.main_thread():  # The main thread alone may handle signals.
         yield
         return
     before = {number: signal.signal(number, handler) for number in SIGNALS}
@@ -113,7 +113,7 @@ class _Ending:
         self._left.set()
         if self._sending is not None:
             signal.set_wakeup_fd(self._before)
-            self._sending.close()  # Which ends the thread.
+            self._sending.close()  # This ends the thread.
         else:
             os.close(self._stderr)
 
@@ -135,7 +135,7 @@ class _Ending:
         os.close(self._stderr)
 
     def _exit(self, number: int, where: str) -> None:
-        with suppress(Exception):  # Its lock may be held by what has been interrupted.
+        with suppress(Exception):  # The interrupted code may hold the stream's lock.
             sys.stdout.flush()
         with suppress(OSError):
             os.write(self._stderr, f"{_said(number)}{where}\n".encode())
@@ -143,7 +143,7 @@ class _Ending:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported where the main thread is."""
+    """Returns whether the main thread is importing a module."""
     while frame is not None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
             return True

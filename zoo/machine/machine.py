@@ -25,12 +25,12 @@ _EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type
 
 @dataclass(frozen=True)
 class Machine:
-    """What the command line says of it.
+    """The machine as the command line describes it.
 
     Attributes:
       strategy: one of `STRATEGIES`. "auto" is "multi_worker" where TF_CONFIG names several workers, else
         "mirrored" where there are several GPUs, else "default": one device.
-      cpu_devices: how many logical devices the CPU is split into, to run "mirrored" without GPUs.
+      cpu_devices: the number of logical devices the CPU is split into, to run "mirrored" without GPUs.
       deterministic: whether every run on this machine gives the same numbers to the last bit.
     """
 
@@ -39,10 +39,10 @@ class Machine:
     deterministic: bool = False
 
     def start(self) -> tf.distribute.Strategy:
-        """Sets TensorFlow up, before its first operation; the strategy.
+        """Sets TensorFlow up, before its first operation, and returns the strategy.
 
         Raises:
-          InputError: for a TF_CONFIG, or a machine, that the strategy does not go with.
+          InputError: the strategy does not go with TF_CONFIG or with the machine.
         """
         import keras
         import tensorflow as tf
@@ -57,7 +57,7 @@ class Machine:
                 "its GPUs, or its CPU as one device; accepted then: 1"
             )
         if self.deterministic:
-            keras.utils.set_random_seed(0)  # Determinism asks for one; every run sets its own.
+            keras.utils.set_random_seed(0)  # Determinism asks for a seed; every run sets its own.
             tf.config.experimental.enable_op_determinism()
         if self.cpu_devices > 1:
             cpu = tf.config.list_physical_devices("CPU")[0]
@@ -126,7 +126,7 @@ class _Cluster(NamedTuple):
 
 
 def _cluster() -> _Cluster | None:
-    """That of TF_CONFIG; None where it names none."""
+    """Returns the cluster of TF_CONFIG; None where it names none."""
     from tfp_bayesrnn.errors import InputError
 
     text = os.environ.get("TF_CONFIG", "").strip()

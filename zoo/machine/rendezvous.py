@@ -1,4 +1,4 @@
-"""Where the workers of a run meet, before TensorFlow connects them."""
+"""The meeting of a run's workers, before TensorFlow connects them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def meet(own: str, others: Collection[str], patience: float) -> list[str]:
     Args:
       own: "host:port" of this worker, which must not be in use yet.
       others: those of all other workers.
-      patience: how many seconds to wait for them.
+      patience: the seconds to wait for them.
 
     Returns:
       The addresses whose workers did not come in time.
@@ -69,20 +69,20 @@ def meet(own: str, others: Collection[str], patience: float) -> list[str]:
 
 
 def answers(address: str) -> bool:
-    """Whether anything listens at an address."""
+    """Returns whether anything listens at an address."""
     with suppress(OSError), _connected(address):
         return True
     return False
 
 
 class _Meeting:
-    """What one worker knows of the others.
+    """The state of one worker's meeting with the others.
 
     Attributes:
-      met: addresses of those met.
+      met: the addresses of the workers that it has met.
       problem: why they cannot all meet; None while they can.
       is_over: whether this worker has stopped waiting.
-      greeting: what it says: which run it is of, which worker of it.
+      greeting: the message it sends: which run it is of, and which worker.
     """
 
     def __init__(self, own: str, others: Collection[str]):
@@ -115,7 +115,7 @@ class _Meeting:
             connection.sendall(self.greeting)
             answer = _line_from(connection)
         if self.caller(answer) == address or _is_http2(answer):
-            # What speaks HTTP/2 is TensorFlow: a worker that has met this one and gone on, before it could
+            # TensorFlow speaks HTTP/2: this is a worker that has met this one and gone on, before it could
             # answer here.
             self.met.add(address)
         elif answer == self.greeting:
@@ -139,7 +139,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(address, _Answer)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever called has gone."""
+        """Does nothing: whoever called has gone."""
 
 
 class _Answer(socketserver.BaseRequestHandler):
@@ -160,7 +160,7 @@ def _connected(address: str) -> socket.socket:
 
 
 def _line_from(connection: socket.socket) -> bytes:
-    """What comes up to the end of a line, or what is enough to tell that it is none."""
+    """Reads up to the end of a line, or as much as is enough to tell that it is none."""
     content = b""
     while len(content) < 4096 and not content.endswith(b"\n") and not _is_http2(content):
         part = connection.recv(4096)
@@ -171,5 +171,5 @@ def _line_from(connection: socket.socket) -> bytes:
 
 
 def _is_http2(content: bytes) -> bool:
-    """Whether it is the first frame of a server of HTTP/2, its settings, which it sends unasked."""
+    """Returns whether it is the first frame of a server of HTTP/2, its settings, which it sends unasked."""
     return len(content) >= 9 and content[3] == 4 and content[5:9] == bytes(4)

@@ -1,1 +1,1 @@
-"""What is printed, and progress."""
+"""Printed text, and progress."""

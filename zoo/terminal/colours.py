@@ -8,22 +8,22 @@ from typing import TextIO
 
 COLOUR_CHOICES = ("auto", "always", "never")
 
-# Of the 256 colours that terminals number: from white over yellow to orange, all light enough for black ink.
+# Some of the 256 colours that terminals number, from white over yellow to orange, light enough for black ink.
 _SHADES = (231, 230, 229, 228, 227, 221, 220, 214, 208, 202)
 _INK = 16
 
 
 def uses_colours(choice: str, stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether text for a stream is to have colours.
+    """Returns whether text for a stream is to have colours.
 
     Args:
       choice: "always", "never" or "auto": where the stream is a terminal that knows colours, and nobody has
         asked for none (no-color.org).
-      stream: where the text goes.
-      environment: its `NO_COLOR` and `TERM` are looked at.
+      stream: the stream that the text goes to.
+      environment: the environment, whose `NO_COLOR` and `TERM` are looked at.
 
     Raises:
-      ValueError: for another choice.
+      ValueError: the choice is none of the three.
     """
     if choice not in COLOUR_CHOICES:
         raise ValueError(f"choice must be one of {', '.join(COLOUR_CHOICES)}. Received: choice={choice!r}")
@@ -36,9 +36,9 @@ def shaded(text: str, uncertainty: float, highest: float) -> str:
     """The text in black on a shade: white at 0, orange at `highest` and above, and white for NaN.
 
     Args:
-      text: of one line.
-      uncertainty: at least 0.
-      highest: in the same unit.
+      text: the text, of one line.
+      uncertainty: the uncertainty of the text, at least 0.
+      highest: the uncertainty of the deepest shade, in the same unit.
 
     Raises:
       ValueError: highest is not positive.
@@ -51,7 +51,7 @@ def shaded(text: str, uncertainty: float, highest: float) -> str:
 
 
 def legend(highest: float, marks: int = 5) -> str:
-    """What the shades of `shaded` stand for: some values from 0 to `highest`, each on its shade."""
+    """The legend of the shades of `shaded`: some values from 0 to `highest`, each on its shade."""
     values = [highest * mark / (marks - 1) for mark in range(marks)]
     texts = [f" {value:.2g} " for value in values[:-1]] + [f" {highest:.2g} or more "]
     return "".join(shaded(text, value, highest) for text, value in zip(texts, values, strict=True))

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 
 class OutputError(Exception):
-    """What was to be printed cannot be. Its message is one line."""
+    """Raised where text cannot be printed. Its message is one line."""
 
 
 def prepare() -> None:
