@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-# Told apart by those who see colours differently too (Okabe and Ito).
+# Colours that those who see colours differently can tell apart too (Okabe and Ito).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("", "7 4", "2 3")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _LEGEND = 460, 300, 70, 40, 330
@@ -35,9 +35,9 @@ def line_plot(panels: Sequence[Panel], x_label: str, y_label: str, highest: floa
     """The panels, one under the other, as the text of an SVG file.
 
     Args:
-      panels: what to draw; each with at least one point.
-      x_label: of the x axis, which is linear and goes from 0 to 1.
-      y_label: of the y axis, which is logarithmic.
+      panels: the panels to draw, each with at least one point.
+      x_label: the label of the x axis, which is linear and goes from 0 to 1.
+      y_label: the label of the y axis, which is logarithmic.
       highest: the largest y that is drawn, as a multiple of the panel's smallest.
     """
     width, height = _LEFT + _WIDTH + _LEGEND, _PANEL * len(panels)

@@ -11,7 +11,7 @@ from zoo.page.markup import Markup, significant, tag
 _WIDTH, _HEIGHT = 420, 240
 _LEFT, _TOP, _RIGHT, _BOTTOM = 58, 12, 14, 42
 _LEGEND_ROW = 18
-_STYLES = 3  # Of lines, in the style sheet.
+_STYLES = 3  # The number of line styles in the style sheet.
 
 
 class Line(NamedTuple):
@@ -33,12 +33,12 @@ def line_chart(
     """A figure with its title; None where no line has a point.
 
     Args:
-      title: what the y axis is, with its unit.
+      title: the quantity on the y axis, with its unit.
       lines: up to three.
-      x_label: of the x axis, which is linear and has ticks at whole numbers.
+      x_label: the label of the x axis, which is linear and has ticks at whole numbers.
       is_logarithmic: whether the y axis is; points that are not above 0 are left out then.
       mark: an x at which there is a dotted line.
-      note: what stands behind the title.
+      note: the text behind the title.
 
     Raises:
       ValueError: there are more lines than can be told apart.
@@ -136,7 +136,7 @@ def _known(line: Line, is_logarithmic: bool) -> list[list[tuple[float, float]]]:
 
 
 class _Plot(NamedTuple):
-    """Where points are drawn: from values to pixels, between the upper edge and the x axis."""
+    """The plot that points are drawn in: from values to pixels, between the upper edge and the x axis."""
 
     x: _Scale
     y: _Scale

@@ -21,14 +21,14 @@ def computed_section(
     compute: Callable[[Contents[Config]], Any],
     shown: Callable[[Any, str], list[Any]],
 ) -> Section:
-    """A section of what is computed, or why there is none.
+    """Returns a section of what is computed, or of why there is none.
 
     Args:
-      contents: of the workdir.
-      name: of the section, and of what is computed.
-      title: of the section.
-      compute: from the contents to what is shown; it raises InputError where that cannot be had.
-      shown: from that, and from the weights in words, to the section's content.
+      contents: the contents of the workdir.
+      name: the name of the section, and of what is computed.
+      title: the section's title.
+      compute: makes what is shown from the contents; it raises InputError where that cannot be had.
+      shown: makes the section's content from that, and from the weights in words.
     """
     try:
         found = compute(contents)

@@ -1,4 +1,4 @@
-"""What a workdir holds, read for the report: every file whole and understood, or an error that names it."""
+"""A workdir's contents, read for the report: every file whole and understood, or an error that names it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Contents(NamedTuple, Generic[Config]):
         """Reads it.
 
         Args:
-          config: the run's, resolved.
+          config: the run's configuration, resolved.
           workdir: the run's directory.
           data_dir: the data set's directory, where it needs one.
 
@@ -65,7 +65,7 @@ class Contents(NamedTuple, Generic[Config]):
 
     @property
     def has_words(self) -> bool:
-        """Whether words are what is predicted, so that there are perplexities."""
+        """Whether the model predicts words, so that there are perplexities."""
         return bool(self.metrics) and "perplexity" in self.metrics[-1]
 
     @property
@@ -75,7 +75,7 @@ class Contents(NamedTuple, Generic[Config]):
 
     @property
     def weights(self) -> str:
-        """Which weights words are judged by."""
+        """The weights that words are judged by, in words."""
         if self.samples:
             return f"the average over {self.samples} draws of the weights" if self.samples > 1 else "one draw"
         return "the trained weights"
@@ -90,11 +90,11 @@ class Contents(NamedTuple, Generic[Config]):
 
 @contextmanager
 def understood(path: Path, mode: str) -> Iterator[None]:
-    """Turns what comes of a file with other content than it should have into an `InputError`.
+    """Turns the exceptions that a file with other content than it should have causes into an `InputError`.
 
     Args:
-      path: of the file, which was read as JSON already.
-      mode: of the command line, which writes it.
+      path: the path of the file, which was read as JSON already.
+      mode: the mode of the command line that writes it.
     """
     try:
         yield

@@ -12,13 +12,13 @@ from zoo.page.contents import Contents
 class Row(NamedTuple):
     """The figures of one set of weights on one split."""
 
-    key: str  # Of results.json.
+    key: str  # The key in results.json.
     split: str
     figures: Mapping[str, Any]
 
     @property
     def is_bound(self) -> bool:
-        """Whether it is of a sharpened posterior: an upper bound, its KL paid."""
+        """Whether the row is of a sharpened posterior: an upper bound, its KL paid."""
         return "perplexity_bound" in self.figures
 
     @property
@@ -28,12 +28,12 @@ class Row(NamedTuple):
 
     @property
     def kl(self) -> float | None:
-        """What the sharpening costs, nats per word; None where nothing is sharpened."""
+        """The cost of the sharpening, nats per word; None where nothing is sharpened."""
         return self.figures["kl_per_token"] if self.is_bound else None
 
     @property
     def nll(self) -> float | None:
-        """Nats per word, without the KL."""
+        """The NLL, nats per word, without the KL."""
         if self.perplexity is None:
             return None
         if self.is_bound:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# What HTML has no place for or UTF-8 cannot say, and what turns the direction of the text around it.
+# Characters that HTML or UTF-8 cannot hold, and those that turn the direction of the text around them.
 _UNFIT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
@@ -37,7 +37,7 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Markup:
     """An element.
 
     Args:
-      name: of the element.
+      name: the element's name.
       *children: its content, as `escaped` takes it.
       **attributes: its attributes; a final underscore is left out (`class_`), others become hyphens. None:
         there is no such attribute. True: it has no value.
@@ -59,11 +59,11 @@ def table(
     """A table in a frame of its own, which can be scrolled where the page is narrower.
 
     Args:
-      caption: what the table shows.
-      head: of the columns.
-      rows: of cells, the first of which heads its row.
-      texts: how many columns hold text and not numbers, from the left.
-      marked: numbers of the rows that stand out.
+      caption: the text that says what the table shows.
+      head: the heads of the columns.
+      rows: the rows of cells, the first of which heads its row.
+      texts: the number of columns, from the left, that hold text and not numbers.
+      marked: the numbers of the rows that stand out.
     """
 
     def cell(place: int, value: Any) -> Markup:
@@ -93,7 +93,7 @@ def table(
 
 
 def scrolled(content: Markup, label: str) -> Markup:
-    """What may be wider than the page, in a frame that can be scrolled, by keyboard too."""
+    """Content that may be wider than the page, in a frame that can be scrolled, by keyboard too."""
     return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
@@ -108,13 +108,13 @@ def paragraph(*content: Any) -> Markup:
 
 
 def missing(*content: Any, command: str | None = None) -> Markup:
-    """What stands where the page lacks something, and the command line that makes it."""
+    """The text that stands where the page lacks something, and the command line that makes it."""
     line = None if command is None else tag("code", command, class_="command", tabindex="0")
     return tag("div", tag("p", content), line, class_="missing-part")
 
 
 def code(text: Any) -> Markup:
-    """What is typed or named literally."""
+    """Text that is typed or named literally."""
     return tag("code", text)
 
 
@@ -122,8 +122,8 @@ def drawing(svg: str, label: str) -> Markup:
     """An SVG file's text as part of the page, with words for who does not see it.
 
     Args:
-      svg: that the project has written itself, its texts escaped.
-      label: what it shows.
+      svg: an SVG that the project has written itself, its texts escaped.
+      label: the text that says what it shows.
     """
     named = svg.replace("<svg ", f'<svg role="img" aria-label="{_as_text(label)}" ', 1)
     return Markup(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", named))
@@ -144,7 +144,7 @@ def _is_known(value: float | None) -> bool:
 
 
 def _as_text(value: Any) -> str:
-    """Escaped; what is markup already too, as an attribute's value must be."""
+    """The value escaped, even if it is markup already, as an attribute's value must be."""
     return html.escape(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", str(value)))
 
 

@@ -8,25 +8,25 @@ from typing import Any, NamedTuple
 from zoo.page.markup import Markup, escaped, tag
 from zoo.page.style import STYLE
 
-# Lest anything in the page could ask a network for something, or run: the browser refuses it.
+# With this policy the browser refuses whatever in the page would run, or ask a network for something.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class Section(NamedTuple):
     """A part of the page."""
 
-    name: str  # Of its anchor: letters and hyphens.
+    name: str  # The name of its anchor: letters and hyphens.
     title: str
-    content: Sequence[Any]  # As `markup.escaped` takes it.
-    is_missing: bool = False  # Whether the workdir lacks what would be here; the content says so.
+    content: Sequence[Any]  # Content that `markup.escaped` takes.
+    is_missing: bool = False  # Whether the workdir lacks what would stand here, as the content then says.
 
 
 def page(title: str, about: Sequence[Any], sections: Sequence[Section]) -> str:
     """The whole page as HTML.
 
     Args:
-      title: of the page.
-      about: what stands below it.
+      title: the page's title.
+      about: the content below it.
       sections: the parts, in their order.
     """
     head = tag(

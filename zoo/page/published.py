@@ -1,4 +1,4 @@
-"""What the paper reports, for data sets that it has figures of (Fortunato et al., 2017)."""
+"""The paper's figures, for the data sets that it reports on (Fortunato et al., 2017)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Published(NamedTuple):
     """A row of a published table.
 
     Attributes:
-      model: what was trained.
+      model: the model that was trained.
       method: the method of `zoo.configuration.methods` that it is nearest to; empty where there is none.
       figures: perplexities by the keys of results.json; those of sharpening are upper bounds.
     """
@@ -80,7 +80,7 @@ PTB_ENTROPY_GAPS = {
 
 
 def of_split(row: Published, column: str) -> tuple[float, bool] | None:
-    """(Perplexity, whether it is an upper bound) in a column of `PTB_COLUMNS`; None where there is none."""
+    """The perplexity and whether it is an upper bound, in a column of `PTB_COLUMNS`; None: there is none."""
     for key, is_bound in ((column, False), (f"{column}_mc", False), (f"{column}_sharpened_bound", True)):
         if key in row.figures:
             return row.figures[key], is_bound
@@ -96,12 +96,12 @@ def ptb_figure(method: str, key: str) -> float | None:
 
 
 def coco_figure(method: str, name: str) -> float | None:
-    """The same of a captioning model's score on COCO."""
+    """The paper's score of a captioning model on COCO, by method and name; None: there is none."""
     return next((row.figures[name] for row in COCO if row.method == method and name in row.figures), None)
 
 
 def ptb_differences(config: RunConfig) -> list[str]:
-    """How a run on Penn Treebank differs from the paper's, a sentence each."""
+    """The differences of a run on Penn Treebank from the paper's, a sentence each."""
     model, train = config.model, config.train
     ours = f"{units(model.layers, model.units)}, {train.epochs} epochs"
     theirs = f"{SMALL if config.method == 'deterministic' else MEDIUM}, {_EPOCHS[config.method]} epochs"
@@ -114,7 +114,7 @@ def ptb_differences(config: RunConfig) -> list[str]:
 
 
 def coco_differences(config: Any) -> list[str]:
-    """How a captioning run on COCO differs from the paper's, a sentence each; `config` is its own."""
+    """The differences of a captioning run on COCO from the paper's, a sentence each; `config` is its own."""
     encoder, model = config.encoder, config.model
     tuned = "trained along" if encoder.trainable else "not trained along"
     return [

@@ -15,7 +15,7 @@ _MARKS = 5
 
 
 class Measure(NamedTuple):
-    """What words are shaded by: a quantity in nats, and where its deepest shade begins."""
+    """The measure that words are shaded by: a quantity in nats, and where its deepest shade begins."""
 
     name: str
     highest: float
@@ -39,9 +39,9 @@ def shaded(text: Any, value: float, highest: float, title: str | None = None) ->
 
     Args:
       text: the word.
-      value: how unsure the model is, at least 0.
-      highest: in the same unit.
-      title: what is said of the word where a pointer rests on it.
+      value: the model's uncertainty, at least 0.
+      highest: the value of the deepest shade, in the same unit.
+      title: the text shown where a pointer rests on the word.
 
     Raises:
       ValueError: highest is not positive.
@@ -55,7 +55,7 @@ def shaded(text: Any, value: float, highest: float, title: str | None = None) ->
 
 
 def legend(measure: Measure) -> Markup:
-    """What the shades stand for."""
+    """The legend of what the shades stand for."""
     values = [measure.highest * mark / (_MARKS - 1) for mark in range(_MARKS)]
     labels = [f"{value:.3g}" for value in values[:-1]] + [f"{measure.highest:.3g} or more"]
     swatches = [shaded(label, value, measure.highest) for label, value in zip(labels, values, strict=True)]
@@ -73,5 +73,5 @@ def described(word: str, log_prob: float, entropy: float, mutual_information: fl
 
 
 def average(values: Sequence[float]) -> float:
-    """The mean; NaN of nothing."""
+    """The mean of the values; NaN of none."""
     return float(np.mean(values)) if len(values) else math.nan

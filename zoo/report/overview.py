@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> str | None:
 
 
 def configuration(contents: Contents[RunConfig]) -> Section:
-    """Every field; those of a table are folded up behind its name."""
+    """The section of every field; those of a table are folded up behind its name."""
     config, groups = contents.config, []
     values = config.to_dict()
     fields = {name: values[name] for name in (*_NAMES, *values) if name in values}
@@ -103,7 +103,7 @@ def _shown(value: Any) -> Any:
 
 
 class _History(NamedTuple):
-    """What training has noted of every epoch, and the best one of them, if any has a figure."""
+    """The entries of every epoch of training, and the best one of them, if any has a figure."""
 
     metrics: Sequence[Mapping[str, Any]]
     epochs: Sequence[int]
@@ -119,7 +119,7 @@ class _History(NamedTuple):
         return any(entry.get(name) for entry in self.metrics)
 
     def chart(self, title: str, lines: Mapping[str, str], **options: Any) -> Markup | None:
-        """The lines, label -> figure, by epochs; the best epoch is marked."""
+        """A chart of the lines, label -> figure, by epochs; the best epoch is marked."""
         ys = {label: [entry.get(name) for entry in self.metrics] for label, name in lines.items()}
         drawn = [Line(label, self.epochs, values) for label, values in ys.items()]
         mark = None if self.best is None else self.best["epoch"]
@@ -138,7 +138,7 @@ def _curves(contents: Contents) -> list[Any]:
 
 
 def _charts_of_figures(contents: Contents, history: _History) -> Iterator[Markup | None]:
-    """How well the model predicts."""
+    """The charts of how well the model predicts."""
     weights = "posterior mean" if contents.is_bayesian else "no dropout"
     rows = history.metrics[-1].get("rows")
     if contents.has_words:
@@ -155,7 +155,7 @@ def _charts_of_figures(contents: Contents, history: _History) -> Iterator[Markup
 
 
 def _charts_of_training(contents: Contents, history: _History) -> Iterator[Markup | None]:
-    """What else moves: the KL divergences and the learning rate."""
+    """The charts of what else moves: the KL divergences and the learning rate."""
     kl_weight = contents.config.train.kl_weight
     if history.has("kl_per_training_token"):
         tempered = f", weighed by {kl_weight:g}" if kl_weight != 1.0 else ""
@@ -176,7 +176,7 @@ def _charts_of_training(contents: Contents, history: _History) -> Iterator[Marku
 
 
 def _progress(contents: Contents, history: _History) -> Iterator[str]:
-    """How far training has come, in words."""
+    """Says in words how far training has come."""
     last, best = history.metrics[-1], history.best
     yield f"{last['epoch']} of {contents.config.train.epochs} epochs"
     if last.get("seconds") is not None:

@@ -1,4 +1,4 @@
-"""What pruning costs: perplexity against the fraction of weights dropped."""
+"""The cost of pruning: perplexity against the fraction of weights dropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAPER_FRACTION = 0.8
 
 
 def pruning(contents: Contents[RunConfig]) -> Section:
-    """What `--mode=prune` has measured."""
+    """The section of what `--mode=prune` has measured."""
     name, title, found = "pruning", "Pruning", contents.pruning
     line = missing("No pruning curve yet; this measures it:", command=contents.command("prune"))
     if found is None:
@@ -122,7 +122,7 @@ def _points(curves: Sequence[Mapping[str, Any]], by: str, scope: str) -> Sequenc
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:
-    """Full names -> names without the folders that all of them are in."""
+    """Maps full names to names without the folders that all of them are in."""
     common = 0
     for level in zip(*(name.split("/")[:-1] for name in names), strict=False):
         if len(set(level)) > 1:

@@ -14,11 +14,11 @@ from zoo.runs.settings import RunConfig
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.streams import REVERSED, TEST
 
-_PTB_TEST = 82_429  # Predictions of the whole test text.
+_PTB_TEST = 82_429  # The number of predictions in the whole test text.
 
 
 def uncertainty(contents: Contents[RunConfig]) -> Section:
-    """What `--mode=uncertainty` has measured."""
+    """The section of what `--mode=uncertainty` has measured."""
     name, title = "uncertainty", "Calibration and entropy"
     if contents.uncertainty is not None:
         with understood(contents.directory.uncertainty_path, "uncertainty"):
@@ -148,7 +148,7 @@ def _plate(title: str, svg: str, label: str) -> Markup:
 
 
 def _without_name(method: Mapping[str, Any]) -> dict[str, Any]:
-    """For a diagram whose title stands above it."""
+    """The method without its name, for a diagram whose title stands above it."""
     return {**method, "name": "", "weights": ""}
 
 

@@ -37,7 +37,7 @@ def write_report(
     for the test text and the pictures where the data cannot be read.
 
     Args:
-      config: the run's, resolved; `evaluate.num_samples` says how many draws of the weights words are judged
+      config: the run's, resolved; `evaluate.num_samples` is the number of draws that words are judged
         by, 10 where it is 0.
       workdir: the run's directory, of which nothing but the default output is written.
       data_dir: the data set's directory, where it needs one.
@@ -51,7 +51,7 @@ def write_report(
     """
     contents = Contents.read(config, workdir, data_dir)
     path = _checked(local_path(output, "--output") if output is not None else contents.directory.path / FILE)
-    # The figures first, which are soon shown, lest a damaged file be found after minutes only.
+    # The figures come first: they are made quickly, and a damaged file is not found only after minutes.
     sections = [make(contents) for make in (configuration, learning, results, uncertainty, pruning)]
     at_work = task_of(config).report_section
     if at_work is not None:
