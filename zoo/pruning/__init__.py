@@ -1,1 +1,1 @@
-"""What pruning costs."""
+"""The cost of pruning."""

@@ -55,20 +55,20 @@ def measure_pruning(
     method without distributions, by magnitude. The test split is scored for that ranking of all weights.
 
     Args:
-      config: resolved.
+      config: the resolved configuration.
       workdir: the directory of a finished run, pruned or not.
       data_dir: the data set's directory, where it needs one.
-      strategy: to run under; one device if left out.
-      fraction: of all weights, what the pruned workdir lacks; it is measured too.
-      fractions: of all weights, what is measured.
-      alone: the same of each weight alone.
+      strategy: the strategy to run under; one device if left out.
+      fraction: the share of all weights that the pruned workdir lacks; it is measured too.
+      fractions: the shares of all weights that are measured.
+      alone: the shares of each weight alone that are measured.
 
     Returns:
       What `pruning.json` holds.
 
     Raises:
-      InputError: for a fraction that is not strictly between 0 and 1, a workdir without a best checkpoint,
-        or a pruned workdir there that has been trained since.
+      InputError: a fraction is not strictly between 0 and 1, the workdir has no best checkpoint, or a pruned
+        workdir there has been trained since.
     """
     if fraction is not None and not 0.0 < fraction < 1.0:
         raise InputError(f"--prune={fraction} is not accepted: it must be a number strictly between 0 and 1")
@@ -195,7 +195,7 @@ def _point(
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """What `measure_pruning` found, as a table of plain text."""
+    """The results of `measure_pruning` as a table of plain text."""
     by, curves = results["by"], results["curves"]
     curve = {(one["by"], one["scope"]): one["points"] for one in curves if one["weight"] is None}
     main = curve[by, "network"]
@@ -231,7 +231,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def plot(results: Mapping[str, Any]) -> str:
-    """What `measure_pruning` found, as the text of an SVG file; perplexities up to four times the lowest."""
+    """The results of `measure_pruning` as the text of an SVG; perplexities up to four times the lowest."""
     panels = []
     for title, is_alone in (("Whole network", False), ("One weight alone", True)):
         series = []

@@ -26,12 +26,12 @@ def assemble(
     """The compiled model of a resolved configuration, its weights drawn from `config.seed`.
 
     Args:
-      config: resolved, of any task.
+      config: the resolved configuration, of any task.
       build_network: makes the network.
-      training_rows: rows in one pass over the training data.
-      steps_per_epoch: minibatches in one.
-      likelihood: of the targets, as `BayesianModel` takes it.
-      input_shape: of a minibatch's inputs.
+      training_rows: the number of rows in one pass over the training data.
+      steps_per_epoch: the number of minibatches in one pass.
+      likelihood: the likelihood of the targets, which `BayesianModel` takes.
+      input_shape: the shape of a minibatch's inputs.
     """
     keras.utils.set_random_seed(config.seed)
     train = config.train

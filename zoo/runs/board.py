@@ -1,4 +1,4 @@
-"""What TensorBoard is shown of a run."""
+"""A run's summaries for TensorBoard."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Board:
     """Writes training curves every `STEPS` steps, evaluations, and how the posterior spreads.
 
     Args:
-      directory: of the event files.
-      model: whose posterior is shown.
-      predictions_per_step: tokens, say, that a step trains on.
-      unit: what a prediction is, in the plural.
+      directory: the directory of the event files.
+      model: the model whose posterior is shown.
+      predictions_per_step: the number of predictions, such as tokens, that a step trains on.
+      unit: the name of a prediction, in the plural.
 
     Raises:
       InputError: nothing can be written to the directory. Where that turns out later, on a disk that is full,
@@ -59,7 +59,7 @@ class Board:
 
     def evaluation(self, step: int, entry: Mapping[str, Any]) -> None:
         """An entry of metrics.jsonl; histograms of each weight's sigma and signal-to-noise ratio."""
-        self._last = None  # What evaluation took is not training's.
+        self._last = None  # The time of evaluation is not training's.
         with self._writing(step):
             for name, value in entry.items():
                 if isinstance(value, float):
@@ -78,7 +78,7 @@ class Board:
 
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:
-        """Within, what is said to `tf.summary` is written, of a step; nothing from a failure on."""
+        """Within, summaries of `tf.summary` are written, for a step; nothing from a failure on."""
         try:
             with self._writer.as_default(step=step):
                 yield

@@ -33,10 +33,10 @@ def train_run(
 
     Args:
       make: the task's experiment (`zoo.task.Task.experiment`).
-      config: resolved.
+      config: the resolved configuration.
       workdir: the directory of the run.
       data_dir: the data set's directory, where it needs one.
-      strategy: to train under.
+      strategy: the strategy to train under.
 
     Returns:
       The results; None in a worker that is not the chief.
@@ -87,14 +87,14 @@ def _take(workdir: Workdir, config: RunConfig, workers: Workers, until: ExitStac
 
 
 def ready_to_score(workdir: Workdir, output: Path | None) -> None:
-    """Sees, before hours of work, that there is a model to score and that the figures can be written.
+    """Checks, before hours of work, that there is a model to score and that the figures can be written.
 
     Args:
-      workdir: of the run.
+      workdir: the run's workdir.
       output: the file of the figures; None where nothing is written.
 
     Raises:
-      InputError: if not.
+      InputError: either is not so.
     """
     if Checkpoints(workdir.checkpoints_dir, {}, writes=False).best_step is None:
         raise nothing_trained(workdir)

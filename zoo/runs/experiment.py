@@ -26,12 +26,12 @@ class Experiment(ABC, Generic[Config, SomeData]):
     """One run: its data, model, loop and workdir. A task derives its own and gives what is abstract here.
 
     Attributes:
-      config: resolved.
-      workdir: the run's.
-      data: what is trained on and scored.
-      model: of the task, its weights those to go on from.
-      loop: that trains it.
-      evaluator: that scores it.
+      config: the resolved configuration.
+      workdir: the run's workdir.
+      data: the data that is trained on and scored.
+      model: the task's model, its weights those to go on from.
+      loop: the loop that trains it.
+      evaluator: the evaluator that scores it.
     """
 
     unit = "predictions"
@@ -47,10 +47,10 @@ class Experiment(ABC, Generic[Config, SomeData]):
         """Reads the data and builds the model; nothing is trained yet.
 
         Args:
-          config: resolved.
-          workdir: the run's.
+          config: the resolved configuration.
+          workdir: the run's workdir.
           data_dir: the data set's directory, where it needs one.
-          strategy: to train under; one device if left out.
+          strategy: the strategy to train under; one device if left out.
 
         Raises:
           InputError: if the data cannot be used, they are not the ones the run was trained with, or the batch
@@ -70,7 +70,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         )
         self.evaluator = StreamEvaluator(self.model)
 
-    # What a task gives.
+    # The members that a task gives.
 
     @abstractmethod
     def read_data(self, data_dir: str | None) -> SomeData:
@@ -79,12 +79,12 @@ class Experiment(ABC, Generic[Config, SomeData]):
     @property
     @abstractmethod
     def steps_per_epoch(self) -> int:
-        """Minibatches in one pass over the training data; of the data alone."""
+        """The number of minibatches in one pass over the training data; it depends on the data alone."""
 
     @property
     @abstractmethod
     def predictions_per_step(self) -> float:
-        """How many of `unit` a minibatch has on average."""
+        """The average number of predictions, in `unit`, of a minibatch."""
 
     @abstractmethod
     def build_model(self) -> BayesianModel:
@@ -104,17 +104,17 @@ class Experiment(ABC, Generic[Config, SomeData]):
     @property
     @abstractmethod
     def layout(self) -> str:
-        """In what form `scored_data` reads a split, in a word or two."""
+        """The form in which `scored_data` reads a split, in a word or two."""
 
     @property
     def guessing_nll(self) -> float:
-        """Nats that guessing costs; infinite where nobody can say."""
+        """The NLL of guessing, nats; infinite where nobody can say."""
         words = self.data.vocabulary
         return math.inf if words is None else math.log(len(words))
 
     @abstractmethod
     def epoch_figures(self, report: EpochReport) -> dict[str, Any]:
-        """What an epoch's entry in `metrics.jsonl` has besides what `epoch_entry` knows."""
+        """The figures of an epoch's entry in `metrics.jsonl` besides those that `epoch_entry` knows."""
 
     @abstractmethod
     def describe(self, entry: dict[str, Any]) -> str:
@@ -126,9 +126,9 @@ class Experiment(ABC, Generic[Config, SomeData]):
 
     @abstractmethod
     def summary(self, results: dict[str, Any]) -> str:
-        """What `results.json` holds, as text for a terminal."""
+        """The contents of `results.json` as text for a terminal."""
 
-    # What all have alike.
+    # What is the same for every task.
 
     def train(self) -> None:
         """Trains to the configured number of epochs, resuming where the workdir's checkpoints say."""
@@ -143,7 +143,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         ).train()
 
     def figures(self, score: StreamScore) -> dict[str, Any]:
-        """What is written down of a score."""
+        """The figures of a score that are written down."""
         return (figures if self.data.vocabulary is None else word_figures)(score)
 
     def epoch_entry(self, report: EpochReport, seconds: float) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         }
 
     def restore_best(self) -> int:
-        """Goes to the best checkpoint; its step.
+        """Restores the best checkpoint and returns its step.
 
         Raises:
           InputError: if there is none.
@@ -183,7 +183,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         return results
 
     def about(self, step: int) -> dict[str, Any]:
-        """What `results.json` says of the checkpoint of a step before it comes to scores."""
+        """The part of `results.json` about the checkpoint of a step, which comes before the scores."""
         config, model, entries = self.config, self.model, self.workdir.read_metrics()
         own = next((entry for entry in entries if entry["step"] == step), {})
         return {

@@ -1,4 +1,4 @@
-"""What is written down of a score, in `metrics.jsonl` and `results.json`."""
+"""The figures of a score that are written to `metrics.jsonl` and `results.json`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamScore
 
 
 def figures(score: StreamScore) -> dict[str, Any]:
-    """Of any predictions."""
+    """The figures of any predictions."""
     return {"nll": score.nll, "predictions": score.predictions}
 
 
 def word_figures(score: StreamScore) -> dict[str, Any]:
-    """Of words, each of which is a prediction."""
+    """The figures of words, each of which is a prediction."""
     return {"nll": score.nll, "perplexity": score.perplexity, "tokens": score.predictions}
 
 
 def bound_figures(bound: SharpenedBound) -> dict[str, Any]:
-    """Of words under the sharpened posterior, with the KL that is paid for it."""
+    """The figures of words under the sharpened posterior, with the KL that is paid for it."""
     return {
         "perplexity_bound": bound.perplexity_bound,
         "standard_error": bound.perplexity_bound * bound.standard_error,

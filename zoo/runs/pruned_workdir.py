@@ -21,7 +21,7 @@ from zoo.runs.workdir import Workdir
 
 
 def check_replaceable(path: Path) -> None:
-    """Sees that a pruned workdir can be written at `path`.
+    """Checks that a pruned workdir can be written at `path`.
 
     Raises:
       InputError: there is something that `write_pruned` has not written, or that has been trained since.
@@ -41,10 +41,10 @@ def write_pruned(experiment: Experiment, step: int, by: str, fraction: float) ->
     state; its best checkpoint is that of the pruned model until an epoch is better.
 
     Args:
-      experiment: of the run, its model that of the best checkpoint.
-      step: of the checkpoint.
-      by: the ranking of all weights, as `tfp_bayesrnn.posterior.pruning.masks` takes it.
-      fraction: of all weights, what is dropped.
+      experiment: the run's experiment, its model that of the best checkpoint.
+      step: the step of the checkpoint.
+      by: the ranking of all weights, which `tfp_bayesrnn.posterior.pruning.masks` takes.
+      fraction: the share of all weights that is dropped.
 
     Returns:
       What has been written: where, what it keeps, the bytes of it, its validation perplexity.
@@ -116,7 +116,7 @@ def _check_just_pruned(workdir: Workdir) -> None:
 
 
 def _restore_optimizers(model: BayesianModel, loop: Loop, directory: Workdir) -> None:
-    """Goes to the state that training was left with, which the best checkpoint has not."""
+    """Restores the state that training was left with, which the best checkpoint has not."""
     state = {"optimizer": model.optimizer, "progress": loop.progress}
     if model.sharpening:
         state["sharpening_optimizer"] = model.sharpening.optimizer

@@ -46,8 +46,8 @@ def restored(
 
     Args:
       restorable: makes the model, as `zoo.task.Task.restorable` does.
-      config: the run's, resolved.
-      workdir: the run's.
+      config: the run's configuration, resolved.
+      workdir: the run's workdir.
       has_vocabulary: whether the run keeps a vocabulary.
 
     Raises:

@@ -16,7 +16,7 @@ from zoo.runs.workdir import Workdir
 
 
 class Data(Protocol):
-    """What is trained on, such as `zoo.data.corpus.Corpus`."""
+    """The data that is trained on, such as `zoo.data.corpus.Corpus`."""
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -37,7 +37,7 @@ def read_vocabulary(workdir: Workdir) -> Vocabulary:
 
 
 def check_data(workdir: Workdir, data: Data) -> None:
-    """Sees that data are those that the run in a workdir was trained on; any are, where there is none yet.
+    """Checks that data are those that the run in a workdir was trained on; any are, where there is none yet.
 
     Of a run of an earlier version, which kept no fingerprints, the vocabulary alone is compared.
 

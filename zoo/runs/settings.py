@@ -1,4 +1,4 @@
-"""What is configured alike for every task: distributions, training, computation.
+"""The configuration that every task has: distributions, training, computation.
 
 TensorFlow is not imported: listing presets does without.
 """
@@ -60,7 +60,7 @@ class Sharpening(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Table):
-    """How a model is trained; `zoo.presets` says what the schedule's fields count."""
+    """The settings of training; `zoo.presets` says what the schedule's fields count."""
 
     batch: int = setting(20, checks.ROWS, "rows of a minibatch, of all replicas together")
     epochs: int = setting(20, checks.whole(1, limits.EPOCHS), "passes over the training data", Change.RESUMED)
@@ -114,7 +114,7 @@ class NamedData(Protocol):
 
     @property
     def name(self) -> str:
-        """The data set's."""
+        """The data set's name."""
 
 
 class Evaluated(Protocol):
@@ -122,12 +122,12 @@ class Evaluated(Protocol):
 
     @property
     def num_samples(self) -> int:
-        """Draws of the weights that predictions are averaged over."""
+        """The number of draws of the weights that predictions are averaged over."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Table):
-    """What the configuration of every task has. A task derives its own, with what it reads besides.
+    """The configuration that every task has. A task derives its own, with what it reads besides.
 
     It narrows `task` and `method` to what it accepts, and adds its tables: `data` with the field `name`,
     `model`, `evaluate` and what it needs.
@@ -151,18 +151,18 @@ class RunConfig(Table):
 
         @property
         def data(self) -> NamedData:
-            """Which data."""
+            """The table of the data."""
 
         @property
         def model(self) -> Any:
-            """Which network; only the task knows what one has."""
+            """The table of the network; only the task knows what it has."""
 
         @property
         def evaluate(self) -> Evaluated:
-            """How it is scored."""
+            """The settings by which it is scored."""
 
     def check(self) -> None:
-        """Sees that nothing is set without effect.
+        """Checks that nothing is set without effect.
 
         Raises:
           InputError: something is.

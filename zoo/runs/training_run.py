@@ -41,14 +41,14 @@ class TrainingRun(Hooks):
         """Builds the run.
 
         Args:
-          config: resolved.
-          workdir: which accepts it.
-          data: what is trained on.
-          loop: of the task's model.
+          config: the resolved configuration.
+          workdir: a workdir that accepts it.
+          data: the data that is trained on.
+          loop: the loop of the task's model.
           board: makes the task's `Board`.
-          evaluate: from the report of an epoch and the seconds of training so far to the epoch's entry in
-            `metrics.jsonl`: among other things "nll", of validation with the posterior mean.
-          describe: from an entry to a line of the log.
+          evaluate: makes the epoch's entry in `metrics.jsonl` from the report of an epoch and the seconds of
+            training so far: among other things "nll", of validation with the posterior mean.
+          describe: makes a line of the log from an entry.
         """
         self.config = config
         self.workdir = workdir
@@ -87,7 +87,7 @@ class TrainingRun(Hooks):
                     self._keep_evidence(error)
                 raise
             except TrainingStopped as error:
-                number = self._signal() or signal.SIGTERM  # Which another worker got.
+                number = self._signal() or signal.SIGTERM  # SIGTERM if another worker got it.
                 message = f"{error}; the same command again goes on from there"
                 raise interruption.Interrupted(number, message) from None
 
@@ -98,7 +98,7 @@ class TrainingRun(Hooks):
         except InputError as failure:
             logging.warning("%s", failure)
 
-    # What the loop calls.
+    # The methods that the loop calls.
 
     def on_step(self, step: int, figures: Figures) -> None:
         """Draws the training curves."""
@@ -106,7 +106,7 @@ class TrainingRun(Hooks):
             self._board.step(step, figures)
 
     def on_epoch_end(self, report: EpochReport) -> float:
-        """Evaluates, writes the entry; the validation NLL."""
+        """Evaluates, writes the entry and returns the validation NLL."""
         self.seconds += report.seconds
         entry = self._evaluate(report, self.seconds)
         if self._board:
@@ -116,16 +116,16 @@ class TrainingRun(Hooks):
         return entry["nll"]
 
     def on_step_back(self, step: int) -> None:
-        """Takes back the entries since."""
+        """Takes back the entries since that step."""
         if self.loop.workers.is_chief:
             self.workdir.truncate_metrics(step)
 
     def steps(self, steps: range, label: str) -> Iterable[int]:
-        """Shows a bar."""
+        """Shows a progress bar."""
         return progress.steps(steps, label) if self.loop.workers.is_chief else steps
 
     def should_stop(self) -> bool:
-        """Whether a signal has come."""
+        """Returns whether a signal has come."""
         return self._signal() is not None
 
 
@@ -140,12 +140,12 @@ def make_loop(
     """The loop of a run of any task.
 
     Args:
-      config: resolved.
-      workdir: the run's.
-      model: to train.
-      dataset: as `Loop` takes it.
-      steps_per_epoch: minibatches in one pass over the training data.
-      guessing_nll: nats that guessing costs: an NLL that is too high is configured in units of it.
+      config: the resolved configuration.
+      workdir: the run's workdir.
+      model: the model to train.
+      dataset: the function that `Loop` takes.
+      steps_per_epoch: the number of minibatches in one pass over the training data.
+      guessing_nll: the NLL of guessing, nats: an NLL that is too high is configured in units of it.
     """
     train = config.train
     return Loop(
@@ -170,10 +170,10 @@ def publish(
     is left to it.
 
     Args:
-      workdir: of the run.
-      checkpoints: of the run.
-      step: of the checkpoint that was scored.
-      results: what `results.json` is to hold.
+      workdir: the run's workdir.
+      checkpoints: the run's checkpoints.
+      step: the step of the checkpoint that was scored.
+      results: the figures that `results.json` is to hold.
       text: makes what is printed.
 
     Raises:
@@ -193,7 +193,7 @@ def publish(
 
 
 def restore_best(loop: Loop, workdir: Workdir) -> int:
-    """Goes to the best checkpoint; its step.
+    """Restores the best checkpoint and returns its step.
 
     Raises:
       InputError: if there is none.
@@ -202,7 +202,7 @@ def restore_best(loop: Loop, workdir: Workdir) -> int:
 
 
 def restore_best_of(checkpoints: Checkpoints, workdir: Workdir) -> int:
-    """`restore_best`, for what does not train and so has no loop."""
+    """Does what `restore_best` does, for what does not train and so has no loop."""
     step = checkpoints.restore_best()
     if step is None:
         raise nothing_trained(workdir)

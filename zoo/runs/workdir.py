@@ -82,7 +82,7 @@ class Workdir:
 
     @property
     def pruning_plot_path(self) -> Path:
-        """The same as a drawing."""
+        """The same perplexities as a drawing."""
         return self.path / "pruning.svg"
 
     @property
@@ -102,7 +102,7 @@ class Workdir:
 
     @property
     def data_path(self) -> Path:
-        """What tells the data again that the run was trained on (`zoo.runs.run_data`)."""
+        """The record by which the data of the run are known again (`zoo.runs.run_data`)."""
         return self.path / "data.json"
 
     @property
@@ -150,7 +150,7 @@ class Workdir:
         return not self._is_owned and ownership.is_in_use(self.path)
 
     def accept(self, config: RunConfig) -> bool:
-        """Sees that this may become, or is, the workdir of a run of `config`. It writes nothing.
+        """Checks that this may become, or is, the workdir of a run of `config`. It writes nothing.
 
         A workdir that belongs to a run whose result so far `config` would change is refused. Fields that do
         not change it (`fields.Change.RESUMED`) may be others; so may the schedule of a pruned model that has
@@ -197,10 +197,10 @@ class Workdir:
 
     @property
     def is_just_pruned(self) -> bool:
-        """Whether it is that of a pruned model, from `--mode=prune`, which has not been trained since."""
+        """Whether the workdir is that of a pruned model, from `--mode=prune`, not trained since."""
         try:
             made = json.loads(self.read(self.pruning_path))
-            step, _ = made["step"], made["fraction"]  # What was measured of a run has no fraction.
+            step, _ = made["step"], made["fraction"]  # A measurement of a run has no fraction.
         except (OSError, ValueError, LookupError, TypeError):
             return False
         return {file.stem for file in self.checkpoints_dir.glob("ckpt-*.index")} == {f"ckpt-{step}"}
@@ -226,7 +226,7 @@ class Workdir:
         Checksums(self.path).write(path, content)
 
     def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
-        """`write` of indented JSON; see `zoo.filesystem.files.to_jsonable`."""
+        """Writes a value as indented JSON; see `write` and `zoo.filesystem.files.to_jsonable`."""
         self.write(path, json_text(value))
 
     def read(self, path: Path) -> bytes:
@@ -277,7 +277,7 @@ class Workdir:
         content = read_file(path)
         whole, end, torn = content.rpartition(b"\n")
         if content and sums.knows(path, content) is False:
-            # A flipped line's end is no torn line.
+            # A line whose end was altered is not a torn line.
             is_torn = torn and sums.knows(path, content[:-1] + b"\n") is False
             if not is_torn or (whole and sums.knows(path, whole + end) is False):
                 raise damaged(path)
@@ -301,7 +301,7 @@ class Workdir:
         self.write_json(self.divergence_path, evidence)
 
     def read_results(self) -> dict[str, Any] | None:
-        """What `results.json` holds; None where there is none or it is no JSON object.
+        """The contents of `results.json`; None where there is none or it is no JSON object.
 
         Raises:
           InputError: it cannot be read, or is damaged.
