@@ -30,11 +30,11 @@ def measure(
 
     Args:
       scorer: the model.
-      streams: as `make_streams` makes them, "test" among them.
-      vocabulary_size: of the model.
-      window: consecutive predictions whose mean uncertainty tells a text from the test text.
-      bins: of the calibration error.
-      progress: what goes through the windows of a text with this label.
+      streams: the streams that `make_streams` makes, "test" among them.
+      vocabulary_size: the number of words the model knows.
+      window: the number of consecutive predictions whose mean uncertainty tells a text from the test text.
+      bins: the number of bins of the calibration error.
+      progress: makes what goes through the windows of the text with a label.
 
     Returns:
       "name", "method", "weights", "layout", and in "streams" by the name of each text its figures, entropies
@@ -69,7 +69,7 @@ def measure(
 
 
 def _entropies(records: Records, vocabulary_size: int) -> dict[str, Any]:
-    # By rounding an entropy of log V can be a little more, and one of 0 a little less.
+    # Rounding can make an entropy of log V a little larger, and one of 0 a little smaller.
     edges = np.linspace(0.0, math.log(vocabulary_size), HISTOGRAM_BINS + 1)
     counts, _ = np.histogram(np.clip(records.entropy, edges[0], edges[-1]), edges)
     return {
@@ -92,7 +92,7 @@ def _likelihood(records: Records) -> dict[str, Any]:
 
 
 def calibration(records: Records, bins: int = 15) -> dict[str, Any]:
-    """Whether the probabilities of a text are right, and what it buys to trust only the surest predictions.
+    """Measures whether a text's probabilities are right, and what trusting only the surest ones buys.
 
     The risk is the share of wrong predictions among the surest ones; an area is its mean over all coverages.
     """
@@ -130,7 +130,7 @@ def calibration(records: Records, bins: int = 15) -> dict[str, Any]:
 
 
 def contrast(other: Records, test: Records, window: int = 35) -> dict[str, Any]:
-    """How a text differs from the test text: the entropy gap, and the AUROC of telling its words from theirs.
+    """Contrasts a text with the test text: the entropy gap, and the AUROC of telling its words from theirs.
 
     The gap (Fortunato et al., 2017, eq. 20) is the difference of mean entropies; its interval holds 95 % of
     the bootstrap's draws of windows. AUROC is the chance that the model is less sure of a word, or a window,

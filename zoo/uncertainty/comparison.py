@@ -60,12 +60,12 @@ def compare_models(
       data: the name of the data set; None for that of the first workdir.
       data_dir: the data set's directory, where it needs one.
       texts: files of other text.
-      samples: S of the averages; 0: means only.
-      rows: into how many rows a text is cut; 1, of final figures, reads it as one.
-      unroll: words of a window; 0 for what the first workdir's configuration says of final figures, or 100.
-      words: how many of each text are taken; 0: all.
-      window: words whose mean uncertainty tells texts apart.
-      seed: of the draws, and of the shuffled and random words.
+      samples: the number of draws in the averages, S; 0: means only.
+      rows: the number of rows a text is cut into; 1, as for final figures, reads it as one.
+      unroll: words of a window; 0 for what the first workdir's configuration has for final figures, or 100.
+      words: the number of words taken from each text; 0: all.
+      window: the number of words whose mean uncertainty tells texts apart.
+      seed: the seed of the draws, and of the shuffled and random words.
 
     Returns:
       The results, as the file has them.
@@ -120,7 +120,7 @@ def write(directory: Workdir, results: dict[str, Any]) -> None:
 
 
 def _chosen(workdir: str, compare: Sequence[str], data: str | None) -> tuple[list[str], str, int | None]:
-    """What is scored, on which data, and the window that the first workdir reads final figures in."""
+    """The sources that are scored, the data, and the window that the first workdir reads final figures in."""
     named = [workdir, *(path_of(source) for source in compare)]
     directories = [path for path in named if is_file(Path(path, "config.json"))]
     config = read_config(Workdir(directories[0], create=False)) if directories else None
@@ -134,7 +134,7 @@ def _chosen(workdir: str, compare: Sequence[str], data: str | None) -> tuple[lis
     if not sources:
         raise InputError(f"workdir {workdir} holds no trained model: say what to score with --compare=SOURCE")
     for source in sources:
-        opener_of(source)  # Better to know of a wrong one before the others have been scored.
+        opener_of(source)  # A wrong one is to be found before the others have been scored.
     final = flatten(config).get("evaluate.final_unroll") if config is not None else None
     return sources, data, final
 
@@ -172,5 +172,5 @@ def _write_streams(path: Path, streams: dict[str, Stream]) -> None:
     """The ids of all texts, for whoever scores them with a program of their own."""
     content = io.BytesIO()
     arrays: dict[str, Any] = {name: stream.tokens for name, stream in streams.items()}
-    np.savez_compressed(content, **arrays)  # Any: its own keyword, a bool, is no name of a text.
+    np.savez_compressed(content, **arrays)  # Typed Any: the keyword of savez itself is a bool, no text.
     write_whole(path, content.getvalue())

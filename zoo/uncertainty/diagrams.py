@@ -8,13 +8,13 @@ from typing import Any
 
 from zoo.uncertainty.streams import TEST
 
-# Of panels, in pixels.
+# Sizes of panels, in pixels.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 264, 46, 48, 14, 42
 _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _COLUMNS = 3
 _UNTITLED_TOP = 14
-_LONGEST = 38  # Letters of a name.
-# Okabe and Ito's (2008), which the colour-blind can tell apart; "test" has the first.
+_LONGEST = 38  # Letters of the longest name that a panel shows whole.
+# Okabe and Ito's (2008) colours, which the colour-blind can tell apart; "test" has the first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -24,8 +24,8 @@ def reliability_svg(methods: Sequence[Mapping[str, Any]], equal_mass: bool = Fal
     A bin is a bar from the accuracy's end to the axis, the deeper in colour the more predictions it holds.
 
     Args:
-      methods: of the benchmark's results; those that do not say how confident they are have no panel.
-      equal_mass: whether the bins are those of equally many predictions.
+      methods: the methods of the benchmark's results; those that do not tell their confidence have no panel.
+      equal_mass: whether the bins are those that hold equally many predictions.
     """
     field = "reliability_equal_mass" if equal_mass else "reliability"
     known = [method for method in methods if method["streams"][TEST].get(field)]
@@ -62,8 +62,8 @@ def entropies_svg(methods: Sequence[Mapping[str, Any]], streams: Sequence[str] |
     """Histograms of the entropies of the words of each text: the share of its words by their entropy.
 
     Args:
-      methods: of the benchmark's results.
-      streams: which texts; None for all.
+      methods: the methods of the benchmark's results.
+      streams: the names of the texts; None for all.
     """
     if streams is None:
         streams = list(dict.fromkeys(name for method in methods for name in method["streams"]))

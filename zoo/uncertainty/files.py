@@ -33,7 +33,7 @@ from zoo.uncertainty.scorers import Progress
 from zoo.uncertainty.streams import Stream
 
 _PROBABILITIES = "probabilities"
-_POSITIONS = 256  # Of which probabilities are looked at together.
+_POSITIONS = 256  # The number of positions whose probabilities are looked at together.
 
 
 class FileScorer:
@@ -43,9 +43,9 @@ class FileScorer:
         """Reads the file, or finds the files of a directory.
 
         Args:
-          path: of it.
-          name: of the model.
-          vocabulary_size: V.
+          path: the path of the file or directory.
+          name: the name of the model.
+          vocabulary_size: the number of words in the vocabulary, V.
 
         Raises:
           InputError: it cannot be read, or holds something else.
@@ -58,7 +58,7 @@ class FileScorer:
         """See `Scorer`.
 
         Raises:
-          InputError: what the file says of the text cannot be.
+          InputError: the file's scores of the text cannot be right.
         """
         values = self._values.get(name)
         if values is None:
@@ -119,7 +119,7 @@ class FileScorer:
 
 
 def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Name of a text -> name of a field -> values."""
+    """The values of each field, by the name of the text and that of the field."""
     with explained(path, "read"):
         try:
             if path.is_dir():
@@ -136,7 +136,7 @@ def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
             raise
         except OSError:
             raise
-        except Exception as error:  # NumPy's, zipfile's and csv's readers raise of many types.
+        except Exception as error:  # NumPy's, zipfile's and csv's readers raise many types.
             raise InputError(f"cannot read {path}: {error or type(error).__name__}") from None
     if "test" not in found:
         raise InputError(f"{path} holds nothing for test, the text that others are compared with")

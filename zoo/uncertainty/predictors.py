@@ -59,11 +59,11 @@ class NetworkPredictor:
         """Builds the predictor; it holds S draws of all weights in memory.
 
         Args:
-          network: built.
-          samples: S; 0: the mean of the weights, without dropout.
-          seed: of the draws.
-          kind: of the outputs, one of `OUTPUTS`; None: found out from the first of them.
-          jit_compile: whether XLA compiles it.
+          network: the network, built.
+          samples: the number of draws, S; 0: the mean of the weights, without dropout.
+          seed: the seed of the draws.
+          kind: the kind of the outputs, one of `OUTPUTS`; None: found out from the first of them.
+          jit_compile: whether XLA compiles the predictor.
         """
         posterior = Posterior.of(network)
         self._network, self._weights, self._kind = network, posterior.weights, kind
@@ -98,7 +98,7 @@ class NetworkPredictor:
 
 
 def carries_state(network: keras.Model) -> bool:
-    """Whether the network's RNN state can be carried from window to window."""
+    """Returns whether the network's RNN state can be carried from window to window."""
     try:
         recurrence.initial_state(network, 1)
     except ValueError:
@@ -115,7 +115,7 @@ class FunctionPredictor:
     """
 
     def __init__(self, function: Callable[[np.ndarray, Any], tuple[Any, Any]], kind: str | None = None):
-        """Args: the function; the kind of its outputs, as for `NetworkPredictor`."""
+        """Takes the function, and the kind of its outputs, as for `NetworkPredictor`."""
         self._function, self._kind = function, kind
 
     def __call__(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
@@ -150,8 +150,8 @@ class SavedModelPredictor:
         """Finds what to call.
 
         Args:
-          model: as `tf.saved_model.load` returns it.
-          signature: its name; None for "next_word", else "serving_default", else the only one.
+          model: the object that `tf.saved_model.load` returns.
+          signature: the signature's name; None for "next_word", else "serving_default", else the only one.
 
         Raises:
           InputError: there is no such signature, or it takes or returns something else.
@@ -192,7 +192,7 @@ class InContext:
     """A predictor that carries no state, given each window together with the words before it."""
 
     def __init__(self, predictor: Predictor, context: int):
-        """Args: the predictor; how many words before a window it is given, as far as there are so many."""
+        """Takes the predictor, and how many words before a window it is given, as far as there are any."""
         self._predictor, self._context = predictor, context
 
     def __call__(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
@@ -204,7 +204,7 @@ class InContext:
 
 
 def check_causal(predictor: Predictor, name: str, vocabulary_size: int) -> None:
-    """Sees that predictions do not change with words that come later; for predictors without randomness.
+    """Checks that predictions do not change with later words; for predictors without randomness.
 
     Raises:
       InputError: they do, as with a bidirectional layer.

@@ -1,4 +1,4 @@
-"""What is kept of each prediction of a stream, so that no [N, V] probabilities need be."""
+"""Records of each prediction of a stream, so that no [N, V] probabilities need be kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfp_bayesrnn.prediction import uncertainty
 
 
 class Records(NamedTuple):
-    """What a model says of the N predictions of a stream, each float64 [N]; None where it is not known.
+    """The figures of a stream's N predictions by a model, each float64 [N]; None where one is not known.
 
     With S samples of the weights, p is the average of theirs.
     """
@@ -46,7 +46,7 @@ def make_records(log_probs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor | 
       Float32 [...] each, in the order of `Records`; None for the aleatoric part where S = 1.
     """
     parts, samples = uncertainty.decompose(log_probs), log_probs.shape[0]
-    # Of the target alone in log space: its probability may be less than any float32 number.
+    # Only the target is averaged in log space: its probability may be less than any float32 number.
     of_targets = tf.gather(
         log_probs,
         tf.tile(targets[tf.newaxis], [samples] + [1] * len(targets.shape)),
@@ -71,8 +71,8 @@ def in_order(
     """Records in the order of the stream, from those of its windows.
 
     Args:
-      fields: of each window the fields of `Records`, [B, T].
-      row_predictions: [B], how many predictions of each row are no padding.
+      fields: the fields of `Records` for each window, [B, T].
+      row_predictions: the number of predictions in each row that are no padding, [B].
     """
 
     def joined(values: Any) -> Any:

@@ -15,15 +15,15 @@ from zoo.uncertainty.streams import Stream
 
 
 def check_vocabulary(model: Any, vocabulary: Vocabulary, path: str) -> None:
-    """Sees that an export's words are those of the data.
+    """Checks that an export's words are those of the data.
 
     Args:
-      model: as `tf.saved_model.load` returns it.
-      vocabulary: of the data.
-      path: of the export.
+      model: the object that `tf.saved_model.load` returns.
+      vocabulary: the vocabulary of the data.
+      path: the path of the export.
 
     Raises:
-      InputError: they are not, or it does not say.
+      InputError: they are not, or the export does not say.
     """
     ids = tf.range(len(vocabulary), dtype=tf.int32)[tf.newaxis]
     try:
@@ -44,7 +44,7 @@ class ExportScorer:
     """
 
     def __init__(self, model: Any, name: str, samples: int = 0, seed: int = 0):
-        """Args: as `tf.saved_model.load` returns it; its name; S, 0 for the mean; the seed of the draws."""
+        """Takes what `tf.saved_model.load` returns, its name, S (0: the mean), and the seed of the draws."""
         self.name, self.method, self.layout = name, "SavedModel", "one stream, behind an <eos>"
         self.weights = f"average over {samples} samples" if samples else "mean"
         self._model, self._samples, self._seed = model, samples, seed
@@ -76,5 +76,5 @@ class ExportScorer:
 
 
 def _predicted(values: tf.Tensor) -> np.ndarray:
-    """[1, N + 1] of all words as [N]: those after the first."""
+    """Turns values of all words, [1, N + 1], into [N]: those after the first."""
     return values.numpy()[0, 1:].astype(np.float64)

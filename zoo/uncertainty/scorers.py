@@ -1,4 +1,4 @@
-"""What can be scored by the benchmark: anything that says how sure it is of each word of a text.
+"""Things that the benchmark can score: anything that says how sure it is of each word of a text.
 
 A `Scorer` gives `Records` of a stream. `ModelScorer` makes them from a `Predictor`, a model that reads the
 windows of a text in order and gives the predictive distributions of the next words.
@@ -40,7 +40,7 @@ class Scorer(Protocol):
         """Scores a text.
 
         Args:
-          name: of the text.
+          name: the name of the text.
           stream: the text.
           progress: wraps the iteration over its windows.
 
@@ -57,7 +57,7 @@ class Predictor(Protocol):
 
         Args:
           ids: int32 [B, T].
-          state: what it returned for the window before; None at the start of the text.
+          state: the state returned for the window before; None at the start of the text.
 
         Returns:
           Normalised log-probabilities of the word after each, float32 [S, B, T, V], and the new state.
@@ -88,10 +88,10 @@ class ModelScorer:
           name: see `Scorer`.
           method: see `Scorer`.
           weights: see `Scorer`.
-          vocabulary_size: V.
-          rows: B, into how many rows a text is cut, each read from its own start. 1 reads it as one text;
+          vocabulary_size: the number of words in the vocabulary, V.
+          rows: the number of rows B a text is cut into, each read from its own start. 1 reads it as one text;
             more are quicker.
-          unroll: T, steps of a window. Where the predictor carries state it matters to speed and memory only.
+          unroll: steps of a window, T. Where the predictor carries state it matters to speed and memory only.
           layout: see `Scorer`; None for what `rows` says.
         """
         self.name, self.method, self.weights = name, method, weights

@@ -53,14 +53,14 @@ _RANDOM_LAYERS = (keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.lay
 
 @dataclass(frozen=True)
 class Settings:
-    """How models are scored.
+    """The settings by which models are scored.
 
     Attributes:
-      samples: S, draws of the weights (or masks) that are averaged, beside the mean; 0: the mean alone.
-      seed: of the draws.
-      rows: into how many rows a text is cut; 1: read as one text.
-      unroll: words of a window.
-      context: words before a window that a model is given that carries no state.
+      samples: the number of draws of the weights (or masks) averaged, S, beside the mean; 0: the mean alone.
+      seed: the seed of the draws.
+      rows: the number of rows that a text is cut into; 1: read as one text.
+      unroll: the number of words in a window.
+      context: the number of words before a window that are given to a model that carries no state.
     """
 
     samples: int = 10
@@ -81,12 +81,12 @@ class Settings:
 
 
 def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
-    """What a name stands for, one scorer for each row of the table.
+    """Opens what a name stands for, one scorer for each row of the table.
 
     Args:
-      source: as the module says.
-      vocabulary: of the data.
-      settings: how it is scored.
+      source: the name, in one of the forms that the module lists.
+      vocabulary: the vocabulary of the data.
+      settings: the settings by which it is scored.
 
     Raises:
       InputError: there is no such thing, or it cannot be used.
@@ -98,7 +98,7 @@ def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list
 
 
 def opener_of(source: str) -> Callable[[str, str, Vocabulary, Settings], list[Scorer]]:
-    """What opens a source, given its name and path; nothing is read yet.
+    """The function that opens a source, given its name and path; nothing is read yet.
 
     Raises:
       InputError: there is no such thing.
@@ -135,10 +135,10 @@ def score_network(
 
     Args:
       model: ids [B, T] -> logits or probabilities [B, T, V]; or a `BayesianModel` of such a network.
-      name: for the table.
-      vocabulary_size: V.
-      settings: how it is scored.
-      method: for the table.
+      name: the name for the table.
+      vocabulary_size: the number of words in the vocabulary, V.
+      settings: the settings by which it is scored.
+      method: the method for the table.
       is_causal: whether it is known that no prediction depends on later words; else that is tried.
 
     Raises:
@@ -189,7 +189,7 @@ def _layout(settings: Settings) -> str:
 
 
 def _has_randomness(network: keras.Model) -> bool:
-    """Whether samples of it differ: by dropout, its own layers' or that inside recurrent ones, or noise."""
+    """Returns whether samples of it differ: by dropout, in its own layers or recurrent ones, or by noise."""
     rates = ("rate", "stddev", "dropout", "recurrent_dropout")
     for layer in keras_internals.layers_within(network):
         of_layer = rates if isinstance(layer, _RANDOM_LAYERS) else rates[2:]
@@ -247,11 +247,11 @@ def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings
 
 
 def _of_saved_model(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
-    Checksums(Path(path)).check_all()  # TensorFlow has none of the graph and of the vocabulary.
+    Checksums(Path(path)).check_all()  # TensorFlow checks no sums of the graph and of the vocabulary.
     try:
         with plain(path) as folder:
             model = tf.saved_model.load(os.fspath(folder))
-    except Exception as error:  # Of many types, by what is damaged.
+    except Exception as error:  # The type depends on what is damaged.
         raise InputError(f"cannot load the SavedModel {path}: {error or type(error).__name__}") from None
     if "score" in model.signatures:
         check_vocabulary(model, vocabulary, path)

@@ -28,7 +28,7 @@ class Stream(NamedTuple):
 
     @property
     def predictions(self) -> int:
-        """N: all words but the first are predicted."""
+        """The number of predictions, N: all words but the first are predicted."""
         return len(self.tokens) - 1
 
 
@@ -43,11 +43,11 @@ def make_streams(
 
     Args:
       test: the words of the test text, integers [N + 1].
-      vocabulary: of the models.
+      vocabulary: the models' vocabulary.
       texts: files of other text, UTF-8, words between white space, a sentence a line; each is named after
         its file. Words outside the vocabulary become `<unk>`, and are counted.
-      limit: how many words of each text are taken, from its start; 0: all.
-      seed: of the shuffled and the random words.
+      limit: the number of words taken from the start of each text; 0: all.
+      seed: the seed of the shuffled and the random words.
 
     Raises:
       InputError: a text cannot be read or used, or two have one name; a limit that leaves nothing to predict.
@@ -61,7 +61,7 @@ def make_streams(
     random = np.random.default_rng([seed, 1]).integers(len(vocabulary), size=len(test), dtype=np.int32)
     streams = {
         TEST: Stream(test, "the test text"),
-        # As one sequence of words (Fortunato et al., 2017, eq. 20), not line by line.
+        # Reversed as one sequence of words (Fortunato et al., 2017, eq. 20), not line by line.
         REVERSED: Stream(test[::-1].copy(), "the test text from its last word to its first"),
         SHUFFLED: Stream(shuffled, f"the words of the test text in random order, seed {seed}"),
         RANDOM: Stream(random, f"words drawn uniformly from the vocabulary, seed {seed}"),

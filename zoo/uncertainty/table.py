@@ -23,7 +23,7 @@ def summary(results: Mapping[str, Any]) -> str:
     """Three tables: the test text, the entropy gap on the reversed text, and every other text.
 
     Args:
-      results: as `zoo.uncertainty.comparison.compare_models` writes them.
+      results: the results that `zoo.uncertainty.comparison.compare_models` writes.
     """
     methods = results["methods"]
     lines = [
