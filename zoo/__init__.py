@@ -26,7 +26,7 @@ def from_preset(
     """The model of a preset, untrained and compiled: the one that `--preset=name` trains.
 
     Args:
-      name: of the preset; `preset_names()` lists them.
+      name: the preset's name; `preset_names()` lists them.
       overrides: configuration field -> value, such as {"train.learning_rate": 0.5}; on the command line,
         `--config.FIELD=VALUE`.
       corpus: what to train on, whose sizes the model depends on, such as
@@ -34,7 +34,7 @@ def from_preset(
         is built in and for Penn Treebank.
 
     Raises:
-      InputError: for an unknown preset or field, a value that is not accepted, or a corpus that is needed.
+      InputError: a preset or field is unknown, a value is not accepted, or a corpus is needed.
     """
     from zoo.configuration import config as configs
     from zoo.presets import get_preset

@@ -12,8 +12,8 @@ class later:
     """A function, or a class, of a module that is imported with the first call.
 
     Attributes:
-      module: its dotted name.
-      name: of the function.
+      module: the module's dotted name.
+      name: the name of the function or class.
     """
 
     module: str

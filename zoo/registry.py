@@ -39,7 +39,7 @@ def from_json(text: str, source: str = "the configuration") -> RunConfig:
 
     Args:
       text: JSON text.
-      source: what to call the text in an error, such as a file's path.
+      source: the text's name in an error, such as a file's path.
 
     Raises:
       InputError: the text is none, another version wrote it, or a field is missing or unknown.

@@ -1,4 +1,4 @@
-"""What a task is: one record, which ends its folder and is one line of `zoo.registry`.
+"""A task as one record, which ends its folder and is one line of `zoo.registry`.
 
 The record says what the rest of the zoo has to know of a task: what its configurations are, which models it
 trains on what, and what else can be done with them. Nothing outside of the task's folder asks which task it
@@ -24,9 +24,9 @@ class Task:
     In what follows (config) is a configuration of the task.
 
     Attributes:
-      name: what configurations call it in their field `task`.
-      label: what one of its models is, as in "a language model".
-      about: what its models do, in words, for a report.
+      name: its name in the field `task` of configurations.
+      label: the name of one of its models, as in "a language model".
+      about: the purpose of its models, in words, for a report.
       config: the class of its configurations.
       presets: the presets by name, in the order in which they are listed, as plain data: what differs from
         the defaults of `config`.
@@ -39,7 +39,7 @@ class Task:
       experiment: (config, workdir, data_dir, strategy or None) -> the run, `zoo.runs.experiment.Experiment`.
       export: (config, model, exported, vocabulary, folder of assets) -> what a SavedModel holds and what is
         said about it; None where models of the task cannot be exported.
-      report_section: from what a workdir holds (`zoo.page.contents.Contents`) to the section of a report
+      report_section: (contents, a `zoo.page.contents.Contents`) -> the section of a report
         that shows the model at work; None where there is none.
       report_tables: (contents, results) -> what stands below the table of perplexities, as a list; None where
         there is nothing more.
