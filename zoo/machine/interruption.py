@@ -135,7 +135,7 @@ class _Ending:
         os.close(self._stderr)
 
     def _exit(self, number: int, where: str) -> None:
-        with suppress(Exception):  # The interrupted code may hold the stream's lock.
+        with suppress(Exception):  # The interrupted code may hold its lock.
             sys.stdout.flush()
         with suppress(OSError):
             os.write(self._stderr, f"{_said(number)}{where}\n".encode())
