@@ -1,7 +1,8 @@
-"""A copy of a Keras network, layer by layer, in which some layers have become others.
+"""Copies a Keras network layer by layer, replacing some layers by others.
 
-It is `keras.models.clone_model` with what that leaves out: networks within networks at any depth, the layers
-inside `Bidirectional` and `TimeDistributed`, the weights and other state of all layers, and no compilation.
+Beyond what `keras.models.clone_model` does, it copies networks within networks at any depth, the layers
+inside `Bidirectional` and `TimeDistributed`, and the weights and other state of all layers. It compiles
+nothing.
 """
 
 from __future__ import annotations
@@ -21,30 +22,31 @@ Fill = Callable[[Layer, Layer], None]
 
 
 def is_network(layer: Layer) -> bool:
-    """Whether it is nothing but its layers: a `keras.Sequential`, or made of `keras.Model(inputs, outputs)`.
+    """Whether `layer` is made of its layers alone: a `keras.Sequential` or a `keras.Model(inputs, outputs)`.
 
-    A subclass of either is one too, unless it has a `call` of its own.
+    A subclass of either counts too, unless it has a `call` of its own.
     """
     kinds = (keras.Sequential, keras_internals.Functional)
     return any(isinstance(layer, kind) and type(layer).call is kind.call for kind in kinds)
 
 
 def copy_network(network: keras.Model, replace: Replace, fill: Fill) -> keras.Model:
-    """A copy of `network` that shares no variable with it.
+    """Returns a copy of `network` that shares no variable with it.
 
     A layer that is used several times is copied once and used as often. A layer that is not replaced is
     rebuilt from its `get_config()`, and has the state of its original.
 
     Args:
-      network: see `is_network`.
-      replace: from a layer to a new one of the same name that takes its place, or None to copy it. It is
-        asked for the layers of networks inside the network too, and for what `Bidirectional` and
-        `TimeDistributed` wrap, but for no other layer's parts.
-      fill: called with each replaced layer and its replacement once that is built, to set its weights.
+      network: the network to copy; see `is_network`.
+      replace: a function from a layer to a new one of the same name that takes its place, or None to copy it.
+        It is also called for the layers of networks inside the network and for those that `Bidirectional` and
+        `TimeDistributed` wrap, but not for the parts of any other layer.
+      fill: a function that sets the weights of a replacement, called with each replaced layer and its
+        replacement once that is built.
 
     Raises:
-      InputError: for a network that has not been built, that is no `is_network`, or that has a layer which
-        its own `get_config()` does not rebuild.
+      InputError: if the network has not been built, does not satisfy `is_network`, or has a layer that its
+        own `get_config()` does not rebuild.
     """
     if not is_network(network):
         raise InputError(
@@ -62,7 +64,7 @@ def copy_network(network: keras.Model, replace: Replace, fill: Fill) -> keras.Mo
     return copy
 
 
-# They are taken as an object or a function as well as in a serialised form.
+# Arguments that are given as an object or a function as well as in serialised form.
 _OBJECTS = (
     "activation",
     "recurrent_activation",
@@ -83,7 +85,7 @@ class _Copier:
         self.kept: list[tuple[Layer, Layer]] = []
 
     def copy(self, operation: keras.Operation) -> keras.Operation:
-        """The one copy of a layer, or of another operation of a network."""
+        """Returns the one copy of a layer, or of another operation of a network."""
         if operation not in self._copies:
             self._copies[operation] = self._copy(operation)
         return self._copies[operation]
@@ -136,32 +138,32 @@ class _Copier:
             if copy.built:
                 return copy
             raise InputError(f"model {network.name!r} cannot be rebuilt from its layers")
-        # Without the optimizer and the metrics of the original, which Keras's copy would have too.
+        # Leaves out the original's optimizer and metrics, which Keras's copy would have too.
         plain = keras.Model(network.input, network.output, name=network.name)
         copy = keras.models.clone_model(
             plain,
             input_tensors=keras.tree.map_structure(_input, plain.input),
             clone_function=self.copy,
         )
-        copy.trainable = network.trainable  # Of its layers too, which are then set one by one.
+        copy.trainable = network.trainable  # This sets its layers too; they are then set one by one.
         return copy
 
 
 def _input(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """A new input like `tensor`, an input of another network."""
+    """Returns a new input like `tensor`, an input of another network."""
     layer = keras_internals.operation_of(tensor)
     return type(layer).from_config(layer.get_config()).output
 
 
 def config_of(layer: Layer) -> dict[str, Any]:
-    """The constructor's arguments, with functions and initializers themselves.
+    """Returns the constructor's arguments, with functions and initializers as the objects themselves.
 
-    Their serialised forms say nothing of a function that is not registered with Keras.
+    Their serialised forms do not identify a function that is not registered with Keras.
     """
     config = layer.get_config()
     holder = getattr(layer, "cell", layer)
     live = {name: getattr(holder, name) for name in _OBJECTS if name in config and hasattr(holder, name)}
-    # But not a layer, whose weights two layers would share.
+    # Layers are left out: two layers would share their weights.
     return {**config, **{name: value for name, value in live.items() if not isinstance(value, Layer)}}
 
 
@@ -172,7 +174,7 @@ def _rebuilt(operation: keras.Operation) -> keras.Operation:
             shape = keras_internals.output_shape_of(operation)
             live = {"function": operation.function, "mask": operation.mask, "output_shape": shape}
             return kind(**{**operation.get_config(), **live})
-        # What another's from_config makes of objects, who knows.
+        # It is unknown what the `from_config` of a class outside Keras does with objects.
         is_keras_s = isinstance(operation, Layer) and kind.__module__.startswith("keras.")
         return kind.from_config(config_of(operation) if is_keras_s else operation.get_config())
     except Exception as error:
@@ -183,12 +185,12 @@ def _rebuilt(operation: keras.Operation) -> keras.Operation:
 
 
 def _wrapped(wrapper: Layer, **parts: Layer) -> Layer:
-    """A wrapper like another, around other layers."""
+    """Returns a wrapper like another, around other layers."""
     return type(wrapper)(**{**wrapper.get_config(), **parts})
 
 
 def _copy_recurrent_state(source: Layer, target: Layer) -> None:
-    """The state that a recurrent layer with `stateful=True` has kept from its last call."""
+    """Copies the state that a recurrent layer with `stateful=True` has kept from its last call."""
     if getattr(source, "stateful", False):
         states = (keras.tree.flatten(layer.states) for layer in (source, target))
         for old, new in zip(*states, strict=True):
@@ -196,20 +198,20 @@ def _copy_recurrent_state(source: Layer, target: Layer) -> None:
 
 
 def _copy_layer_state(source: Layer, target: Layer) -> None:
-    """The variables and the vocabularies of a layer and all its parts, and which of them are trained."""
+    """Copies the variables and vocabularies of a layer and all its parts, and which of them are trained."""
     pairs = list(zip(*map(keras_internals.layers_within, (source, target)), strict=False))
     try:
         for old, new in pairs:
-            new.trainable = old.trainable  # Of a layer before its parts: it sets theirs too.
+            new.trainable = old.trainable  # The layer before its parts, since this sets theirs too.
             store: dict[str, Any] = {}
             old.save_own_variables(store)
             new.load_own_variables(store)
-            if hasattr(old, "save_assets"):  # Of a vocabulary that has been learned by `adapt`.
+            if hasattr(old, "save_assets"):  # A vocabulary that has been learned by `adapt`.
                 with tempfile.TemporaryDirectory() as directory:
                     old.save_assets(directory)
                     new.load_assets(directory)
         for old, new in zip(source.variables, target.variables, strict=True):
-            if new.trainable != old.trainable:  # Of a variable by itself.
+            if new.trainable != old.trainable:  # A variable that was set by itself.
                 new.trainable = old.trainable
     except Exception as error:
         raise InputError(

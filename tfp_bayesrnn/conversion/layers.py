@@ -1,4 +1,4 @@
-"""Keras's layers that are converted, each with its variational counterpart, and back."""
+"""The Keras layers that are converted, each with its variational counterpart, and the way back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_weights(layer: keras.layers.Layer) -> None:
 
 
 def variational(layer: keras.layers.Layer, **distributions: Prior | VariationalFamily) -> keras.layers.Layer:
-    """The variational layer, not built, with the options of one of Keras's."""
+    """Returns the variational counterpart of a Keras layer, not built, with the same options."""
     kind = VARIATIONAL[type(layer)]
     config = cloning.config_of(layer)
     accepted = _options(kind)
@@ -82,7 +82,7 @@ def _refusal(layer: keras.layers.Layer, option: str, value: Any) -> str:
 
 
 def plain(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-    """Keras's layer, not built, with the options of one of ours; None to leave it as it is."""
+    """Returns a variational layer's Keras counterpart, not built, with its options; None to leave it."""
     kind = _PLAIN.get(type(layer))
     if kind is None:
         ours = (VariationalLayer, Dropout)
@@ -105,7 +105,7 @@ def plain(layer: keras.layers.Layer) -> keras.layers.Layer | None:
 
 
 def fill_plain(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Gives a layer of Keras's the posterior means of a variational one."""
+    """Sets the weights of a Keras layer to the posterior means of a variational one."""
     variables = weights(target)
     for name, weight in weights(source).items():
         variables[name].assign(keras.ops.cast(weight.mean(), variables[name].dtype))
@@ -114,12 +114,12 @@ def fill_plain(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
 
 
 def _options(kind: type[keras.layers.Layer]) -> set[str]:
-    """What its constructor takes, with `**kwargs` of its base classes."""
+    """The names of a constructor's arguments, with the `**kwargs` of its base classes."""
     return {*inspect.signature(kind.__init__).parameters, *_COMMON} - {"self", "kwargs"}
 
 
 def weights(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The variables of a layer of Keras's, or the `VariationalWeight`s of one of ours, by name."""
+    """The variables of a Keras layer, or the `VariationalWeight`s of a variational one, by name."""
     holder = getattr(layer, "cell", layer)
     found = {name: getattr(holder, name, None) for name in _WEIGHTS}
     return {name: weight for name, weight in found.items() if weight is not None}

@@ -1,4 +1,4 @@
-"""From a trained deterministic Keras network to a variational one, and back.
+"""Converts a trained deterministic Keras network to a variational one, and back.
 
 model = to_bayesian(trained, training_rows=26_540, prior="empirical")
 model.compile(keras.optimizers.SGD(1.0), clip_norm=5.0)
@@ -25,8 +25,8 @@ from tfp_bayesrnn.objective.likelihoods import NegativeLogLikelihood
 
 Scales = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-RELATIVE_SCALE = 0.1  # Sigma in units of |w| where nothing else is asked for.
-SMALLEST_SCALE = 1e-4  # Of a sigma relative to a weight: that of a weight of 0 would be 0.
+RELATIVE_SCALE = 0.1  # Sigma in units of |w| where no other scale is requested.
+SMALLEST_SCALE = 1e-4  # The least sigma relative to a weight: that of a weight of 0 would be 0.
 
 
 def to_bayesian(
@@ -41,7 +41,7 @@ def to_bayesian(
     posterior: VariationalFamily | None = None,
     **kwargs: Any,
 ) -> BayesianModel:
-    """A variational model whose posterior mean is a trained deterministic one, ready for `compile` and `fit`.
+    """Makes a variational model, ready for `compile`, whose posterior mean is a trained deterministic one.
 
     `Embedding`, `LSTM`, `GRU` and `Dense` layers become variational, wherever they are: in networks within
     the network, in a `Bidirectional` or a `TimeDistributed`. As in layers made by hand, the bias of a `Dense`
@@ -53,8 +53,8 @@ def to_bayesian(
     refused; `use_cudnn` and `implementation` say nothing of what a layer computes and are dropped.
 
     Args:
-      model: a `keras.Sequential` or a `keras.Model(inputs, outputs)`, built. How it was compiled is ignored.
-      training_rows: of `BayesianModel`.
+      model: a built `keras.Sequential` or `keras.Model(inputs, outputs)`. How it was compiled is ignored.
+      training_rows: the number of rows in one pass over the training data; see `BayesianModel`.
       prior: "zero" for the library's default, a scale mixture around 0; "empirical" for normal distributions
         of scale 1 centred on the trained weights, as MOPED has them (Krishnan et al., 2020); or any `Prior`.
         `CentredNormalPrior(scale)` is "empirical" with another scale.
@@ -62,19 +62,20 @@ def to_bayesian(
         belong to both ends.
       relative_scale: sigma in units of |w|, but at least 1e-4, in place of `initial_scale`; 0.1 where neither
         is given.
-      likelihood: of `BayesianModel`. "categorical" and "bernoulli" take logits: of a model that ends in
-        probabilities it is a Keras loss such as `keras.losses.sparse_categorical_crossentropy`.
-      kl_weight: of `BayesianModel`.
-      seed: of the draws in training, and of an `initial_scale` that is a range.
+      likelihood: the likelihood of the outputs; see `BayesianModel`. "categorical" and "bernoulli" take
+        logits; for a model that ends in probabilities, pass a Keras loss such as
+        `keras.losses.sparse_categorical_crossentropy`.
+      kl_weight: the weight of the KL; see `BayesianModel`.
+      seed: the seed of the draws in training, and of an `initial_scale` that is a range.
       posterior: the variational family; None for `MeanFieldNormal`. It must have members with the sigmas that
         are asked for: a `KTiedNormal` has them where `initial_scale` is one number.
-      **kwargs: of `BayesianModel`, as `kl_warmup_steps`, `sharpening` and `name`.
+      **kwargs: further arguments of `BayesianModel`, such as `kl_warmup_steps`, `sharpening` and `name`.
 
     Raises:
-      InputError: for a model that cannot be converted: one that is not built, that is subclassed, that has
-        nothing to convert, whose layers have options without a variational counterpart, or that ends in
-        probabilities where the likelihood takes logits.
-      ValueError: for other bad arguments, and a variational family without the sigmas that are asked for.
+      InputError: if the model cannot be converted: it is not built, is subclassed, has nothing to convert,
+        has layers with options that have no variational counterpart, or ends in probabilities where the
+        likelihood takes logits.
+      ValueError: if another argument is bad, or the variational family lacks the sigmas that are asked for.
     """
     if not isinstance(model, keras.Model) or isinstance(model, BayesianModel):
         raise ValueError(f"model must be a deterministic keras.Model. Received: model={model!r}")
@@ -96,19 +97,19 @@ def to_bayesian(
 
 
 def to_deterministic(model: keras.Model) -> keras.Model:
-    """A network of Keras's own layers that computes what the posterior mean does.
+    """Returns a network of Keras's own layers that computes what the posterior mean does.
 
-    It is for a program that has Keras and nothing of this library. Variational layers become Keras's, holding
+    It is for programs that have Keras but not this library. Variational layers become Keras's, holding
     the means (0 where weights are pruned), and this library's `Dropout` becomes `keras.layers.Dropout`. Other
     layers stay as they are. Nothing is shared with the given model.
 
     Args:
-      model: a `BayesianModel`, or a network: a `keras.Sequential` or a `keras.Model(inputs, outputs)`, built.
+      model: a `BayesianModel`, or a built `keras.Sequential` or `keras.Model(inputs, outputs)`.
 
     Raises:
-      InputError: for a model that is not built or subclassed, or a layer of this library that Keras has no
-        counterpart of.
-      ValueError: if it is no Keras model.
+      InputError: if the model is not built or is subclassed, or a layer of this library has no counterpart in
+        Keras.
+      ValueError: if `model` is no Keras model.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a BayesianModel or another keras.Model. Received: model={model!r}")
@@ -117,7 +118,7 @@ def to_deterministic(model: keras.Model) -> keras.Model:
 
 
 class _Conversion:
-    """What becomes of each layer on the way to a variational network."""
+    """Makes the variational layers that replace those of a network, and fills them."""
 
     def __init__(self, distributions: Mapping[str, Any], scales: Scales, seed: int):
         self._distributions = distributions
@@ -126,7 +127,7 @@ class _Conversion:
         self.has_converted = False
 
     def replace(self, layer: Layer) -> Layer | None:
-        """The variational layer, not built; None to leave it as it is."""
+        """Returns the variational layer, not built; None to leave `layer` as it is."""
         if type(layer) not in layers.VARIATIONAL or not layer.trainable:
             return None
         layers.check_weights(layer)
@@ -136,7 +137,7 @@ class _Conversion:
         return layers.variational(layer, **self._distributions)
 
     def fill(self, source: Layer, target: Layer) -> None:
-        """Makes the weights of a layer the means of the variational one."""
+        """Sets the means of the variational layer to the weights of its original."""
         values = layers.weights(source)
         for name, weight in layers.weights(target).items():
             mean = np.asarray(keras.ops.convert_to_numpy(values[name]), np.float32)
@@ -155,7 +156,7 @@ def _prior(prior: str | Prior) -> Prior:
 
 
 def _scales(initial: float | Sequence[float] | None, relative: float | None) -> Scales:
-    """A function from the means, and a generator, to the sigmas."""
+    """Returns a function of the means and a generator that gives the sigmas."""
     if initial is not None and relative is not None:
         raise ValueError(
             "Give either initial_scale or relative_scale. "
@@ -178,7 +179,7 @@ def _scales(initial: float | Sequence[float] | None, relative: float | None) -> 
 
 
 def _check_outputs(network: keras.Model, likelihood: str | NegativeLogLikelihood) -> None:
-    """Refuses to read probabilities as logits."""
+    """Refuses a network whose probabilities would be read as logits."""
     if likelihood not in ("categorical", "bernoulli"):
         return
     for output in network.outputs:
