@@ -1,4 +1,4 @@
-"""What a variational family is: a serialisable specification of q(w) that serves any weight.
+"""The interface of variational families: serialisable specifications of q(w) that serve any weight.
 
 It is the counterpart of `tfp_bayesrnn.distributions.priors.Prior`. `VariationalWeight` holds the variables
 and asks the family for everything else; training, sharpening, pruning, conversion, export and reports ask
@@ -57,11 +57,11 @@ class VariationalFamily:
         """Makes the variables of one weight.
 
         Args:
-          add_variable: makes one, as `keras.layers.Layer.add_weight` does; without a `shape`, of the
-            weight's.
-          shape: of the weight.
-          initial_mean: gives the mean's initial value, of the weight's shape.
-          prior: of the weight; `prior.stddev(shape)` is the unit of initial scales.
+          add_variable: a function that makes one variable, as `keras.layers.Layer.add_weight` does; without a
+            `shape`, it has the weight's.
+          shape: the weight's shape.
+          initial_mean: the initializer of the mean; its value has the weight's shape.
+          prior: the weight's prior; `prior.stddev(shape)` is the unit of initial scales.
 
         Returns:
           The variables by name. No name may be "keep", and no two the same.
@@ -71,7 +71,7 @@ class VariationalFamily:
     def noise_shape(self, shape: Sequence[int]) -> tuple[int, ...] | None:
         """The shape of the standard normal noise that one sample of a weight of this shape takes.
 
-        None is for a family without a distribution: its weights have a value, `mean`, and neither noise nor
+        None means a family without a distribution: its weights have a value, `mean`, and neither noise nor
         KL.
         """
         return tuple(shape)
@@ -81,7 +81,7 @@ class VariationalFamily:
         raise NotImplementedError
 
     def distribution(self, variables: Variables) -> tfd.Distribution:
-        """q(w): what `sample` gives is distributed so. Its event is the whole weight, its batch empty."""
+        """The distribution q(w) of what `sample` gives. Its event is the whole weight, its batch empty."""
         raise NotImplementedError
 
     def mean(self, variables: Variables) -> tf.Tensor:
@@ -91,7 +91,7 @@ class VariationalFamily:
     def scale(self, variables: Variables) -> tf.Tensor | None:
         """The standard deviation of each element by itself; None where it is not known.
 
-        What needs it, such as ranking by |mean| / scale, is then refused.
+        Operations that need it, such as ranking by |mean| / scale, are then refused.
         """
         try:
             return self.distribution(variables).stddev()
@@ -105,14 +105,14 @@ class VariationalFamily:
         noise: tf.Tensor | None = None,
         keep: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """log q(w) at a value: a float32 scalar.
+        """Returns log q(w) at a value, a float32 scalar.
 
         Args:
-          variables: of the weight.
-          value: of the weight's shape.
-          noise: what `sample` made the value of, from which the density may be had with fewer operations and
-            without a loss of digits; None for any other value.
-          keep: bool, of the weight's shape: the elements of which the density is, the others being pruned.
+          variables: the weight's variables, by name.
+          value: the value, of the weight's shape.
+          noise: the noise that `sample` made the value of, from which the density may be had with fewer
+            operations and without a loss of digits; None for any other value.
+          keep: the elements whose density is wanted, bool, of the weight's shape; the others are pruned.
 
         Raises:
           ValueError: if the density of the kept elements is not known.
@@ -127,17 +127,17 @@ class VariationalFamily:
         noise: tf.Tensor | None = None,
         keep: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """KL[q || p] in nats: a float32 scalar.
+        """Returns KL[q || p] in nats, a float32 scalar.
 
-        In closed form where TFP knows one for both distributions; else the one-sample estimate
+        It is in closed form where TFP knows one for both distributions; else it is the one-sample estimate
         log q(w) - log p(w) at `value` (Fortunato et al., 2017, eq. 2).
 
         Args:
-          variables: of the weight.
-          prior: p(w); of a pruned weight that of the kept elements.
+          variables: the weight's variables, by name.
+          prior: p(w); for a pruned weight, that of the kept elements.
           value: the sample that the forward pass used.
-          noise: as for `log_prob`.
-          keep: as for `log_prob`.
+          noise: the noise that `sample` made the value of; see `log_prob`.
+          keep: the kept elements, bool, of the weight's shape; see `log_prob`.
         """
         try:
             return tfd.kl_divergence(self.marginal(variables, keep), prior)
@@ -145,7 +145,7 @@ class VariationalFamily:
             return self.log_prob(variables, value, noise, keep) - prior.log_prob(value)
 
     def marginal(self, variables: Variables, keep: tf.Tensor | None) -> tfd.Distribution:
-        """q(w) of the elements that are kept, the others being 0; all of it where `keep` is None.
+        """Returns q(w) of the kept elements, the others being 0; of all elements where `keep` is None.
 
         Raises:
           ValueError: if the distribution of the kept elements is not known.
@@ -155,21 +155,21 @@ class VariationalFamily:
 
     @property
     def name(self) -> str:
-        """What errors call the family."""
+        """The family's name in error messages."""
         return type(self).__name__
 
     def variables_for(self, mean: np.ndarray, scale: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Values of variables for which q(w) has this mean and these standard deviations.
+        """Returns values of the variables for which q(w) has this mean and these standard deviations.
 
         Args:
-          mean: of the weight's shape.
-          scale: of the weight's shape; None to leave the standard deviations as they are.
+          mean: the mean, of the weight's shape.
+          scale: the standard deviations, of the weight's shape; None to leave them as they are.
 
         Returns:
-          Values by name, of those variables that are to change.
+          The values, by name, of those variables that are to change.
 
         Raises:
-          ValueError: if the family has no such member, or cannot say.
+          ValueError: if the family has no such member, or cannot tell.
         """
         raise ValueError(
             f"A weight whose posterior is a {self.name} cannot be set to a given mean and scale: the family "
@@ -177,21 +177,21 @@ class VariationalFamily:
         )
 
     def exported(self, variables: Variables, keep: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """The arrays that an export stores beside the mean, for `exported_sample` to draw from.
+        """Returns the arrays that an export stores beside the mean, for `exported_sample` to draw from.
 
         Args:
-          variables: of the weight.
-          keep: bool, of the weight's shape, where samples are to be 0; None to keep everything.
+          variables: the weight's variables, by name.
+          keep: bool, of the weight's shape, false where samples are to be 0; None to keep everything.
         """
         return {**variables, **({} if keep is None else {"keep": keep})}
 
     def exported_sample(self, mean: tf.Tensor, stored: Variables, noise: tf.Tensor) -> tf.Tensor:
-        """What `sample` gives, as a graph of TensorFlow's own operations on arrays of an export.
+        """Returns what `sample` gives, computed by TensorFlow's own operations on the arrays of an export.
 
         Args:
-          mean: as it is stored: 0 where nothing is kept.
-          stored: what `exported` gave, up to the rounding of the export's format.
-          noise: as for `sample`.
+          mean: the mean as it is stored: 0 where nothing is kept.
+          stored: the arrays that `exported` gave, up to the rounding of the export's format.
+          noise: the standard normal noise that `sample` takes.
         """
         value = self.sample({name: array for name, array in stored.items() if name != "keep"}, noise)
         return tf.where(stored["keep"], value, 0.0) if "keep" in stored else value
@@ -207,10 +207,10 @@ class VariationalFamily:
 
 
 def get(posterior: VariationalFamily | dict) -> VariationalFamily:
-    """A variational family from one or from its serialised form.
+    """Returns a variational family from one or from its serialised form.
 
     Raises:
-      ValueError: if it is neither, or a family that contradicts itself: one whose class redefines
+      ValueError: if `posterior` is neither, or a family that contradicts itself: one whose class redefines
         `distribution`, say, and inherits a `sample` of another distribution.
     """
     if isinstance(posterior, dict) and "class_name" in posterior:
@@ -225,7 +225,7 @@ def get(posterior: VariationalFamily | dict) -> VariationalFamily:
 
 
 _REQUIRED = ("add_variables", "sample", "distribution")
-# What else may be said of a distribution, and would be false of another one.
+# The other methods that describe a distribution, and would be false for another one.
 _OF_A_DISTRIBUTION = (
     "sample",
     "mean",
@@ -239,7 +239,7 @@ _OF_A_DISTRIBUTION = (
 
 
 def _check_coherent(family: type[VariationalFamily]) -> None:
-    """Refuses a family of which one method was overridden and another, which says the same, was not."""
+    """Refuses a family that overrides one method and not another that has to agree with it."""
     by = {
         method: next(base for base in family.__mro__ if method in vars(base))
         for method in (*_REQUIRED, *_OF_A_DISTRIBUTION)

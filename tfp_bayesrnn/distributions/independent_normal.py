@@ -14,14 +14,14 @@ from tfp_bayesrnn.distributions.families import Variables, VariationalFamily
 
 
 class IndependentNormal(VariationalFamily):
-    """q(w) = N(mu, sigma^2), independent for every element; a subclass says what sigma is.
+    """q(w) = N(mu, sigma^2), independent for every element; a subclass defines sigma.
 
-    It defines `add_variables`, which makes `mu` and what sigma follows from; `scale`, which is sigma; and
-    `scale_variables_for`, if weights are to be set to a given sigma.
+    A subclass defines `add_variables`, which makes `mu` and what sigma follows from; `scale`, which is sigma;
+    and `scale_variables_for`, if weights are to be set to a given sigma.
     """
 
     def __init__(self, scale_range: Sequence[float] = (0.5, 1.0)):
-        """Args: between which two values sigma starts, in units of the prior's standard deviation."""
+        """Builds the family; sigma starts in `scale_range`, in units of the prior's standard deviation."""
         try:
             low, high = (float(end) for end in scale_range)
         except (TypeError, ValueError):
@@ -41,7 +41,7 @@ class IndependentNormal(VariationalFamily):
         raise NotImplementedError
 
     def scale_variables_for(self, scale: np.ndarray) -> dict[str, np.ndarray]:
-        """Values of variables for which sigma is `scale`; see `variables_for`."""
+        """Returns values of the variables for which sigma is `scale`; see `variables_for`."""
         raise ValueError(
             f"A weight whose posterior is a {self.name} cannot be set to a given scale: the family does not "
             f"define scale_variables_for. Received: posterior={self.name}"
@@ -65,7 +65,7 @@ class IndependentNormal(VariationalFamily):
         noise: tf.Tensor | None = None,
         keep: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """See the base class. The noise spares a subtraction that would lose digits where sigma is small."""
+        """Returns log q(w). `noise` spares a subtraction that would lose digits where sigma is small."""
         if noise is None:
             return super().log_prob(variables, value, noise, keep)
         nats, size = 0.5 * tf.square(noise) + tf.math.log(self.scale(variables)), math.prod(value.shape)
@@ -75,11 +75,11 @@ class IndependentNormal(VariationalFamily):
         return -tf.reduce_sum(nats) - 0.5 * math.log(2.0 * math.pi) * size
 
     def variables_for(self, mean: np.ndarray, scale: np.ndarray | None) -> dict[str, np.ndarray]:
-        """See the base class."""
+        """Returns the values of `mu` and of the variables of sigma; see the base class."""
         return {"mu": mean, **({} if scale is None else self.scale_variables_for(scale))}
 
     def exported(self, variables: Variables, keep: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """sigma, 0 where nothing is kept."""
+        """The array of sigma, 0 where nothing is kept."""
         scale = self.scale(variables)
         return {"scale": scale if keep is None else tf.where(keep, scale, 0.0)}
 

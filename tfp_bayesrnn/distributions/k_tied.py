@@ -31,7 +31,7 @@ class KTiedNormal(IndependentNormal):
     rows * columns. The paper finds that k = 2 or 3 predicts as well as a sigma for every weight, and that the
     gradients of what is shared have less noise.
 
-    Of this library's choice are: U and V are softplus(rho_u) and softplus(rho_v), each plus
+    This library's own choices are: U and V are softplus(rho_u) and softplus(rho_v), each plus
     sqrt(1e-5 / k), so that no sigma is below 1e-5, which is `MeanFieldNormal`'s least; they start so that
     every sigma lies in `scale_range`, which is in units of the prior's standard deviation; a weight of more
     than two dimensions is a matrix whose columns are along its last; and a bias, which has nothing to tie, is
@@ -39,12 +39,12 @@ class KTiedNormal(IndependentNormal):
     """
 
     def __init__(self, k: int = 2, scale_range: Sequence[float] = (0.5, 1.0)):
-        """Args: the rank of sigma, at least 1; between which two values sigma starts."""
+        """Builds the family: `k` is the rank of sigma, at least 1; `scale_range` is where sigma starts."""
         super().__init__(scale_range)
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k must be a whole number of at least 1. Received: k={k!r}")
         self.k = int(k)
-        self._floor = math.sqrt(SCALE_FLOOR / self.k)  # Of an element of U and of V.
+        self._floor = math.sqrt(SCALE_FLOOR / self.k)  # The least element of U and of V.
         self._of_bias = MeanFieldNormal(self.scale_range)
 
     def add_variables(
@@ -54,7 +54,7 @@ class KTiedNormal(IndependentNormal):
         initial_mean: keras.initializers.Initializer,
         prior: Prior,
     ) -> dict[str, keras.Variable]:
-        """`mu`, of the weight's shape; `rho_u` [rows, k] and `rho_v` [columns, k], or the `rho` of a bias."""
+        """Makes `mu`, of the weight's shape, `rho_u` [rows, k] and `rho_v` [columns, k]; of a bias, `rho`."""
         if len(shape) < 2:
             return self._of_bias.add_variables(add_variable, shape, initial_mean, prior)
         mu = add_variable(name="mu", initializer=initial_mean)
@@ -74,26 +74,26 @@ class KTiedNormal(IndependentNormal):
         return inverse_softplus(max(factor - self._floor, 1e-9))
 
     def factors(self, variables: Variables) -> tuple[tf.Tensor, tf.Tensor]:
-        """U [rows, k] and V [columns, k] of a weight that is no bias."""
+        """U [rows, k] and V [columns, k] of a weight that is not a bias."""
         return tuple(softplus(variables[name]) + self._floor for name in ("rho_u", "rho_v"))
 
     def scale(self, variables: Variables) -> tf.Tensor:
-        """U V^T in the weight's shape; of a bias softplus(rho) + 1e-5."""
+        """U V^T in the weight's shape; for a bias, softplus(rho) + 1e-5."""
         if "rho" in variables:
             return self._of_bias.scale(variables)
         return _product(*self.factors(variables), variables["mu"].shape)
 
     def scale_variables_for(self, scale: np.ndarray) -> dict[str, np.ndarray]:
-        """Factors of a sigma of rank one, such as one number for all; the rho of a bias.
+        """Returns the factors of a sigma of rank one, such as one number for all; for a bias, its rho.
 
         Raises:
-          ValueError: for a sigma of a higher rank: what is nearest to it is another posterior.
+          ValueError: if sigma has a higher rank: what is nearest to it is another posterior.
         """
         scale = np.asarray(scale, np.float64)
         if scale.ndim < 2:
             return self._of_bias.scale_variables_for(scale)
         matrix = scale.reshape(-1, scale.shape[-1])
-        # The same scale in U and in V, whatever the first row and the first column are.
+        # Gives U and V the same scale, whatever the first row and the first column are.
         rows, columns = matrix[:, 0] / math.sqrt(matrix[0, 0]), matrix[0] / math.sqrt(matrix[0, 0])
         if not np.allclose(np.outer(rows, columns), matrix, rtol=1e-4, atol=0.0):
             raise ValueError(
@@ -109,7 +109,7 @@ class KTiedNormal(IndependentNormal):
         return {name: np.repeat(value[:, np.newaxis], self.k, axis=1) for name, value in rho.items()}
 
     def exported(self, variables: Variables, keep: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """U and V, and what is kept; of a bias sigma."""
+        """U and V, and the mask of what is kept; for a bias, sigma."""
         if "rho" in variables:
             return super().exported(variables, keep)
         factors = dict(zip("uv", self.factors(variables), strict=True))
@@ -128,5 +128,5 @@ class KTiedNormal(IndependentNormal):
 
 
 def _product(u: tf.Tensor, v: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-    """U V^T in another shape. Not by `tf.matmul`, which on a GPU rounds its arguments to ten bits (TF32)."""
+    """U V^T in another shape. `tf.matmul` is avoided: on a GPU it rounds its arguments to ten bits (TF32)."""
     return tf.reshape(tf.add_n([u[:, i, tf.newaxis] * v[:, i] for i in range(u.shape[-1])]), shape)

@@ -7,18 +7,18 @@ from tensorflow_probability import distributions as tfd
 
 
 def marginal(distribution: tfd.Distribution, keep: tf.Tensor, whose: str = "prior") -> tfd.Distribution:
-    """The distribution of those elements of a weight that are kept, the others being 0.
+    """Returns the distribution of the kept elements of a weight, the others being 0.
 
     It is known where the elements are independent, as in a `tfd.Independent` over a distribution of scalars,
     and where the distribution has a method `marginal(keep)` that gives it, as `ScaleMixtureNormal` has.
 
     Args:
-      distribution: of the whole weight.
-      keep: bool, of the weight's shape.
-      whose: what an error calls the distribution.
+      distribution: the distribution of the whole weight.
+      keep: the kept elements, bool, of the weight's shape.
+      whose: the distribution's name in an error message.
 
     Raises:
-      ValueError: if it is not known.
+      ValueError: if the marginal distribution is not known.
     """
     if hasattr(distribution, "marginal"):
         return distribution.marginal(keep)

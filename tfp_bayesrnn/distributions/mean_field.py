@@ -25,7 +25,7 @@ class MeanFieldNormal(IndependentNormal):
     """
 
     def rho_initializer(self, prior_stddev: float) -> keras.initializers.Initializer:
-        """Uniform over rho between the inverse softplus of both ends."""
+        """An initializer of rho, uniform between the inverse softplus of both ends."""
         low, high = (inverse_softplus(end * prior_stddev) for end in self.scale_range)
         return keras.initializers.RandomUniform(low, high)
 
@@ -47,5 +47,5 @@ class MeanFieldNormal(IndependentNormal):
         return scale_from_rho(variables["rho"])
 
     def scale_variables_for(self, scale: np.ndarray) -> dict[str, np.ndarray]:
-        """The rho of every sigma above 1e-5."""
+        """Returns the rho of every sigma above 1e-5."""
         return {"rho": rho_from_scale(scale)}

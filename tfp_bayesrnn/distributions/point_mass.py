@@ -44,7 +44,7 @@ class PointMass(VariationalFamily):
         return variables["mu"]
 
     def scale(self, variables: Variables) -> tf.Tensor:
-        """0."""
+        """The standard deviation, which is 0."""
         return tf.zeros_like(variables["mu"])
 
     def kl(
@@ -55,9 +55,9 @@ class PointMass(VariationalFamily):
         noise: tf.Tensor | None = None,
         keep: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """0: the weight has no prior."""
+        """The KL, which is 0: the weight has no prior."""
         return tf.zeros([])
 
     def variables_for(self, mean: np.ndarray, scale: np.ndarray | None) -> dict[str, np.ndarray]:
-        """`mu`, whatever the scale."""
+        """Returns the value of `mu`, whatever the scale."""
         return {"mu": mean}

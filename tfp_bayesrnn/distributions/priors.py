@@ -16,13 +16,14 @@ AddVariable = Callable[..., keras.Variable]
 
 
 class Prior:
-    """What a prior must say of itself. One specification may serve many weights, so it owns no variable."""
+    """The base class of priors. One specification may serve many weights, so it owns no variable."""
 
     def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
         """Makes the prior's own variables for one weight: none, unless it learns or has centres.
 
         Args:
-          add_variable: makes one, as `keras.layers.Layer.add_weight`; without a `shape`, of the weight's.
+          add_variable: a function that makes one variable, as `keras.layers.Layer.add_weight`; without a
+            `shape`, it has the weight's.
         """
         return {}
 
@@ -35,7 +36,7 @@ class Prior:
         """The standard deviation of one weight, by which the posterior's initial scale is measured.
 
         Raises:
-          ValueError: if the distribution has none that is finite.
+          ValueError: if the distribution has no finite one.
         """
         try:
             with tf.init_scope():  # A layer may be built while a graph is traced; this is a plain number.
@@ -75,7 +76,7 @@ class ScaleMixturePrior(Prior):
         self.log_sigma1 = float(log_sigma1)
         self.log_sigma2 = float(log_sigma2)
         self.granularity = granularity
-        self.distribution(())  # Bad values are reported where they were written.
+        self.distribution(())  # Reports bad values where they were written.
 
     def distribution(self, shape: Sequence[int]) -> tfd.Distribution:
         """The `ScaleMixtureNormal` of this shape."""
@@ -115,7 +116,7 @@ class NormalPrior(Prior):
         self.learned = bool(learned)
 
     def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
-        """`log_scale`, where the scale is learned."""
+        """Makes `log_scale`, where the scale is learned."""
         if not self.learned:
             return {}
         initializer = keras.initializers.Constant(math.log(self.scale))
@@ -128,7 +129,7 @@ class NormalPrior(Prior):
         return tfd.Independent(normal, reinterpreted_batch_ndims=len(shape))
 
     def stddev(self, shape: Sequence[int] = ()) -> float:
-        """The (initial) scale."""
+        """The scale; where it is learned, the initial one."""
         return self.scale
 
     def get_config(self) -> dict[str, Any]:
@@ -151,7 +152,7 @@ class CentredNormalPrior(Prior):
         self.scale = float(scale)
 
     def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
-        """`centre`, of the weight's shape."""
+        """Makes `centre`, of the weight's shape."""
         return {"centre": add_variable(name="prior_centre", initializer="zeros", trainable=False)}
 
     def distribution(self, shape: Sequence[int], centre: tf.Tensor | None = None) -> tfd.Distribution:
@@ -186,10 +187,10 @@ class DistributionPrior(Prior):
         self._stddev = stddev
 
     def distribution(self, shape: Sequence[int]) -> tfd.Distribution:
-        """What the factory gives for this shape.
+        """Returns the distribution that the factory makes for this shape.
 
         Raises:
-          ValueError: if it is no distribution, or one whose event is not the whole weight.
+          ValueError: if it is no distribution, or its event is not the whole weight.
         """
         distribution = self.factory(tuple(shape))
         if not isinstance(distribution, tfd.Distribution):
@@ -206,7 +207,7 @@ class DistributionPrior(Prior):
         return distribution
 
     def stddev(self, shape: Sequence[int]) -> float:
-        """What the constructor was given, else the distribution's own, averaged over the weight."""
+        """The `stddev` given to the constructor, else the distribution's own, averaged over the weight."""
         return super().stddev(shape) if self._stddev is None else self._stddev
 
     def get_config(self) -> dict[str, Any]:
@@ -215,7 +216,7 @@ class DistributionPrior(Prior):
 
 
 def get(prior: Prior | dict | Callable | None) -> Prior:
-    """A `Prior` from one, its serialised form, a factory of distributions, or None (the released prior)."""
+    """Makes a `Prior` of one, its serialised form, a distribution factory, or None (the released prior)."""
     if prior is None:
         return ScaleMixturePrior()
     if _is_config(prior):

@@ -23,8 +23,8 @@ class ScaleMixtureNormal(tfd.Distribution):
     * `"row"`: all weights along the last axis of the tensor share one, as in the authors' released code;
     * `"tensor"`: the whole tensor shares one.
 
-    With `keep` it is the marginal over some elements of the tensor: a group has only those, and what is not
-    kept counts for nothing in the density and is 0 in samples.
+    With `keep` it is the marginal over some elements of the tensor: a group has only those, and elements that
+    are not kept count for nothing in the density and are 0 in samples.
 
     Only sums of squares over each group enter the density, so it costs one pass over the weights whatever the
     granularity, and it is evaluated in log space throughout.
@@ -43,16 +43,17 @@ class ScaleMixtureNormal(tfd.Distribution):
         """Builds the distribution; its event shape is `shape`, its batch shape is empty.
 
         Args:
-          shape: of the tensor.
-          mixing_probability: pi.
-          scale1: s1.
-          scale2: s2.
-          granularity: see the class.
-          keep: bool, of the tensor's shape; None to keep all of it.
-          name: of the distribution.
+          shape: the tensor's shape.
+          mixing_probability: pi, the probability of the first component.
+          scale1: s1, the standard deviation of the first component.
+          scale2: s2, the standard deviation of the second component.
+          granularity: how many weights share one choice of the component; see the class.
+          keep: the kept elements, bool, of the tensor's shape; None to keep all of it.
+          name: the distribution's name.
 
         Raises:
-          ValueError: for a probability outside (0, 1), a scale that is not positive, or another granularity.
+          ValueError: if the probability is outside (0, 1), a scale is not positive, or the granularity is
+            unknown.
         """
         parameters = dict(locals())
         if not 0.0 < mixing_probability < 1.0:
@@ -101,7 +102,7 @@ class ScaleMixtureNormal(tfd.Distribution):
         return tf.constant(self._shape, tf.int32)
 
     def marginal(self, keep: tf.Tensor) -> ScaleMixtureNormal:
-        """The distribution of the elements where `keep`, bool of the tensor's shape, is true."""
+        """Returns the distribution of the elements where `keep`, bool of the tensor's shape, is true."""
         return self.copy(keep=keep if self._keep is None else tf.logical_and(keep, self._keep))
 
     def _masked(self, value: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Positive numbers as the softplus of real ones: sigma of rho, and rho of sigma."""
+"""Positive numbers as the softplus of real ones: sigma from rho, and rho from sigma."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SCALE_FLOOR = 1e-5
 
 
 def inverse_softplus(value: float) -> float:
-    """The rho for which softplus(rho) is `value` > 0."""
+    """Returns the rho for which softplus(rho) is `value` > 0."""
     return value + math.log(-math.expm1(-value))
 
 
 def inverse_softplus_of(values: np.ndarray) -> np.ndarray:
-    """`inverse_softplus` of each of some values; not a number where a value is not above 0."""
+    """Returns `inverse_softplus` of each of the values; NaN where a value is not above 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return values + np.log(-np.expm1(-values))
 
@@ -29,7 +29,7 @@ def scale_from_rho(rho: tf.Tensor) -> tf.Tensor:
 
 
 def rho_from_scale(scale: np.ndarray) -> np.ndarray:
-    """The rho for which `scale_from_rho` is `scale` > 1e-5, float64; not a number for a smaller scale."""
+    """Returns the rho for which `scale_from_rho` is `scale` > 1e-5, float64; NaN for a smaller scale."""
     return inverse_softplus_of(np.asarray(scale, np.float64) - SCALE_FLOOR)
 
 
@@ -37,6 +37,7 @@ def rho_from_scale(scale: np.ndarray) -> np.ndarray:
 def softplus(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """log(1 + exp(x)), with a gradient that shares no term with it.
 
-    With `tf.nn.softplus`, XLA keeps exp(x) of all weights for the gradient: more work than another exp.
+    With `tf.nn.softplus`, XLA keeps exp(x) of all weights for the gradient, which is more work than another
+    exp.
     """
     return tf.maximum(x, 0.0) + tf.math.log1p(tf.exp(-tf.abs(x))), lambda upstream: upstream * tf.sigmoid(x)
