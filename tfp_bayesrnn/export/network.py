@@ -1,4 +1,4 @@
-"""A network as a SavedModel, as `BayesianModel.export` writes it: what its signatures take and return."""
+"""Exports a network as a SavedModel, for `BayesianModel.export`: what its signatures take and return."""
 
 from __future__ import annotations
 
@@ -36,18 +36,20 @@ def export_network(
     """Exports any network; see `BayesianModel.export`.
 
     Args:
-      network: built.
-      likelihood: of its outputs, or a structure of those; what draws are averaged to depends on it.
-      path: of the SavedModel's directory.
-      weights: as for `ExportedPosterior`.
-      format: as for `ExportedPosterior`.
-      prune: as for `ExportedPosterior`.
-      input_signature: `tf.TensorSpec`s as the network takes its inputs; None for those it was built with.
+      network: the network, built.
+      likelihood: the likelihood of its outputs, or a structure of those; it decides what draws are averaged
+        to.
+      path: the SavedModel's directory.
+      weights: the weights to store, "mean" or "posterior"; see `ExportedPosterior`.
+      format: the stored type of values; see `ExportedPosterior`.
+      prune: the fraction of the weights to prune; see `ExportedPosterior`.
+      input_signature: the `tf.TensorSpec`s of the inputs, as the network takes them; None for those it was
+        built with.
 
     Raises:
-      InputError: as `ExportedPosterior` and `write_saved_model` do.
-      ValueError: the network does not say what its inputs are and no `input_signature` does, a name cannot be
-        one of a signature, or the network's calls change its variables.
+      InputError: where `ExportedPosterior` and `write_saved_model` raise it.
+      ValueError: if neither the network nor `input_signature` says what its inputs are, a name cannot be one
+        of a signature, or the network's calls change its variables.
     """
     structure = _input_structure(network, input_signature)
     exported = ExportedPosterior(network, weights, format, prune)
@@ -63,7 +65,7 @@ def export_network(
         signatures["serve_mc"] = _traced(served.serve_mc, {**specs, **_SCALARS})
     module = tf.Module()
     module.arrays, module.resources = exported.arrays, _resources(network)
-    # What Keras's own exports have too: `loaded.serve(inputs)`, the inputs as the network takes them.
+    # Keras's own exports have this too: `loaded.serve(inputs)`, the inputs as the network takes them.
     module.serve = tf.function(
         lambda inputs: served.outputs(exported.mean(), inputs),
         input_signature=[keras.tree.pack_sequence_as(structure, list(specs.values()))],
@@ -75,7 +77,7 @@ def export_network(
 
 @dataclasses.dataclass(frozen=True)
 class _Served:
-    """What signatures compute: a network under an exported posterior, whose inputs are given by name."""
+    """The functions of the signatures: a network under an exported posterior, with inputs given by name."""
 
     network: keras.Model
     likelihood: Any
@@ -101,12 +103,12 @@ class _Served:
 
 
 def _traced(function: Callable, specs: Mapping[str, tf.TensorSpec]) -> Callable:
-    """The function of a dictionary as a signature of its names, which need not be those of arguments."""
+    """Traces a function of a dictionary as a signature of its keys, which need not be names of arguments."""
     return tf.function(function, input_signature=[dict(specs)], autograph=False).get_concrete_function()
 
 
 def _resources(network: keras.Model) -> list[Any]:
-    """Tables of lookup layers, and variables that layers have made without Keras: a graph may use them."""
+    """The tables of lookup layers, and variables that layers made without Keras, which a graph may use."""
     own = {id(variable.value) for variable in network.variables}
     kinds = (tf.saved_model.experimental.TrackableResource, tf.Variable)
     return [
@@ -117,9 +119,9 @@ def _resources(network: keras.Model) -> list[Any]:
 
 
 def _input_structure(network: keras.Model, input_signature: Any) -> Any:
-    """Specs in the structure in which the network takes its inputs."""
+    """Returns specs in the structure in which the network takes its inputs."""
     if isinstance(input_signature, list | tuple) and len(input_signature) == 1:
-        return input_signature[0]  # As `keras.Model.export` takes it.
+        return input_signature[0]  # The form that `keras.Model.export` takes.
     if isinstance(input_signature, Mapping) and list(input_signature) == ["inputs"]:
         return input_signature["inputs"]
     if input_signature is not None:
@@ -144,7 +146,7 @@ def _input_names(structure: Any, has_scales: bool) -> list[str]:
     for path, spec in keras.tree.flatten_with_path(structure):
         has_keys = any(isinstance(part, str) for part in path)
         name = _joined(path) if has_keys or not spec.name else spec.name
-        found.append(re.sub(r"\W", "_", name))  # As TensorFlow does with other characters.
+        found.append(re.sub(r"\W", "_", name))  # TensorFlow does the same with other characters.
     taken = {"self", *(_SCALARS if has_scales else ())}
     refused = {name for name in found if not name.isidentifier() or keyword.iskeyword(name) or name in taken}
     if refused or len(set(found)) < len(found):
@@ -161,7 +163,7 @@ def _joined(path: tuple) -> str:
 
 
 def named(outputs: Any) -> dict[str, tf.Tensor]:
-    """Outputs by name: "outputs", "outputs_0" and so on of a list, the keys of a dictionary."""
+    """Names outputs: "outputs" for one, "outputs_0" and so on for a list, the keys of a dictionary."""
     found = {}
     for path, output in keras.tree.flatten_with_path(outputs):
         is_dictionary = path and isinstance(path[0], str)
@@ -170,7 +172,7 @@ def named(outputs: Any) -> dict[str, tf.Tensor]:
 
 
 class _OfOutput:
-    """What an output's average over draws is called, and of which kind it is."""
+    """The name and the kind of an output's average over draws."""
 
     def __init__(self, name: str, likelihood: Any, is_only: bool):
         self._name, self._prefix = name, "" if is_only else f"{name}_"
@@ -190,7 +192,7 @@ class _OfOutput:
 def _average(
     draws: FreshDraws, make: Callable[[Draw], Any], likelihood: Any, network: keras.Model
 ) -> dict[str, tf.Tensor]:
-    """What draws say together of every output: of a discrete likelihood its probabilities, else moments."""
+    """Averages every output over draws: to probabilities for a discrete likelihood, else to moments."""
     kinds: list[_OfOutput] = []
 
     def add(sums: list | None, values: list) -> list:

@@ -1,9 +1,9 @@
 """Models as TensorFlow SavedModels, which need nothing but TensorFlow to run: in Python, C++, TF Serving.
 
-What is exported is a graph of TensorFlow's own operations, a `tf.Module` with named signatures. The weights
-in it are those of an `ExportedPosterior`: means and, where draws are wanted, what the variational family
-makes them of, such as scales; whole or pruned, in float32 or half precision (`tfp_bayesrnn.export.storage`).
-What `BayesianModel.export` makes of a network is in `tfp_bayesrnn.export.network`.
+An export is a graph of TensorFlow's own operations, a `tf.Module` with named signatures. Its weights are
+those of an `ExportedPosterior`: means and, where draws are wanted, what the variational family makes them of,
+such as scales; whole or pruned, in float32 or half precision (`tfp_bayesrnn.export.storage`).
+`tfp_bayesrnn.export.network` holds what `BayesianModel.export` makes of a network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 WEIGHTS_KINDS = ("mean", "posterior")
-"""What can be exported of the weights: their means, or what draws of them are made of too."""
+"""The parts of the weights to export: their means, or also what draws of them are made of."""
 
 
 class ExportedPosterior:
@@ -38,10 +38,10 @@ class ExportedPosterior:
     distribution, and the network's ordinary variables, have one value.
 
     Attributes:
-      arrays: all that is stored, for a `tf.Module` to hold.
+      arrays: all arrays that are stored, for a `tf.Module` to hold.
       has_scales: whether there are draws.
       pruned: the share of the weights' elements that are zero.
-      nbytes: what the arrays take in a file.
+      nbytes: the size of the arrays in a file, in bytes.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class ExportedPosterior:
         """Stores the weights as they are now.
 
         Args:
-          network: built; layers with `VariationalWeight`s, and any others.
+          network: the network, built, of layers with `VariationalWeight`s and any others.
           weights: "mean", or "posterior" for draws too; None for the latter where any weight has a
             distribution.
-          format: what values are stored as, "float32" or "float16".
+          format: the stored type of values, "float32" or "float16".
           prune: the fraction of the weights, those of the lowest signal-to-noise |mu| / sigma (without any
             distribution those of the lowest magnitude), which become zero in the mean and in all draws.
 
         Raises:
-          InputError: the posterior is asked for where no weight has a distribution.
-          ValueError: for arguments outside of what is said here, or weights to be pruned whose variational
+          InputError: if the posterior is asked for where no weight has a distribution.
+          ValueError: if an argument is none of those above, or weights are to be pruned whose variational
             family knows no scale.
         """
         posterior = Posterior.of(network)
@@ -101,7 +101,7 @@ class ExportedPosterior:
     def _stored(
         self, weight: VariationalWeight, mask: tf.Tensor | None, format: str
     ) -> dict[str, StoredArray]:
-        """What the weight's family stores beside the mean; an array that is the mean is stored once."""
+        """Stores what the weight's family needs beside the mean; an array that is the mean is stored once."""
         mean = self._means[self.posterior.weights.index(weight)]
         known: np.ndarray | None = weight.mean().numpy() if mask is None else None
         found: dict[str, StoredArray] = {}
@@ -113,7 +113,7 @@ class ExportedPosterior:
 
     @property
     def nbytes(self) -> int:
-        """What the arrays take in a file."""
+        """The size of the arrays in a file, in bytes."""
         return sum(array.nbytes for array in self.arrays)
 
     def mean(self) -> Draw:
@@ -122,13 +122,13 @@ class ExportedPosterior:
         return Draw(dict(zip(self.posterior.weights, means, strict=True)))
 
     def sample(self, seed: tf.Tensor) -> Draw:
-        """A draw; dropout is off under it.
+        """Returns a draw, under which dropout is off.
 
         Args:
-          seed: int32 [2].
+          seed: the draw's seed, int32 [2].
 
         Raises:
-          ValueError: where there are no scales.
+          ValueError: if there are no scales.
         """
         if not self.has_scales:
             raise ValueError("An export of the means has no draws. Received: weights='mean'")
@@ -142,11 +142,11 @@ class ExportedPosterior:
         return list(values.values())
 
     def function(self, run: Callable, signature: Sequence[tf.TensorSpec]) -> Callable:
-        """`run` as a function that takes a draw first, and is in the graph once, however often it is called.
+        """Makes `run` a function that takes a draw first, and is in the graph once however often called.
 
         Args:
-          run: takes tensors; called with the draw in force.
-          signature: of what it takes.
+          run: a function of tensors, called with the draw in force.
+          signature: the specs of its arguments.
         """
         specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in self.posterior.weights]
 
@@ -159,7 +159,7 @@ class ExportedPosterior:
 
     @contextlib.contextmanager
     def in_force(self, draw: Draw) -> Iterator[None]:
-        """Within this context the network runs under the draw, and with what is stored of its variables.
+        """Within this context the network runs under the draw, with the stored values of its variables.
 
         Raises:
           ValueError: if the network changes a variable: an export holds values, and has no state.
@@ -186,7 +186,7 @@ def _masks(posterior: Posterior, fraction: float) -> Mapping[Any, np.ndarray]:
 
 
 def require(condition: tf.Tensor, message: str, *values: tf.Tensor) -> tf.Operation:
-    """An operation that ends a call with the message and the values, where the condition fails."""
+    """Returns an operation that ends a call with the message and the values if the condition fails."""
     return tf.debugging.Assert(condition, [message, *values], summarize=8)
 
 
@@ -196,16 +196,16 @@ def write_saved_model(
     signatures: Mapping[str, Callable],
     finish: Callable[[Path], None] = lambda directory: None,
 ) -> None:
-    """Writes a SavedModel so that at `path` there is, whatever happens, what was there before or all of it.
+    """Writes a SavedModel so that `path` holds, whatever happens, what was there before or all of it.
 
     Args:
-      path: of its directory. A SavedModel that is there is replaced.
-      module: what holds the variables, the tables and the resources that the signatures use.
+      path: the SavedModel's directory. A SavedModel that is there is replaced.
+      module: the holder of the variables, the tables and the resources that the signatures use.
       signatures: name -> `tf.function` with an input signature.
-      finish: called with the directory before that takes its place, to add files.
+      finish: a function that adds files, called with the directory before that takes its place.
 
     Raises:
-      InputError: there is something else at the path, it cannot be written, or TensorFlow would not find it.
+      InputError: if something else is at the path, it cannot be written, or TensorFlow would not find it.
     """
     path = local_path(path)
     check_replaceable(path)
@@ -221,10 +221,10 @@ def write_saved_model(
 
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
-    """Sees that an export may be written at a path: there is nothing, an empty directory or a SavedModel.
+    """Checks that an export may be written at a path: there is nothing, an empty directory or a SavedModel.
 
     Raises:
-      InputError: there is something else, or TensorFlow would not find an export there.
+      InputError: if there is something else, or TensorFlow would not find an export there.
     """
     path = local_path(path)
     if is_pattern(path):
@@ -242,7 +242,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
 
 
 def _forget_gradients(directory: Path) -> None:
-    """Takes the names of custom gradients, which are not saved, out of the graph: loading it would warn."""
+    """Removes the names of custom gradients, which are not saved, from the graph: loading it would warn."""
     path = directory / "saved_model.pb"
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in model.meta_graphs:
@@ -250,4 +250,4 @@ def _forget_gradients(directory: Path) -> None:
             for node in function.node_def:
                 node.attr.pop("_gradient_op_type", None)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    (directory / "fingerprint.pb").unlink(missing_ok=True)  # Of the file before.
+    (directory / "fingerprint.pb").unlink(missing_ok=True)  # It is the fingerprint of the file before.

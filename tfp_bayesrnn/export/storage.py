@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 FORMATS = ("float32", "float16")
-"""What the values of weights are stored as."""
+"""The dtypes that the values of weights are stored in."""
 
 
 class StoredArray(tf.Module):
@@ -24,22 +24,22 @@ class StoredArray(tf.Module):
     those only: the n values of which k are not zero take n / 8 + 4 k bytes in float32. n booleans take n / 8.
 
     Attributes:
-      nbytes: what it takes in a file.
+      nbytes: the size of the array in a file, in bytes.
       is_sparse: whether its zeros are left out.
-      stored_dtype: of its values in the file.
+      stored_dtype: the dtype of its values in the file.
     """
 
     def __init__(self, array: np.ndarray, format: str = "float32", name: str = "array"):
         """Makes its variables.
 
         Args:
-          array: of any shape; one that is not of floating point is stored as it is.
+          array: the array, of any shape; one that is not of floating point is stored as it is.
           format: "float32", or "float16" for arrays that half precision can hold: one that would overflow in
             it stays float32.
-          name: of its variables.
+          name: the name of its variables.
 
         Raises:
-          ValueError: for another `format`.
+          ValueError: if `format` is another.
         """
         super().__init__(name=name)
         if format not in FORMATS:
@@ -69,7 +69,7 @@ class StoredArray(tf.Module):
         return self._expanded.read()
 
     def _whole(self) -> tf.Tensor:
-        """The array in the type it was given in, made of what is stored."""
+        """The array in the type it was given in, made from what is stored."""
         if not self.is_sparse:
             return tf.cast(self._values, tf.float32)
         size = int(np.prod(self.shape, dtype=np.int64))
