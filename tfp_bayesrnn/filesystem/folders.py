@@ -19,27 +19,27 @@ from pathlib import Path
 
 from tfp_bayesrnn.filesystem.locks import try_lock
 
-# Of Linux, <fcntl.h> and <stdio.h>.
+# Constants of Linux, from <fcntl.h> and <stdio.h>.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_TRIES = 10  # Against other processes that replace the same folder.
+_TRIES = 10  # Attempts, against other processes that replace the same folder.
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of the one at a path when the block ends.
+    """Makes a new folder to fill, which takes the place of the one at a path when the block ends.
 
     Whenever the process is killed, the old folder or the new one is at the path, whole; or, for the moment
     between two renames where the file system cannot exchange names, `recover` brings it back there. Where the
     block raises, all is as it was.
 
     Args:
-      path: of the folder; of a symbolic link the target is replaced. The folders above it are made.
+      path: the folder's path; for a symbolic link, its target is replaced. The folders above it are made.
 
     Yields:
       The path of the new folder, which is empty.
 
     Raises:
-      OSError: something cannot be written, or there is a file at the path.
+      OSError: if something cannot be written, or there is a file at the path.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_dir():
@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     recover(path)
     with _beside(path) as temporary:
         new = temporary / "new"
-        new.mkdir()  # Not by `mkdtemp`, whose folders are private.
+        new.mkdir()  # `mkdtemp` would make a private folder.
         yield new
         _flush(new)
         _put(new, path, temporary)
@@ -56,13 +56,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def recover(path: str | os.PathLike[str]) -> None:
-    """Puts right what a killed process has left of replacing the folder at a path, if anything.
+    """Repairs what a killed process has left of replacing the folder at a path, if anything.
 
     Where no folder is at the path, the new one or else the old one takes its place. What is left over is
     deleted, unless the process is still at work.
 
     Raises:
-      OSError: it cannot be moved there.
+      OSError: if the folder cannot be moved there.
     """
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
@@ -91,7 +91,7 @@ def _beside(path: Path) -> Iterator[Path]:
     while True:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         with _locked(temporary):
-            if not temporary.exists():  # Another process took it for one that is left over.
+            if not temporary.exists():  # Another process took it for a leftover.
                 continue
             try:
                 yield temporary
@@ -102,7 +102,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool | None]:
-    """Locks a folder within; yields what `try_lock` says, False for one that is gone."""
+    """Locks a folder within the block; yields the result of `try_lock`, False for a folder that is gone."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _locked(folder: Path) -> Iterator[bool | None]:
 
 
 def _put(new: Path, path: Path, temporary: Path) -> None:
-    """Renames the new folder to the path, what is there before to the temporary folder."""
+    """Renames the new folder to the path, and what was there before to the temporary folder."""
     if _exchanged(new, path):
         return
     for left in reversed(range(_TRIES)):
@@ -135,7 +135,7 @@ def _put(new: Path, path: Path, temporary: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchanges two names in one step; False where there are not two, or the system cannot do it."""
+    """Exchanges two names in one step; returns False where there are not two, or the system cannot do it."""
     rename = _renameat2()
     if rename is None or not other.is_dir():
         return False
@@ -144,7 +144,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 @functools.cache
 def _renameat2() -> Callable[..., int] | None:
-    """The function of the C library, which Python's own does not give; None where it has none."""
+    """The function of the C library that Python does not provide; None where the library has none."""
     try:
         return ctypes.CDLL(None).renameat2
     except (OSError, AttributeError):
@@ -159,7 +159,7 @@ def _flush(folder: Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Sees that a file, or the list of what is in a folder, survives a loss of power."""
+    """Makes a file, or the list of what is in a folder, survive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

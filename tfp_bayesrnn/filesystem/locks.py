@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 
-_HELD = (errno.EWOULDBLOCK, errno.EACCES)  # By another; any other error: the file system has no locks.
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)  # Held by another; any other error: the file system has no locks.
 
 
 def try_lock(file: int, shared: bool = False) -> bool | None:
     """Locks an open file, without waiting.
 
     Args:
-      file: its descriptor; a network file system wants one that is open for writing, unless `shared`.
+      file: the descriptor; a network file system needs one that is open for writing, unless `shared`.
       shared: whether others may hold the lock too, shared like this one.
 
     Returns:

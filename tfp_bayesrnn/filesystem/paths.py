@@ -1,4 +1,4 @@
-"""Paths as people give them, and as TensorFlow takes them."""
+"""Paths as users give them, and as TensorFlow takes them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _PATTERN = re.compile(r"[\[\\]")
 
 
 def local_path(path: str | bytes | os.PathLike, name: str = "path") -> Path:
-    """A path as somebody has given it, made one of this machine's file system: a leading `~` is the home.
+    """Turns a path as a user gave it into one of this machine's file system: a leading `~` is the home.
 
-    What comes out may be given again, and stays what it is.
+    The result may be given again, and stays what it is.
 
     Args:
-      path: of a file or folder, there or not.
-      name: what to call it in an error, such as "--workdir".
+      path: the path of a file or folder, there or not.
+      name: the path's name in an error message, such as "--workdir".
 
     Raises:
-      InputError: it is empty, an address (`gs://...`), of a home that nobody has, not UTF-8 or has a NUL
+      InputError: if it is empty, an address (`gs://...`), of a home that nobody has, not UTF-8 or has a NUL
         character in it.
     """
     text = os.fsdecode(path)
@@ -60,8 +60,8 @@ def plain(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to a folder by which TensorFlow finds checkpoints: its own or, within the context, a link's.
 
     Raises:
-      InputError: the folder for temporary files has such a path too.
-      OSError: no link can be made.
+      InputError: if the folder for temporary files has such a path too.
+      OSError: if no link can be made.
     """
     if not is_pattern(folder):
         yield Path(folder)
@@ -78,10 +78,10 @@ def plain(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Sees that what is at a path is a file, or nothing: to open a named pipe would wait for ever.
+    """Checks that a path holds a file or nothing: opening a named pipe would wait for ever.
 
     Raises:
-      OSError: it is something else, or cannot be looked at.
+      OSError: if it holds something else, or cannot be looked at.
     """
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(path).st_mode
@@ -92,7 +92,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether Python and TensorFlow, whose paths are UTF-8, mean the same file by a text."""
+    """Whether Python and TensorFlow, whose paths are UTF-8, take a text for the same file."""
     try:
         return text.encode("utf-8") == os.fsencode(text)
     except UnicodeEncodeError:
