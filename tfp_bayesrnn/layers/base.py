@@ -1,4 +1,4 @@
-"""What all variational layers share: making their weights and reading them."""
+"""The common part of all variational layers: making their weights and reading them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class VariationalLayer(KLWeighted):
         amend: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> VariationalWeight:
         family = self.posterior if variational else PointMass()
-        # One object that was given for several weights has become several where the layer is from its config.
+        # One object that was given for several weights has become several in a layer made from its config.
         initializer = next(
             (known for known in self._initializers if initial_values.are_alike(known, initializer)),
             initializer,
@@ -73,7 +73,7 @@ class VariationalLayer(KLWeighted):
         return weight
 
     def _draw_for_call(self, training: bool) -> Draw:
-        """The draw that this call of the layer runs under."""
+        """Returns the draw that this call of the layer runs under."""
         own = Posterior.of(self)
         draw = ambient.draw_in_force()
         if draw is not None and all(weight in draw for weight in own.weights):
@@ -90,7 +90,7 @@ class VariationalLayer(KLWeighted):
         return self._own_draw(own, self._kl_weight)
 
     def _own_draw(self, own: Posterior, kl_weight: KLWeight) -> Draw:
-        """The layer's draw for this forward pass; its KL joins the losses when it is made."""
+        """Returns the layer's draw for this forward pass; its KL joins the losses when it is made."""
         made: dict[VariationalLayer, Draw] = {}
         context = keras_internals.forward_pass()
         if context is not None:
@@ -105,12 +105,12 @@ class VariationalLayer(KLWeighted):
 
 
 def mask_seed(generator: keras.random.SeedGenerator, training: bool) -> tf.Tensor | None:
-    """A seed for a dropout mask: the draw's in force, else, in training, of `generator`; None for no mask."""
+    """The seed of a dropout mask: the draw's in force, else, in training, `generator`'s; None for no mask."""
     if ambient.draw_in_force() is not None:
         return ambient.next_mask_seed()
     return tf.cast(generator.next(), tf.int32) if training else None
 
 
 def dropout_mask(shape: Any, rate: float, seed: tf.Tensor, dtype: Any) -> tf.Tensor:
-    """A mask of inverted dropout: 0 with probability `rate`, else 1 / (1 - rate)."""
+    """Returns a mask of inverted dropout: 0 with probability `rate`, else 1 / (1 - rate)."""
     return tf.cast(noise.bernoulli(shape, 1.0 - rate, seed), dtype) / (1.0 - rate)

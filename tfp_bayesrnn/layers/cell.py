@@ -24,14 +24,16 @@ _TF_ACTIVATIONS = {keras.activations.tanh: tf.tanh, keras.activations.sigmoid: t
 
 @dataclasses.dataclass(frozen=True)
 class CellWeight:
-    """What a cell says of one of its weights.
+    """The declaration of one weight of a cell.
 
     Attributes:
-      name: by which `step` reads the weight; the cell has an attribute of this name, the `VariationalWeight`.
-      shape: of the weight.
-      initializer: of the posterior mean.
+      name: the name by which `step` reads the weight, and the cell's attribute that is the
+        `VariationalWeight`.
+      shape: the weight's shape.
+      initializer: the initializer of the posterior mean.
       variational: whether the weight has a distribution; if not it is a point mass, without a KL.
-      amend: makes the initial mean from what the initializer gives; None to leave that as it is.
+      amend: a function that makes the initial mean from what the initializer gives; None to leave that as it
+        is.
     """
 
     name: str
@@ -46,8 +48,8 @@ class SequenceWeights:
     """The weights, by `weights["kernel"]`, and masks of one pass over a sequence, in the compute dtype."""
 
     values: Mapping[str, tf.Tensor]
-    input_mask: tf.Tensor | None = None  # Of dropout, [B, D].
-    recurrent_mask: tf.Tensor | None = None  # Of recurrent dropout, [B, size of the first state].
+    input_mask: tf.Tensor | None = None  # Dropout mask, [B, D].
+    recurrent_mask: tf.Tensor | None = None  # Recurrent dropout mask, [B, size of the first state].
 
     def __getitem__(self, name: str) -> tf.Tensor:
         return self.values[name]
@@ -64,7 +66,7 @@ class SequenceWeights:
 class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.DropoutRNNCell):
     """Base of the variational cells. A subclass declares its weights and takes one step.
 
-    `declare_weights` and `step` are all that a cell needs. Further it may say what its states are
+    `declare_weights` and `step` are all that a cell needs. It may also define what its states are
     (`state_sizes`), what of its inputs can be computed for all steps at once (`project`), and how a whole
     sequence is run faster than by a loop over its steps (`sequence`). A class of two lines makes a layer of
     it: see `VariationalRNN`.
@@ -72,7 +74,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     The cell has the weights that it declares and no other, and it is their KL that counts. Inside a recurrent
     layer they are drawn, and the masks of dropout made, once a sequence.
 
-    Arguments that a cell has no use for it names in `without`: they are refused where they are given. A
+    A cell lists in `without` the arguments that it has no use for: they are refused where they are given. A
     constructor of its own takes `self, units, *args`, its own arguments, which have to be given by keyword,
     and `**kwargs`; it then shows those of this class as well.
     """
@@ -82,7 +84,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if {"step", "project"} & cls.__dict__.keys() and "sequence" not in cls.__dict__:
-            # A parent's would take the parent's steps.
+            # An inherited `sequence` would take the parent's steps.
             cls.sequence = VariationalRNNCell.sequence  # type: ignore[method-assign]
         parent = super(cls, cls).__init__
         if "__init__" not in cls.__dict__:
@@ -115,23 +117,23 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
 
         Args:
           units: U, the size of the output and of each state.
-          activation: of the cell input and output.
-          recurrent_activation: of the gates.
+          activation: the activation of the cell input and output.
+          recurrent_activation: the activation of the gates.
           use_bias: whether there is a bias.
-          kernel_initializer: of the posterior mean of the kernel.
-          recurrent_initializer: of the posterior mean of the recurrent kernel.
-          bias_initializer: of the (posterior mean of the) bias.
-          dropout: rate at which inputs are dropped, by one mask for all steps (Gal and Ghahramani, 2016).
+          kernel_initializer: the initializer of the posterior mean of the kernel.
+          recurrent_initializer: the initializer of the posterior mean of the recurrent kernel.
+          bias_initializer: the initializer of the (posterior mean of the) bias.
+          dropout: the rate at which inputs are dropped, by one mask for all steps (Gal and Ghahramani, 2016).
           recurrent_dropout: the same for the hidden state that enters the recurrent product.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
           variational_bias: whether the bias has a distribution too, as in the released code.
-          kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
-          seed: of the draws the layer makes by itself.
-          **kwargs: of `keras.layers.Layer`.
+          kl_weight: the weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
+          seed: the seed of the draws that the layer makes by itself.
+          **kwargs: further arguments of `keras.layers.Layer`.
 
         Raises:
-          ValueError: for a number out of its range, or an argument that this cell has no use for.
+          ValueError: if a number is out of its range, or the cell has no use for an argument.
         """
         self._check_arguments(locals())
         super().__init__(**kwargs)
@@ -161,15 +163,15 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
             if given[name] is not known[name].default and given[name] != known[name].default:
                 raise ValueError(f"A {type(self).__name__} has no {name}. Received: {name}={given[name]!r}")
 
-    # What a cell says of itself.
+    # Methods by which a cell describes itself.
 
     def declare_weights(self, features: int) -> Iterable[CellWeight]:
-        """The weights of the cell, for inputs of D features: all that it has."""
+        """Returns all weights of the cell, for inputs of D features."""
         raise NotImplementedError(f"{type(self).__name__} must define declare_weights(features)")
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """The last dimension of each state, [B, size]; one of U unless a cell says otherwise."""
+        """The last dimension of each state, [B, size]; one state of U unless a cell says otherwise."""
         return (self.units,)
 
     @property
@@ -178,10 +180,10 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         return self.units
 
     def project(self, weights: SequenceWeights, inputs: tf.Tensor) -> tf.Tensor:
-        """What a step reads of its inputs and that does not depend on the state, of [..., D] at once.
+        """Computes the part of a step that does not depend on the state, from inputs [..., D] at once.
 
-        It is computed for all steps together where there is a sequence: one large product in place of many
-        small ones. A tensor [..., any size], or a nested structure of them.
+        In a sequence it is computed for all steps together: one large product in place of many small ones.
+        Returns a tensor [..., any size], or a nested structure of them.
         """
         del weights
         return inputs
@@ -189,14 +191,14 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     def step(
         self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """One step.
+        """Takes one step.
 
         Args:
           weights: the weights by their declared names, as in `weights["kernel"]`; `weights.get` where one may
             be absent; and `weights.dropped(hidden)` for a hidden state that enters a product, which is what
             recurrent dropout leaves of it.
-          inputs: what `project` makes of [B, D].
-          state: a tensor [B, size] for each of `state_sizes`.
+          inputs: the result of `project` for inputs [B, D].
+          state: one tensor [B, size] for each of `state_sizes`.
 
         Returns:
           The output [B, output_size] and the new states, a list.
@@ -214,9 +216,9 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         """Runs a whole sequence; a cell that has a faster way than its steps one by one overrides it.
 
         Args:
-          weights: as in `step`.
-          inputs: [B, T, D], dropout done.
-          state: a tensor [B, size] for each of `state_sizes`.
+          weights: the weights by their declared names; see `step`.
+          inputs: the inputs [B, T, D], after dropout.
+          state: one tensor [B, size] for each of `state_sizes`.
           mask: [B, T], boolean, or None. Where it is False the state stays as it was and the output repeats
             the one before, which is zero before the first step.
           go_backwards: whether the last step comes first; outputs come in the order computed.
@@ -233,7 +235,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
             go_backwards=go_backwards,
         )
 
-    # What Keras asks of a cell.
+    # Methods that Keras asks of a cell.
 
     def build(self, input_shape: Any) -> None:
         """Makes the declared weights."""
@@ -255,15 +257,15 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
 
     @property
     def state_size(self) -> int | list[int]:
-        """`state_sizes` as Keras writes them: a number where there is one state."""
+        """The `state_sizes` as Keras writes them: a number where there is one state."""
         return self.state_sizes[0] if len(self.state_sizes) == 1 else list(self.state_sizes)
 
     def get_initial_state(self, batch_size: Any = None) -> list[tf.Tensor]:
-        """Zeros of the states' shapes, in the compute dtype."""
+        """Returns zeros of the states' shapes, in the compute dtype."""
         return [tf.zeros((batch_size, size), self.compute_dtype) for size in self.state_sizes]
 
     def call(self, inputs: tf.Tensor, states: Any, training: bool = False) -> tuple[tf.Tensor, Any]:
-        """inputs [B, D] and a list of states [B, size], or a single state: the output and the new states."""
+        """Takes inputs [B, D] and a state [B, size] or a list of them; returns the output and new states."""
         is_list = keras.tree.is_nested(states)
         weights = self._step_weights(training)
         inputs, *state = (
@@ -277,7 +279,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     def _checked_step(
         self, weights: SequenceWeights, inputs: Any, state: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """`step`, of states and with a result that are what they should be."""
+        """Runs `step`, and checks the states that it takes and what it returns."""
         sizes = (self.output_size, *self.state_sizes)
         if [each.shape[-1] for each in state] != list(sizes[1:]):
             raise ValueError(
@@ -337,7 +339,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
     def held(self) -> SequenceWeights | None:
         """The weights and masks of the sequence that is being processed."""
         context, weights = self._held
-        # What a failed call has left does not count.
+        # Leftovers of a failed call do not count.
         return weights if context is keras_internals.forward_pass() else None
 
     def _step_weights(self, training: bool) -> SequenceWeights:
@@ -380,7 +382,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
 
 
 def _handing_on(cell_class: type[VariationalRNNCell]) -> Callable[..., None]:
-    """A constructor that does nothing but hand its arguments on."""
+    """Returns a constructor that does nothing but hand its arguments on."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         super(cell_class, self).__init__(*args, **kwargs)

@@ -40,16 +40,16 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
 
         Args:
           units: the size of the output.
-          activation: as in `keras.layers.Dense`.
+          activation: the activation of the output; see `keras.layers.Dense`.
           use_bias: whether there is a bias.
-          kernel_initializer: of the posterior mean of the kernel.
-          bias_initializer: of the (posterior mean of the) bias.
+          kernel_initializer: the initializer of the posterior mean of the kernel.
+          bias_initializer: the initializer of the (posterior mean of the) bias.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
           variational_bias: whether the bias has a distribution too.
-          kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
-          seed: of the draws the layer makes by itself.
-          **kwargs: of `keras.layers.Layer`.
+          kl_weight: the weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
+          seed: the seed of the draws that the layer makes by itself.
+          **kwargs: further arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
@@ -75,13 +75,13 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
             )
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The layer's output, in its compute dtype."""
+        """Returns the layer's output, in its compute dtype."""
         draw, dtype = self._draw_for_call(training), self.compute_dtype
         bias = None if self.bias is None else tf.cast(draw[self.bias], dtype)
         return self.activation(ops.project(tf.cast(inputs, dtype), tf.cast(draw[self.kernel], dtype), bias))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """[..., units]."""
+        """Returns [..., units]."""
         return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class Dropout(keras.layers.Layer):
-    """Inverted dropout. A draw in force says what is dropped; without one, it is `keras.layers.Dropout`.
+    """Inverted dropout. A draw in force decides what is dropped; without one, it is `keras.layers.Dropout`.
 
     A sample from the posterior of a dropout network is a set of masks: the same draw drops the same units,
     and the posterior mean drops none. So Monte Carlo dropout needs no code of its own.
@@ -27,8 +27,8 @@ class Dropout(keras.layers.Layer):
           rate: the probability of dropping, in [0, 1).
           noise_shape: the mask's shape, None where it is the input's and 1 where a mask is shared; (None, 1,
             None) drops the same units at every step of [B, T, D] (Gal and Ghahramani, 2016).
-          seed: of the masks made while no draw is in force.
-          **kwargs: of `keras.layers.Layer`.
+          seed: the seed of the masks made while no draw is in force.
+          **kwargs: further arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         if not 0.0 <= rate < 1.0:
@@ -40,10 +40,10 @@ class Dropout(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Any = None) -> None:
-        """Nothing to make."""
+        """Makes nothing: the layer has no variables of its own to build."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The inputs, dropped where noise is called for."""
+        """Returns the inputs, dropped where noise is called for."""
         seed = mask_seed(self.seed_generator, training) if self.rate > 0.0 else None
         if seed is None:
             return inputs
@@ -55,7 +55,7 @@ class Dropout(keras.layers.Layer):
         return inputs * dropout_mask(tf.stack(sizes), self.rate, seed, inputs.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The input's."""
+        """Returns the input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

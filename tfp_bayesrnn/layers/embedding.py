@@ -43,14 +43,14 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         Args:
           input_dim: the number of ids.
           output_dim: the size of a vector.
-          embeddings_initializer: of the posterior mean.
+          embeddings_initializer: the initializer of the posterior mean of the table.
           mask_zero: whether id 0 is padding, to be masked in the layers that follow.
           attend_bias: whether `attend` adds a bias, which starts at zero and has no distribution.
           prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
           posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
-          kl_weight: weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
-          seed: of the draws the layer makes by itself.
-          **kwargs: of `keras.layers.Layer`.
+          kl_weight: the weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
+          seed: the seed of the draws that the layer makes by itself.
+          **kwargs: further arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
         self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
@@ -76,24 +76,24 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
             self.bias = self._add_variational_weight("bias", (self.input_dim,), zeros, variational=False)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The vectors of the ids."""
+        """Returns the vectors of the ids."""
         table = self._draw_for_call(training)[self.embeddings]
         # Gather before the cast: only the looked-up rows are cast.
         return tf.cast(tf.gather(table, tf.cast(inputs, tf.int32)), self.compute_dtype)
 
     def attend(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """`inputs` [..., output_dim] times the transposed table, plus the bias: [..., input_dim]."""
+        """Returns `inputs` [..., output_dim] times the transposed table, plus the bias: [..., input_dim]."""
         draw = self._draw_for_call(training)
         table = tf.cast(draw[self.embeddings], self.compute_dtype)
         outputs = tf.einsum("...u,vu->...v", tf.cast(inputs, self.compute_dtype), table)
         return outputs + tf.cast(draw[self.bias], self.compute_dtype) if self.attend_bias else outputs
 
     def compute_mask(self, inputs: tf.Tensor, mask: Any = None) -> tf.Tensor | None:
-        """Where the ids are not 0, if `mask_zero`."""
+        """Returns where the ids are not 0, if `mask_zero`."""
         return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """[..., output_dim]."""
+        """Returns [..., output_dim]."""
         return (*input_shape, self.output_dim)
 
     def get_config(self) -> dict[str, Any]:

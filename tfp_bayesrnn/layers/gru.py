@@ -18,7 +18,7 @@ class VariationalGRUCell(VariationalRNNCell):
     """One step of a GRU with a variational posterior over its weights; for `keras.layers.RNN`.
 
     The weights are drawn once a sequence, not once a step. `VariationalGRU` computes the same, faster.
-    State [h] of [B, U]. Equations: see `tfp_bayesrnn.ops.gru`.
+    The state is [h], of [B, U]. Equations: see `tfp_bayesrnn.ops.gru`.
     """
 
     def __init__(self, units: int, *args: Any, reset_after: bool = True, **kwargs: Any):
@@ -42,7 +42,7 @@ class VariationalGRUCell(VariationalRNNCell):
     def step(
         self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """One step, from inputs [B, D]."""
+        """Takes one step, from inputs [B, D]."""
         output, new_state = ops.gru_step(inputs, *state, **self._arguments(weights))
         return output, [new_state]
 
@@ -54,7 +54,7 @@ class VariationalGRUCell(VariationalRNNCell):
         mask: tf.Tensor | None,
         go_backwards: bool,
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """All steps, with a gradient written by hand."""
+        """Runs all steps, with a gradient written by hand."""
         outputs, last = ops.gru(
             inputs, *state, mask=mask, go_backwards=go_backwards, **self._arguments(weights)
         )

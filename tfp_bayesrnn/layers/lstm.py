@@ -18,7 +18,7 @@ class VariationalLSTMCell(VariationalRNNCell):
     """One step of an LSTM with a variational posterior over its weights; for `keras.layers.RNN`.
 
     The weights are drawn once a sequence, not once a step. `VariationalLSTM` computes the same, faster.
-    States [h, c] of [B, U] each. Equations: see `tfp_bayesrnn.ops.lstm`.
+    The states are [h, c], of [B, U] each. Equations: see `tfp_bayesrnn.ops.lstm`.
     """
 
     def __init__(self, units: int, *args: Any, unit_forget_bias: bool = True, **kwargs: Any):
@@ -32,7 +32,7 @@ class VariationalLSTMCell(VariationalRNNCell):
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Those of h and c."""
+        """The sizes of h and c."""
         return (self.units, self.units)
 
     def declare_weights(self, features: int) -> Iterator[CellWeight]:
@@ -51,7 +51,7 @@ class VariationalLSTMCell(VariationalRNNCell):
     def step(
         self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """One step, from inputs [B, D]."""
+        """Takes one step, from inputs [B, D]."""
         return ops.lstm_step(inputs, ops.LSTMState(*state), **self._arguments(weights))
 
     def sequence(
@@ -62,7 +62,7 @@ class VariationalLSTMCell(VariationalRNNCell):
         mask: tf.Tensor | None,
         go_backwards: bool,
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """All steps, with a gradient written by hand."""
+        """Runs all steps, with a gradient written by hand."""
         return ops.lstm(
             inputs,
             ops.LSTMState(*state),

@@ -20,7 +20,7 @@ class VariationalMGUCell(VariationalRNNCell):
         g = tanh(x W_g + (f * m * h) R_g + b_g)
         h' = (1 - f) * h + f * g
 
-    with `*` element-wise and m the mask of recurrent dropout. State [h] of [B, U].
+    with `*` element-wise and m the mask of recurrent dropout. The state is [h], of [B, U].
     """
 
     def declare_weights(self, features: int) -> Iterator[CellWeight]:
@@ -32,13 +32,13 @@ class VariationalMGUCell(VariationalRNNCell):
             yield CellWeight("bias", (width,), self.bias_initializer, self.variational_bias)
 
     def project(self, weights: SequenceWeights, inputs: tf.Tensor) -> tf.Tensor:
-        """x W + b, [..., 2U]."""
+        """Returns x W + b, [..., 2U]."""
         return ops.project(inputs, weights["kernel"], weights.get("bias"))
 
     def step(
         self, weights: SequenceWeights, inputs: tf.Tensor, state: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """One step, from projected inputs [B, 2U]."""
+        """Takes one step, from projected inputs [B, 2U]."""
         (hidden,) = state
         entering = weights.dropped(hidden)
         x_f, x_g = tf.split(inputs, 2, axis=-1)

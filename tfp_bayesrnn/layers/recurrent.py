@@ -1,4 +1,4 @@
-"""The recurrent layer of a cell: a class attribute makes one of the other."""
+"""The recurrent layers, each made from its cell by a class attribute."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 
 
 class VariationalRNN(KLWeighted, keras.layers.RNN):
-    """Base of the variational recurrent layers: `keras.layers.RNN` around a cell's way with a sequence.
+    """Base of the variational recurrent layers: a `keras.layers.RNN` that runs a sequence as its cell does.
 
-    A subclass says of which cell it is the layer, and has the arguments of both:
+    A subclass names the cell that it is the layer of, and has the arguments of both:
 
         @keras.saving.register_keras_serializable("my_package")
         class VariationalMGU(VariationalRNN):
@@ -31,7 +31,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "cell_class" in cls.__dict__ and "__init__" not in cls.__dict__:
-            cls.__init__ = _constructor(cls)  # type: ignore[method-assign]  # That of its cell.
+            cls.__init__ = _constructor(cls)  # type: ignore[method-assign]  # It takes the cell's arguments.
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
           go_backwards: whether time runs backwards; outputs are then in reversed order.
           stateful: whether the state is kept from call to call. Not needed inside a `BayesianModel`.
           zero_output_for_mask: whether masked steps output zeros, not the output before them.
-          *args: of the cell.
-          **kwargs: of the cell and of `keras.layers.Layer`.
+          *args: positional arguments of the cell.
+          **kwargs: further arguments of the cell and of `keras.layers.Layer`.
         """
         if not hasattr(self, "cell_class"):
             raise TypeError(f"{type(self).__name__} has no cell_class: a subclass says of which cell it is")
-        # Those that the cell has no use for too: it says so.
+        # Includes those that the cell has no use for: it refuses them itself.
         of_cell = {*signatures.parameters(self.cell_class.__init__), *self.cell_class.without}
         cell = self.cell_class(
             *args,
@@ -93,7 +93,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
     def call(
         self, sequences: tf.Tensor, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
-        """As in `keras.layers.RNN`.
+        """Runs the layer over a sequence; see `keras.layers.RNN`.
 
         Inputs [B, T, D] and mask [B, T] or [B, T, 1] may be of any numeric or boolean dtype.
         """
@@ -110,7 +110,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
         mask: tf.Tensor | None,
         training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """The loop over time, with the weights that the cell holds for this sequence."""
+        """Runs the loop over time, with the weights that the cell holds for this sequence."""
         weights = self.cell.held
         if weights.input_mask is not None:
             sequences = sequences * weights.input_mask[:, tf.newaxis]
@@ -136,7 +136,7 @@ class VariationalRNN(KLWeighted, keras.layers.RNN):
 
 
 def _constructor(layer_class: type[VariationalRNN]) -> Callable:
-    """The constructor of a layer: it takes, and shows, the arguments of its cell and those of every layer."""
+    """Makes a layer's constructor, which takes and shows the arguments of its cell and of every layer."""
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         named = signatures.by_name(__init__, args, kwargs)
@@ -145,7 +145,7 @@ def _constructor(layer_class: type[VariationalRNN]) -> Callable:
     every_cell, cell = VariationalRNNCell.__init__, layer_class.cell_class.__init__
     of_cell = signatures.parameters(cell)
     known = {name: each for name, each in signatures.parameters(every_cell).items() if name in of_cell}
-    # What only this cell has stands where Keras's layers have it too.
+    # Arguments of this cell alone stand where Keras's layers have theirs.
     found = signatures.inserted(known, of_cell, before="dropout")
     found = signatures.positional({**found, **signatures.parameters(VariationalRNN.__init__)})
     signatures.show(__init__, found, "Builds the layer.", [every_cell, cell, VariationalRNN.__init__])

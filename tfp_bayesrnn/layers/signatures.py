@@ -24,7 +24,7 @@ def parameters(constructor: Callable) -> Parameters:
 
 
 def inherited(own: Callable, parent: Callable) -> Parameters:
-    """The parameters of a constructor, and those that it hands on to its parent's."""
+    """The parameters of a constructor, and those that it hands on to its parent's constructor."""
     kinds = {each.kind for each in inspect.signature(own).parameters.values()}
     mine, others = parameters(own), parameters(parent)
     if inspect.Parameter.VAR_KEYWORD not in kinds:
@@ -35,7 +35,7 @@ def inherited(own: Callable, parent: Callable) -> Parameters:
 
 
 def inserted(found: Parameters, new: Parameters, before: str) -> Parameters:
-    """`found` with `new` ones, where they are no part of it, before the one that is called `before`."""
+    """Returns `found` with those of `new` that it lacks, inserted before the one that is called `before`."""
     names = list(found)
     place = names.index(before) if before in found else len(names)
     order = [*names[:place], *(name for name in new if name not in found), *names[place:]]
@@ -60,13 +60,13 @@ def show(constructor: Callable, found: Parameters, summary: str, described: Iter
     for each in described:
         texts.update(_descriptions(each.__doc__))
     lines = [f"  {texts[name]}" for name in [*(each.name for each in ordered), "kwargs"] if name in texts]
-    # What `inspect.signature` and `help` go by; type checkers know it of no function.
+    # For `inspect.signature` and `help`; type checkers know no function with this attribute.
     constructor.__signature__ = inspect.Signature([ends[0], *ordered, ends[1]])  # type: ignore[attr-defined]
     constructor.__doc__ = "\n".join([summary, "", "Args:", *lines])
 
 
 def positional(found: Parameters) -> Parameters:
-    """`found`, to be given by position too where they have a default or come before all that have one."""
+    """Returns `found`, positional too where they have a default or come before all that have one."""
     return {
         name: each.replace(kind=_KEYWORD if each.default is each.empty and index else _POSITIONAL)
         for index, (name, each) in enumerate(found.items())
@@ -74,7 +74,7 @@ def positional(found: Parameters) -> Parameters:
 
 
 def by_name(constructor: Callable, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by their names.
+    """Returns the arguments of a call by their names.
 
     Raises:
       TypeError: if they do not fit the constructor's signature.
