@@ -37,11 +37,11 @@ class ExactResume(keras.callbacks.Callback):
         """Builds the callback.
 
         Args:
-          directory: where the checkpoints are; created when there is one.
-          max_to_keep: how many are kept.
+          directory: the directory of the checkpoints; created when there is one.
+          max_to_keep: the number of checkpoints to keep.
 
         Raises:
-          InputError: the directory is not a path of this machine (`filesystem.paths.local_path`).
+          InputError: if the directory is not a path of this machine (`filesystem.paths.local_path`).
         """
         super().__init__()
         self.directory = local_path(directory, "directory")
@@ -67,7 +67,7 @@ class ExactResume(keras.callbacks.Callback):
             keras_internals.set_initial_epoch(self.model, epochs)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves.
+        """Saves a checkpoint.
 
         Raises:
           InputError: if the checkpoint cannot be written; earlier ones are kept.
@@ -80,5 +80,5 @@ class ExactResume(keras.callbacks.Callback):
 
     def _checkpoints(self) -> Checkpoints:
         state = self.model.training_state()
-        del state["metrics"]  # They start afresh with every epoch.
+        del state["metrics"]  # The metrics start afresh with every epoch.
         return Checkpoints(self.directory, state, self.max_to_keep)

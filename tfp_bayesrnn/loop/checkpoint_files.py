@@ -17,24 +17,24 @@ from tfp_bayesrnn.filesystem.folders import flush_to_disk
 from tfp_bayesrnn.filesystem.paths import check_regular, plain
 
 PREFIX = "ckpt"
-# Directories that a checkpoint is written in, and that one waits in which only has to be moved.
+# The directory in which a checkpoint is written, and the one in which it waits only to be moved.
 PARTIAL, _READY = ".partial-", ".ready-"
 _FILE = re.compile(rf"{PREFIX}-(\d+)\.(?:index|data-\d+-of-\d+)")
-# How often checkpoints are looked for again that went while they were read.
+# How often checkpoints that went while they were read are looked for again.
 _REREADS = 100
-# Ends the names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
+# The end of names in checkpoints that `tf.train.Checkpoint` wrote, as earlier versions did.
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-# What reading a damaged checkpoint raises. The reader turns TensorFlow's errors into Python's by their kind:
+# Errors of reading a damaged checkpoint. The reader turns TensorFlow's errors into Python's by their kind:
 # data loss into RuntimeError, say, and a file that ends too early into IndexError.
 _DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError)
 
 
-# Name, such as "model/003-lstm-kernel" -> value.
+# From a name, such as "model/003-lstm-kernel", to a value.
 Saved = dict[str, np.ndarray]
 
 
 def newest_readable(directory: Path) -> tuple[tuple[int, Saved] | None, list[str]]:
-    """The step and the values of the newest checkpoint that can be read; the paths of those that cannot.
+    """The step and values of the newest checkpoint that can be read, and the paths of those that cannot.
 
     A checkpoint that goes or comes while it is read, since another process writes, is not a damaged one.
     """
@@ -54,7 +54,7 @@ def newest_readable(directory: Path) -> tuple[tuple[int, Saved] | None, list[str
 
 
 def _read(directory: Path, step: int, files: Sequence[Path]) -> Saved:
-    """Every value of a checkpoint, some of whose files may still wait to be moved."""
+    """Returns every value of a checkpoint, some of whose files may still wait to be moved."""
     if {file.parent for file in files} == {directory}:
         return _read_whole(str(directory / f"{PREFIX}-{step}"))
     with tempfile.TemporaryDirectory() as together:
@@ -64,7 +64,7 @@ def _read(directory: Path, step: int, files: Sequence[Path]) -> Saved:
 
 
 def _read_whole(path: str) -> Saved:
-    """Every value of a checkpoint, its checksum verified."""
+    """Returns every value of a checkpoint, its checksum verified."""
     prefix = Path(path)
     for file in _files(prefix):
         check_regular(file)
@@ -76,9 +76,10 @@ def _read_whole(path: str) -> Saved:
 
 
 def found(directory: Path) -> dict[int, list[Path]]:
-    """Step -> files of its checkpoint, ascending; of one that lost a file too: it is found damaged.
+    """Returns step -> files of its checkpoint, ascending.
 
-    Of a checkpoint that waits to be moved, or is just being moved, the files are wherever they are.
+    A checkpoint that lost a file is included, to be found damaged. The files of one that waits to be moved,
+    or is just being moved, are given wherever they are.
     """
     by_step: dict[int, dict[str, Path]] = {}
     for place in (directory, *_ready(directory)):
@@ -98,7 +99,7 @@ def _ready(directory: Path) -> list[Path]:
 def _names(directory: Path) -> list[str]:
     try:
         return sorted(os.listdir(directory))
-    except FileNotFoundError:  # Never made, or gone meanwhile.
+    except FileNotFoundError:  # Never made, or deleted meanwhile.
         return []
     except OSError as error:
         raise InputError(f"cannot look for checkpoints in {directory}: {reason(error)}") from error
@@ -127,7 +128,7 @@ def move_into_place(partial: Path, target: Path) -> None:
 
 
 def finish(directory: Path) -> None:
-    """Moves checkpoints to their place that a killed process had written and not moved."""
+    """Moves checkpoints that a killed process had written, but not moved, to their place."""
     for ready in _ready(directory):
         try:
             _move_out(ready)
@@ -155,9 +156,9 @@ def delete(prefix: Path) -> None:
 
 
 def delete_others(directory: Path, step: int, keep: int) -> None:
-    """Deletes all but the newest `keep` up to `step`.
+    """Deletes all but the newest `keep` checkpoints up to `step`.
 
-    Later ones are of a run that has been set back to an earlier step, past a damaged checkpoint perhaps.
+    Later ones belong to a run that has been set back to an earlier step, past a damaged checkpoint perhaps.
     """
     steps = _steps(directory)
     kept = [other for other in steps if other <= step][-keep:]
@@ -167,7 +168,7 @@ def delete_others(directory: Path, step: int, keep: int) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What is wrong, without the op and the path that TensorFlow puts around it."""
+    """The cause of an error, without the op and the path that TensorFlow puts around it."""
     text = str(getattr(error, "message", None) or getattr(error, "strerror", None) or error)
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip()
     line = (text.splitlines() or [type(error).__name__])[0]

@@ -32,8 +32,8 @@ _LATER = ("kl_weight",)
 class Checkpoints:
     """The checkpoints of one run, in one directory.
 
-    The newest `max_to_keep` are kept, each named after its step, and apart from them the best one under
-    `best/` and what a diverged run was like under `diverged/`. A checkpoint is written beside its place,
+    The newest `max_to_keep` are kept, each named after its step, and beside them the best one under
+    `best/` and the state of a diverged run under `diverged/`. A checkpoint is written beside its place,
     flushed to disk and renamed, so an interrupted or failed write never shows among them. Which checkpoints
     there are is read from the directory alone: there is no state file that could disagree with it.
 
@@ -41,17 +41,17 @@ class Checkpoints:
     that writes, or from a directory that cannot be written to.
 
     Args:
-      directory: Where they are; created at the first save. A leading `~` is the home folder.
+      directory: The directory that holds them; created at the first save. A leading `~` is the home folder.
       trackables: Name -> `keras.Model`, `keras.Layer`, `keras.Optimizer`, `replicas.ReplicaVariables`,
         anything else with a list of `variables`, or a single variable. Models and optimizers must be built
         before saving or restoring, and no variable may be in two of them.
       max_to_keep: How many checkpoints to keep besides the best.
-      best: Which of the trackables the best checkpoint is of; None for all.
+      best: The names of the trackables that the best checkpoint holds; None for all.
       writes: Whether this process writes. All workers of a run save, since it takes all of them to know every
         replica's values, and one of them writes; all read.
 
     Raises:
-      InputError: the directory is not a path of this machine (`filesystem.paths.local_path`), or none that
+      InputError: if the directory is not a path of this machine (`filesystem.paths.local_path`), or none that
         TensorFlow can be made to read from (`filesystem.paths.plain`).
     """
 
@@ -66,7 +66,7 @@ class Checkpoints:
         if max_to_keep < 1:
             raise ValueError(f"max_to_keep must be at least 1. Received: max_to_keep={max_to_keep}")
         self.directory = local_path(directory, "directory")
-        with plain(self.directory):  # Better to know before there is something to read.
+        with plain(self.directory):  # Fails early, before there is something to read.
             pass
         self.max_to_keep = max_to_keep
         self._trackables = dict(trackables)
@@ -75,7 +75,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of which there is a checkpoint, readable or not, ascending."""
+        """The steps that have a checkpoint, readable or not, ascending."""
         return list(files.found(self.directory))
 
     @property
@@ -95,7 +95,7 @@ class Checkpoints:
           The checkpoint's path, as `tf.train.load_checkpoint` takes it, unless `[` or a backslash is in it.
 
         Raises:
-          InputError: it could not be written (disk full, no permission). Earlier ones are as they were.
+          InputError: if it could not be written (disk full, no permission). Earlier ones are as they were.
         """
         return self._save(self.directory, step, self.max_to_keep, self._trackables)
 
@@ -104,11 +104,11 @@ class Checkpoints:
         return self._save(self._best_directory, step, 1, self._best)
 
     def save_diverged(self, step: int) -> str:
-        """Writes what `step` was like, for whoever looks into it. It is never restored. See `save`."""
+        """Writes the state of a diverged `step`, for inspection. It is never restored. See `save`."""
         return self._save(self.directory / "diverged", step, 1, self._trackables)
 
     def finish_write(self) -> None:
-        """Moves checkpoints to their place that a killed process had written and not moved."""
+        """Moves checkpoints that a killed process had written, but not moved, to their place."""
         for directory in (self.directory, self._best_directory):
             files.finish(directory)
 
@@ -116,7 +116,7 @@ class Checkpoints:
         """Deletes the checkpoint of a step, if there is one; the best one stays.
 
         Raises:
-          InputError: it cannot be deleted.
+          InputError: if it cannot be deleted.
         """
         if step in self.steps:
             files.finish(self.directory)
@@ -138,7 +138,7 @@ class Checkpoints:
           The step restored; None if there is no checkpoint.
 
         Raises:
-          InputError: no checkpoint can be read, or one that can is of another model.
+          InputError: if no checkpoint can be read, or one that can is of another model.
         """
         return self._restore(self.directory, self._trackables)
 

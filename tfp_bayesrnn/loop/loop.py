@@ -24,42 +24,42 @@ from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.workers import Workers
 
-# A loss in nats per prediction; the figures of a step, by name.
+# The figures of a step, by name; losses are in nats per prediction.
 Figures = dict[str, float]
 
-# How many steps' figures are kept for whoever looks into a divergence.
+# The number of steps whose figures are kept for whoever looks into a divergence.
 _TRAIL = 100
 
-# How often, in seconds, workers tell each other whether to save or to stop.
+# The interval, in seconds, at which workers tell each other whether to save or to stop.
 _TALK_SECONDS = 1.0
 
 
 class EpochReport(NamedTuple):
-    """What an epoch was."""
+    """The report of an epoch."""
 
     epoch: int  # Counted from 1.
     step: int  # Optimizer steps so far.
     logs: Figures  # The model's metrics over the epoch.
-    last: Figures  # Of its last step; see `BayesianModel.update`.
-    steps: int  # How many of the epoch's steps this process took: fewer where it resumed in the middle.
+    last: Figures  # The figures of its last step; see `BayesianModel.update`.
+    steps: int  # The steps of the epoch that this process took: fewer where it resumed in the middle.
     seconds: float  # Training time of those steps.
 
 
 class Hooks:
-    """What a loop calls, on every worker alike; override what is of interest."""
+    """The methods that a loop calls, on every worker alike; override those of interest."""
 
     def on_epoch_end(self, report: EpochReport) -> float:
-        """After an epoch, before its checkpoint; returns the validation NLL, by which the best is kept.
+        """Called after an epoch, before its checkpoint; returns the validation NLL that the best is kept by.
 
-        Of several workers the chief's counts.
+        With several workers, the chief's NLL counts.
         """
         raise NotImplementedError
 
     def on_step(self, step: int, figures: Figures) -> None:
-        """After a step, with what `BayesianModel.update` gave."""
+        """Called after a step, with the figures that `BayesianModel.update` returned."""
 
     def on_step_back(self, step: int) -> None:
-        """After stepping back to the checkpoint of `step`: what was reported since is void."""
+        """Called after stepping back to the checkpoint of `step`: what was reported since is void."""
 
     def steps(self, steps: range, label: str) -> Iterable[int]:
         """Wraps the steps of an epoch, to show how far it has come."""
@@ -76,11 +76,11 @@ class TrainingDiverged(InputError):
     def __init__(self, message: str, step: int, trail: list[tuple[int, Figures]]):
         super().__init__(message)
         self.step = step
-        self.trail = trail  # Of the last steps, the bad one last.
+        self.trail = trail  # The last steps, the bad one last.
 
 
 class TrainingStopped(Exception):
-    """Training has been stopped from outside. `saved` says what goes on from where."""
+    """Training has been stopped from outside. `step` is the one whose checkpoint is saved."""
 
     def __init__(self, step: int):
         super().__init__(f"training stopped at step {step}; its checkpoint is saved")
@@ -88,7 +88,7 @@ class TrainingStopped(Exception):
 
 
 class _Progress:
-    """What a run has come to, besides its model."""
+    """The progress of a run, besides its model."""
 
     def __init__(self) -> None:
         self.best_nll = tf.Variable(math.inf, trainable=False, dtype=tf.float64, name="best_nll")
@@ -124,17 +124,18 @@ class Loop:
         """Builds the loop.
 
         Args:
-          model: compiled.
-          dataset: from a step to an endless stream of minibatches that starts with that step's, each of the
-            rows of all replicas.
-          steps_per_epoch: how many minibatches are one pass over the data.
-          checkpoints_dir: where checkpoints are; a directory that all workers see.
+          model: the model, compiled.
+          dataset: a function from a step to an endless stream of minibatches that starts with that step's,
+            each of the rows of all replicas.
+          steps_per_epoch: the number of minibatches in one pass over the data.
+          checkpoints_dir: the directory of the checkpoints, which all workers see.
           checkpoint_seconds: the longest time between two checkpoints; there is one after each epoch anyway.
-          patience: after how many epochs without a better validation NLL training ends; 0 for never.
-          max_nll: nats per prediction; a step above is an explosion.
-          step_backs: how many times in all training that has diverged goes back to the last checkpoint and on
-            with a lower learning rate. After that it ends.
-          step_back_factor: by which the learning rate is multiplied each time.
+          patience: the number of epochs without a better validation NLL after which training ends; 0 for
+            never.
+          max_nll: the NLL, in nats per prediction, above which a step is an explosion.
+          step_backs: the number of times, in all training, that diverged training goes back to the last
+            checkpoint and on with a lower learning rate. After that it ends.
+          step_back_factor: the factor by which the learning rate is multiplied each time.
 
         Raises:
           InputError: if the rows of a minibatch cannot be shared out over the replicas.
@@ -160,7 +161,7 @@ class Loop:
             writes=self.workers.is_chief,
         )
         self._update = tf.function(
-            # `replicas.stream` gives all of them as many rows.
+            # `replicas.stream` gives all replicas the same number of rows.
             lambda data: self.strategy.run(model.update, args=(data, True)),
             autograph=False,
         )
@@ -178,14 +179,14 @@ class Loop:
         return float(self.progress.best_nll)
 
     def restore(self) -> int:
-        """Goes to the newest readable checkpoint; the step, 0 where there is none.
+        """Restores the newest readable checkpoint; returns its step, 0 where there is none.
 
         Raises:
           InputError: if the workers do not find the same checkpoint.
         """
         if self.workers.is_chief:
             self.checkpoints.finish_write()
-        self.workers.agree(0.0)  # The others wait for that.
+        self.workers.agree(0.0)  # The others wait for this one.
         step = self.checkpoints.restore_latest() or 0
         if not self.workers.agree(step):
             raise InputError(
@@ -201,16 +202,16 @@ class Loop:
         checkpoints hold what training goes on from.
 
         Args:
-          first_step: as `restore` gave it.
-          epochs: counted from the very beginning.
-          hooks: what to call.
+          first_step: the step that `restore` returned.
+          epochs: the number of epochs, counted from the very beginning.
+          hooks: the hooks to call.
 
         Raises:
-          TrainingDiverged: when the loss, its gradient or a weight is not finite, or the loss exceeds
-            `max_nll`, and there are no steps back left. The last checkpoint is good; what the bad step was
-            like is kept beside it, and in the exception.
-          TrainingStopped: when `hooks.should_stop()` said so. The step's checkpoint is saved.
-          WorkerLost: when another worker has gone.
+          TrainingDiverged: if the loss, its gradient or a weight is not finite, or the loss exceeds
+            `max_nll`, and no steps back are left. The last checkpoint is good; the state of the bad step is
+            kept beside it, and its figures in the exception.
+          TrainingStopped: if `hooks.should_stop()` said so. The step's checkpoint is saved.
+          WorkerLost: if another worker has gone.
         """
         step = first_step
         with self.workers.needed():
@@ -222,7 +223,7 @@ class Loop:
                     break
                 except TrainingDiverged as error:
                     step = self._step_back(error, hooks)
-        # Where the optimizer averages the variables, as `fit` does at its end; checkpoints hold the others.
+        # Sets variables to the optimizer's averages, as `fit` does at its end; checkpoints hold the others.
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def _is_done(self, step: int, epochs: int) -> bool:
@@ -310,14 +311,14 @@ class Loop:
         )
 
     def _step_back(self, error: TrainingDiverged, hooks: Hooks) -> int:
-        """Restores the last checkpoint and lowers the learning rate; the step."""
+        """Restores the last checkpoint and lowers the learning rate; returns the step."""
         step_backs, scale = int(self.progress.step_backs), float(self.progress.rate_scale)
         if step_backs >= self.max_step_backs:
             raise error
         step = self.checkpoints.restore_latest()
-        if step is None:  # Somebody has taken it away.
+        if step is None:  # Somebody has removed the checkpoint.
             raise error
-        # The checkpoint may be of before earlier steps back.
+        # The checkpoint may be from before earlier steps back.
         step_backs, scale = step_backs + 1, scale * self.step_back_factor
         optimizers.multiply_rates(self.model.optimizer, scale / float(self.progress.rate_scale))
         self.progress.step_backs.assign(step_backs)
@@ -337,7 +338,7 @@ class Loop:
 class _Clock:
     """Says when to save and when to stop, to all workers at the same step.
 
-    Several workers exchange what they want about once a second; how many steps that is, the chief says.
+    Several workers exchange their wishes about once a second; the chief says how many steps that is.
     """
 
     def __init__(self, workers: Workers, checkpoint_seconds: float):
@@ -353,7 +354,7 @@ class _Clock:
         self._last_save = time.monotonic()
 
     def due(self, stop: bool, now: bool = False) -> tuple[bool, bool]:
-        """(whether to save, whether to stop), after a step; with `now` workers exchange in any case."""
+        """Whether to save and whether to stop, after a step; with `now` workers exchange in any case."""
         save = time.monotonic() - self._last_save > self._checkpoint_seconds
         if not self._workers.are_several:
             return save, stop
