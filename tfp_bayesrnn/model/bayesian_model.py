@@ -51,7 +51,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     >>> history = model.fit(tokens[:, :-1], tokens[:, 1:], batch_size=16)
     """
 
-    _kl_weight: KLWeight  # Never without one.
+    _kl_weight: KLWeight  # Never None.
 
     def __init__(
         self,
@@ -68,22 +68,24 @@ class BayesianModel(KLWeighted, BayesianTrainer):
 
         Args:
           network: layers that own `VariationalWeight`s, and any others.
-          training_rows: how many rows one pass over the training data has, so that every pass counts the KL
-            once: batch * windows for a stream cut into windows, else the number of examples or sequences. May
-            be left out only if no weight has a distribution.
+          training_rows: the number of rows in one pass over the training data, so that every pass counts the
+            KL once: batch * windows for a stream cut into windows, else the number of examples or sequences.
+            May be left out only if no weight has a distribution.
           likelihood: "categorical" (integer targets, logits), "bernoulli", a `NormalLikelihood`, or a
             function (targets, outputs) -> negative log-likelihood in nats, one number for each target. For
-            several outputs that of all of them, or a structure of them like that of the outputs (of a
+            several outputs, one for all of them, or a structure of them like that of the outputs (for a
             functional network also a dictionary by their names), with None for an output without targets.
-          kl_weight: 1 for the variational bound. Less is a tempered posterior: call it so. It is a variable,
-            which a callback can assign (`model.kl_weight = 0.3`), and a variable that is given is that one.
-          kl_warmup_steps: over how many steps the KL's weight rises linearly from 0 to `kl_weight`.
+          kl_weight: the weight of the KL: 1 for the variational bound. Less is a tempered posterior: call it
+            so. It is a variable, which a callback can assign (`model.kl_weight = 0.3`); a given variable is
+            used itself.
+          kl_warmup_steps: the number of steps over which the KL's weight rises linearly from 0 to
+            `kl_weight`.
           sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
-          seed: of all draws in training; each is a function of it, the step and the replica.
-          **kwargs: of `keras.Model`.
+          seed: the seed of all draws in training; each draw is a function of it, the step and the replica.
+          **kwargs: further arguments of `keras.Model`.
 
         Raises:
-          ValueError: for a number that is out of range, or a `sharpening` that another model has.
+          ValueError: if a number is out of range, or another model has the `sharpening`.
         """
         super().__init__(**kwargs)
         if training_rows is not None and training_rows <= 0:
@@ -135,18 +137,18 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             self.sharpening.make_variables(self.posterior)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """The network's outputs, from an RNN state of zeros; under the mean: see `Draw.run`."""
+        """Returns the network's outputs, from an RNN state of zeros, under the mean; see `Draw.run`."""
         inputs, _ = steps.split_inputs(inputs)
         return self.network(inputs, training=training)
 
     @property
     def output_names(self) -> list[str]:
-        """Of a functional network: by them `compile` takes the metrics of several outputs."""
+        """The output names of a functional network, by which `compile` takes metrics of several outputs."""
         return self.network.output_names
 
     @property
     def objective(self) -> steps.Objective:
-        """What is minimised, as a value: all that a step needs to know of the model."""
+        """The objective as a value: all that a step needs to know of the model."""
         compiles_likelihood = (  # Not the network, whose products XLA would slow down: this part is float32.
             self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla()
         )
@@ -162,7 +164,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         )
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """As in `keras.Model`; targets and weights are those of `fit`, of all outputs or of each."""
+        """Computes metrics; targets and weights are those that `fit` takes, of all outputs or of each."""
         names = getattr(self, "output_names", None)
         found = outputs_of.spread("likelihood", self.likelihood, y_pred, names, shared=True)
         y = outputs_of.spread("targets", y, y_pred, names, needed=[one is not None for one in found])
@@ -179,7 +181,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     # Training.
 
     def training_state(self) -> dict[str, Any]:
-        """All that training changes, by name, as `Checkpoints` takes it; of a model that is built for it.
+        """All that training changes, by name, as `Checkpoints` takes it; the model must be built for it.
 
         It is more than a saved model holds: the metrics so far and the RNN state that training goes on from.
         """
@@ -235,14 +237,14 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     def update(self, data: Any, equal_rows: bool = False) -> dict[str, tf.Tensor]:
         """Draws, differentiates, sums over replicas, clips, updates: the one step of `fit` and of `Loop`.
 
-        Called in each replica, with its own rows.
+        It is called in each replica, with the replica's own rows.
 
         Args:
-          data: the replica's rows, as for `train_step`.
-          equal_rows: whether all replicas have as many, so that they need not be counted.
+          data: the replica's rows, as `train_step` takes them.
+          equal_rows: whether all replicas have as many rows, so that they need not be counted.
 
         Returns:
-          What the whole minibatch gave, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
+          The results of the whole minibatch, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
           prediction), `kl` (nats), `gradient_norm`, before clipping, and the step's `learning_rate`.
         """
         batch = steps.unpack(data)
@@ -285,12 +287,12 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         return of_evaluation(self.get_metrics_result())
 
     def predict_step(self, data: Any) -> Any:
-        """The network's outputs under the posterior mean or a draw."""
+        """Returns the network's outputs under the posterior mean or a draw."""
         with ambient.under(self.draw_of_call()):
             return self(steps.unpack(data).inputs, training=False)
 
     def _track(self, batch: Minibatch, energy: FreeEnergy, outputs: Any) -> dict[str, tf.Tensor]:
-        """Updates the metrics; the minibatch's own figures."""
+        """Updates the metrics; returns the minibatch's own figures."""
         nll = energy.nll
         self.loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
         per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
@@ -299,7 +301,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         if self.kl_sharpening_tracker is not None:
             self.kl_sharpening_tracker.update_state(kl_sharpening, sample_weight=nll.predictions)
         if self.perplexity_tracker is not None:
-            # With sharpening the bound, which pays for the targets that theta has seen.
+            # With sharpening it is the bound, which pays for the targets that theta has seen.
             self.perplexity_tracker.update_state(
                 per_prediction + kl_sharpening, sample_weight=nll.predictions
             )
@@ -324,9 +326,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
 
         Its signatures are `serve` (and the same as `serving_default`), the network's outputs under the
         posterior mean, and, where the scales are exported, `serve_mc`, which takes `num_samples` and `seed`
-        too, int32 scalars, and averages over that many draws, made from the seed. Of a categorical or
+        too, int32 scalars, and averages over that many draws, made from the seed. For a categorical or
         Bernoulli likelihood `serve_mc` returns the average `probabilities` [..., V] (V = 2 for Bernoulli),
-        their `entropy` [...] and the `mutual_information` of class and weights [...], in nats; of any other,
+        their `entropy` [...] and the `mutual_information` of class and weights [...], in nats; for any other,
         `outputs`, their mean over the draws, and `outputs_variance`, over the draws (0 for one). A call
         with fewer than 1 sample ends with an error.
 
@@ -337,26 +339,27 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         Args:
           filepath: the SavedModel's directory. A SavedModel that is there is replaced once the new one is
             complete.
-          format: another than "tf_saved_model" is left to `keras.Model.export`, with the posterior mean.
-          verbose: of such a format; a SavedModel is written in silence.
+          format: the format; any other than "tf_saved_model" is left to `keras.Model.export`, with the
+            posterior mean.
+          verbose: the argument of `keras.Model.export` for other formats; a SavedModel is written in silence.
           input_signature: a `tf.TensorSpec`, or a structure of them as the network takes its inputs; None for
             those that a `keras.Sequential` or functional network was built with.
           weights: "mean", or "posterior" for the scales too; None for the latter where any weight has a
             distribution.
-          weight_format: what weights are stored as, "float32" or "float16"; zeros are left out where that
+          weight_format: the stored type of weights, "float32" or "float16"; zeros are left out where that
             saves room.
           prune: the fraction of the weights to leave out, those of the lowest |mu| / sigma (without
             distributions those of the lowest magnitude).
-          **kwargs: of such a format.
+          **kwargs: further arguments of `keras.Model.export`, for other formats.
 
         Returns:
-          What has been exported of the weights; None for another format.
+          The exported weights; None for another format.
 
         Raises:
-          InputError: there are no scales to export, there is something else than a SavedModel at the path, or
-            it cannot be written.
-          ValueError: for other arguments outside of what is said here, a model that is not built, inputs
-            named `self` or as `serve_mc` names its own, or a network whose calls change its variables.
+          InputError: if there are no scales to export, there is something else than a SavedModel at the path,
+            or it cannot be written.
+          ValueError: if another argument is none of those above, the model is not built, inputs are named
+            `self` or as `serve_mc` names its own, or the network's calls change its variables.
         """
         if not self.built:
             raise ValueError(f"The model must be built before it is exported. Received: model={self.name!r}")

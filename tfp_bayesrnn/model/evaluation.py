@@ -26,7 +26,7 @@ from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction import averages
 
-# Wraps an iteration, to show how far it has come.
+# A wrapper of an iteration that shows how far it has come.
 Progress = Callable[[Iterable], Iterable]
 
 
@@ -56,7 +56,7 @@ class SharpenedBound(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of `nll` over theta's noise, to first order in sigma0 and for eta near sigma0^2.
+        """The standard error of `nll` over theta's noise, to first order in sigma0 and for eta near sigma0^2.
 
         The NLL then varies by sigma0 * ||g||, and the KL is half the square of that.
         """
@@ -64,11 +64,11 @@ class SharpenedBound(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """What a window gives."""
+    """The results of a window."""
 
-    log_probabilities: np.ndarray  # Float64, of those of its [B, T] predictions that count.
-    weights: np.ndarray  # Float64, of the same; more than 0.
-    kl: float  # Nats, of the sharpening.
+    log_probabilities: np.ndarray  # Float64, one for each of its [B, T] predictions that counts.
+    weights: np.ndarray  # Float64, for the same predictions; more than 0.
+    kl: float  # The sharpening's, in nats.
 
 
 class StreamEvaluator:
@@ -76,16 +76,16 @@ class StreamEvaluator:
 
     It compiles one function for each mode of evaluation and keeps it, so make one evaluator and use it again.
 
-    Datasets are of ({"inputs", "is_first"}, targets, weights) as a data stream yields them; where a weight is
+    Datasets yield ({"inputs", "is_first"}, targets, weights), as a data stream does; where a weight is
     0, or the mask of the outputs false, there is no prediction. Scores are means by weight, as in `evaluate`.
     `progress` wraps the dataset, to show how far it has come.
     """
 
     def __init__(self, model: BayesianModel):
-        """Args: the model whose posterior is evaluated, built.
+        """Takes the model whose posterior is evaluated, built.
 
         Raises:
-          ValueError: if it is not built: there would be no weights to draw.
+          ValueError: if the model is not built: there would be no weights to draw.
         """
         if not model.built:
             raise ValueError(
@@ -95,14 +95,14 @@ class StreamEvaluator:
         self._function = tf.function(self._window, jit_compile=model.use_jit(), autograph=False)
 
     def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress: Progress = iter) -> StreamScore:
-        """The score under the posterior mean.
+        """Returns the score under the posterior mean.
 
         Args:
-          dataset: see the class.
+          dataset: the stream to score; see the class.
           learning_rate: if not 0, dynamic evaluation: after each window, a step of SGD at this rate on its
             negative log-likelihood, summed over time and averaged over rows as in training, moves a copy of
             the weights. Each window is scored by weights that have not seen it. The paper's is 0.1.
-          progress: see the class.
+          progress: a wrapper of the dataset; see the class.
         """
         draw = self.model.posterior.mean()
         return _score(self._run(dataset, draw, progress, learning_rate=learning_rate))
@@ -110,15 +110,15 @@ class StreamEvaluator:
     def average(
         self, dataset: Iterable, samples: int, seed: int | None = None, progress: Progress = iter
     ) -> StreamScore:
-        """The score of the average of the predictive probabilities over S samples.
+        """Returns the score of the average of the predictive probabilities over S samples.
 
         Each sample is held for the whole stream. Memory does not grow with S.
 
         Args:
-          dataset: see the class; iterated S times.
-          samples: S.
-          seed: of the samples; None for the model's.
-          progress: see the class.
+          dataset: the stream to score, iterated S times; see the class.
+          samples: S, the number of samples.
+          seed: the seed of the samples; None for the model's.
+          progress: a wrapper of the dataset; see the class.
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
@@ -151,10 +151,11 @@ class StreamEvaluator:
         scores them: it says how well the hierarchical model fits, not how well it predicts.
 
         Args:
-          dataset: see the class.
-          learning_rate: as for `mean`; phi is what moves, by the gradient at theta.
-          seed: of theta's noise; None for the model's.
-          progress: see the class.
+          dataset: the stream to score; see the class.
+          learning_rate: the rate of dynamic evaluation, as in `mean`; phi is what moves, by the gradient at
+            theta.
+          seed: the seed of theta's noise; None for the model's.
+          progress: a wrapper of the dataset; see the class.
 
         Raises:
           ValueError: if the model has no sharpening.
@@ -170,12 +171,12 @@ class StreamEvaluator:
         return SharpenedBound(score.nll, sum(window.kl for window in windows) / weight, score.predictions)
 
     def log_probabilities(self, dataset: Iterable, draw: Draw, progress: Progress = iter) -> np.ndarray:
-        """Log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
+        """Returns the log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
 
         Args:
-          dataset: see the class.
-          draw: held for the whole stream, its dropout masks too.
-          progress: see the class.
+          dataset: the stream to score; see the class.
+          draw: the draw, held for the whole stream, its dropout masks too.
+          progress: a wrapper of the dataset; see the class.
         """
         return _joined(self._run(dataset, draw, progress))[0]
 
@@ -214,7 +215,7 @@ class StreamEvaluator:
         sharpening_seed: tf.Tensor,
         learning_rate: tf.Tensor,
     ) -> Any:
-        """One window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
+        """Runs one window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
         objective, moved = self.model.objective, []
         weights = phi = Draw(dict(zip(objective.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])
@@ -231,13 +232,13 @@ class StreamEvaluator:
 
 
 def _joined(windows: Iterable[_Window]) -> tuple[np.ndarray, np.ndarray]:
-    """The log-probabilities of all windows, and their weights."""
+    """Returns the log-probabilities of all windows, and their weights."""
     log_probabilities, weights, _ = zip(*windows, strict=True)
     return np.concatenate(log_probabilities), np.concatenate(weights)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """The mean by weight; to the bit the plain one where all weights are 1."""
+    """Returns the weighted mean; where all weights are 1, it is the plain one to the bit."""
     return float(np.mean(values * (weights / np.mean(weights))))
 
 

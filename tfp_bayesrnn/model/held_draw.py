@@ -16,23 +16,23 @@ class HeldDraw:
         self.seed = None if draw.seed is None else tf.Variable(draw.seed, trainable=False)
 
     def assign(self, draw: Draw) -> None:
-        """Holds another draw of the same weights, with or without a seed as the first one."""
+        """Holds another draw of the same weights, with or without a seed as the first one was."""
         for weight, variable in self.values.items():
             variable.assign(draw[weight])
         if self.seed is not None:
             self.seed.assign(draw.seed)
 
     def read(self) -> Draw:
-        """The draw."""
+        """Returns the draw."""
         values = {weight: tf.convert_to_tensor(variable) for weight, variable in self.values.items()}
         return Draw(values, seed=None if self.seed is None else tf.convert_to_tensor(self.seed))
 
 
 def check(draw: Draw, posterior: Posterior) -> Draw:
-    """The draw, restricted to the weights of a posterior.
+    """Returns the draw, restricted to the weights of a posterior.
 
     Raises:
-      ValueError: if it is no draw, or has no value for one of the weights.
+      ValueError: if `draw` is no draw, or has no value for one of the weights.
     """
     if not isinstance(draw, Draw):
         raise ValueError(

@@ -1,7 +1,7 @@
 """A network as a function of (inputs, state): RNN state goes in and comes out explicitly.
 
-A state is a nested structure of tensors whose first axis is the row. Networks that carry one either are a
-`keras.Sequential` of layers, or have two methods of their own:
+A state is a nested structure of tensors whose first axis is the row. A network that carries one either is a
+`keras.Sequential` of layers, or has two methods of its own:
 
     get_initial_state(batch_size) -> state
     run(inputs, state, training) -> (outputs, state)
@@ -20,7 +20,7 @@ State = Any
 
 
 def initial_state(network: keras.Model, batch_size: int) -> State:
-    """The state of all zeros.
+    """Returns the state of all zeros.
 
     Raises:
       ValueError: if the network is neither a `keras.Sequential` nor has the two methods, or has nothing
@@ -38,7 +38,7 @@ def initial_state(network: keras.Model, batch_size: int) -> State:
 
 
 def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -> tuple[tf.Tensor, State]:
-    """Runs the network from `state`: its outputs and the state after the last time step."""
+    """Runs the network from `state`; returns its outputs and the state after the last time step."""
     if hasattr(network, "run"):
         return network.run(inputs, state, training=training)
     _recurrent_layers(network)
@@ -56,7 +56,7 @@ def run(network: keras.Model, inputs: tf.Tensor, state: State, training: bool) -
 def run_layer(
     layer: keras.layers.RNN, inputs: tf.Tensor, state: list[tf.Tensor], **kwargs: Any
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Runs one recurrent layer from `state`, whatever its `return_state`: (outputs, new state)."""
+    """Runs one recurrent layer from `state`, whatever its `return_state`; returns (outputs, new state)."""
     return_state, layer.return_state = layer.return_state, True
     mask = keras_internals.mask_of(inputs)  # Keras looks it up itself only if no state is passed.
     try:
@@ -67,7 +67,7 @@ def run_layer(
 
 
 def restart(state: State, is_first: tf.Tensor) -> State:
-    """`state` with the rows where `is_first` [B] is true set to zero."""
+    """Returns `state` with the rows where `is_first` [B] is true set to zero."""
 
     def restart_rows(value: tf.Tensor) -> tf.Tensor:
         keep = tf.logical_not(tf.cast(is_first, tf.bool))
@@ -77,10 +77,10 @@ def restart(state: State, is_first: tf.Tensor) -> State:
 
 
 class CarriedState(tf.Module):
-    """The RNN state that a stream's rows go on from, each replica's of its own rows.
+    """The RNN state that a stream's rows go on from; each replica has that of its own rows.
 
-    Part of a checkpoint, not of a saved model. Half precision is kept as float32, which holds it exactly:
-    workers cannot exchange every kind of half precision.
+    It is part of a checkpoint, not of a saved model. Half precision is kept as float32, which holds it
+    exactly: workers cannot exchange every kind of half precision.
     """
 
     def __init__(self, network: keras.Model, batch_size: int):

@@ -1,4 +1,4 @@
-"""How Keras's `compile`, `fit` and `train_on_batch` come to a step of the model's own."""
+"""The methods of `keras.Model`, from `compile` to `predict`, that run a step of the model's own."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 
 _DRAWS_ITSELF = "training draws the weights of every step by itself, call it outside"
 
-# Figures of training that say nothing of an evaluation.
+# Figures of training that mean nothing in an evaluation.
 _TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
 
 
 def of_evaluation(results: dict) -> dict:
-    """Figures by name, without those of training alone."""
+    """Returns the figures by name, without those of training alone."""
     return {name: value for name, value in results.items() if name not in _TRAINING_ONLY}
 
 
 class BayesianTrainer(keras_internals.Model):
-    """What `BayesianModel` makes of `keras.Model`: the part that knows nothing of the objective.
+    """The part of `BayesianModel` that adapts `keras.Model` and knows nothing of the objective.
 
-    The model has a `network`, a `likelihood`, and in `update` the step.
+    The model has a `network` and a `likelihood`, and its step is `update`.
     """
 
     network: keras.Model
-    test_function: Any  # What Keras has made to run.
+    test_function: Any  # Functions that Keras has made to run.
     predict_function: Any
 
     def __init__(self, **kwargs: Any):
-        """Args: of `keras.Model`."""
+        """Takes the arguments of `keras.Model`."""
         super().__init__(**kwargs)
         self.clip_norm: float | None = None
         self.auto_scale_loss = False
         self.jit_compile_request: bool | str = "auto"
         self.compiled_step: Callable[..., Any] | None = None
-        self.class_weights: ClassWeights | None = None  # Of the call of `fit` in progress.
-        self._class_weights_in: ClassWeights | None = None  # The train function.
+        self.class_weights: ClassWeights | None = None  # Those of the call of `fit` in progress.
+        self._class_weights_in: ClassWeights | None = None  # Those in the train function.
         self._masked_in: dict[str, frozenset[int]] = {}
         self._trained_in: frozenset[int] = frozenset()
         self._carried_train: CarriedState | None = None
         self._carried_test: CarriedState | None = None
         self._is_evaluated = False
-        self._held_draw: HeldDraw | None = None  # Of the call of `predict` or `evaluate` in progress.
-        self._held_draws: dict[bool, HeldDraw] = {}  # By whether they have masks of dropout.
+        self._held_draw: HeldDraw | None = None  # That of the call of `predict` or `evaluate` in progress.
+        self._held_draws: dict[bool, HeldDraw] = {}  # Keyed by whether they have masks of dropout.
         self._functions_under_draws: dict[bool, tuple] = {}
 
     @property
@@ -82,20 +82,21 @@ class BayesianTrainer(keras_internals.Model):
         """Configures training.
 
         Args:
-          optimizer: as in `keras.Model.compile`. None for a model that is only evaluated.
-          clip_norm: gradients of all variables are clipped to this global norm.
+          optimizer: the optimizer, as `keras.Model.compile` takes it; None for a model that is only
+            evaluated.
+          clip_norm: the global norm that the gradients of all variables are clipped to.
           jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
             support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
-          metrics: as in `keras.Model.compile`; compiling again without them leaves none. They see the outputs
-            under the draw in training (with sharpening, under one that has seen the targets), under the mean
-            in evaluation. `loss`, `nll` (nats per prediction), `kl` (nats) and, for a categorical likelihood,
-            `perplexity` are always reported. With sharpening so is `kl_sharpening` (nats per prediction), and
-            `perplexity` is the bound exp(nll + kl_sharpening) in training.
-          weighted_metrics: as in `keras.Model.compile`.
-          run_eagerly: as in `keras.Model.compile`.
-          steps_per_execution: as in `keras.Model.compile`.
-          auto_scale_loss: as in `keras.Model.compile`. Off by default: losses summed over time have gradients
-            that half precision can hold.
+          metrics: the metrics, as `keras.Model.compile` takes them; compiling again without them leaves none.
+            They see the outputs under the draw in training (with sharpening, under one that has seen the
+            targets), under the mean in evaluation. `loss`, `nll` (nats per prediction), `kl` (nats) and, for
+            a categorical likelihood, `perplexity` are always reported. With sharpening so is `kl_sharpening`
+            (nats per prediction), and `perplexity` is the bound exp(nll + kl_sharpening) in training.
+          weighted_metrics: the metrics that take sample weights; see `keras.Model.compile`.
+          run_eagerly: whether steps run eagerly; see `keras.Model.compile`.
+          steps_per_execution: the number of steps in one execution; see `keras.Model.compile`.
+          auto_scale_loss: whether to scale the loss; see `keras.Model.compile`. Off by default: losses summed
+            over time have gradients that half precision can hold.
           loss: not accepted: see `likelihood` of the constructor.
           loss_weights: not accepted: see `kl_weight` of the constructor, and `sample_weight` of `fit`.
 
@@ -113,7 +114,7 @@ class BayesianTrainer(keras_internals.Model):
             weighted_metrics=weighted_metrics or None,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
-            jit_compile=False,  # Of the whole step; what is worth compiling is compiled below.
+            jit_compile=False,  # XLA does not compile the whole step; what is worth it is compiled below.
             auto_scale_loss=auto_scale_loss,
         )
         self.auto_scale_loss = auto_scale_loss
@@ -124,14 +125,14 @@ class BayesianTrainer(keras_internals.Model):
         self._functions_under_draws = {}
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As in `keras.Model.fit`.
+        """Trains the model as `keras.Model.fit` does.
 
         Under a strategy of several replicas the batch size is that of all of them together, and each draws
-        weights of its own for its rows. `class_weight`, of a categorical likelihood, weighs every prediction
-        by its target's class; of another likelihood it is Keras's.
+        weights of its own for its rows. With a categorical likelihood, `class_weight` weighs every prediction
+        by its target's class; with another likelihood it is Keras's.
 
         Raises:
-          ValueError: under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
+          ValueError: if called under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
         """
         ambient.refuse_around("fit", _DRAWS_ITSELF)
         if workers.are_several(self.distribute_strategy):
@@ -146,7 +147,7 @@ class BayesianTrainer(keras_internals.Model):
             return super().fit(x, **kwargs)
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """As in `keras.Model`; in `evaluate` without what is of training alone.
+        """Returns metrics as `keras.Model` does; in `evaluate`, without those of training alone.
 
         Keras takes the figures of several replicas from here, summed over all rows, only if they are named as
         those that `test_step` returns; else it takes the mean of the replicas' own, whose rows may differ.
@@ -162,7 +163,7 @@ class BayesianTrainer(keras_internals.Model):
         class_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """As in `keras.Model.train_on_batch`; `class_weight` as in `fit`."""
+        """Trains on one minibatch as `keras.Model.train_on_batch` does; for `class_weight` see `fit`."""
         ambient.refuse_around("train_on_batch", _DRAWS_ITSELF)
         kwargs = {"sample_weight": sample_weight, "class_weight": class_weight}
         with class_weights.taken_from(kwargs, self):
@@ -177,19 +178,19 @@ class BayesianTrainer(keras_internals.Model):
         callbacks: Any = None,
         draw: Draw | None = None,
     ) -> Any:
-        """As in `keras.Model.predict`, under the posterior mean or a draw of the weights.
+        """Predicts as `keras.Model.predict` does, under the posterior mean or a draw of the weights.
 
         Args:
-          x: as in `keras.Model.predict`.
-          batch_size: likewise.
-          verbose: likewise.
-          steps: likewise.
-          callbacks: likewise.
-          draw: of `posterior.sample(seed)`, held for all of `x`; None for the mean. Masks of dropout that it
-            has are those of a row's place within its batch.
+          x: the inputs; see `keras.Model.predict`.
+          batch_size: the number of rows in a minibatch; see `keras.Model.predict`.
+          verbose: how progress is shown; see `keras.Model.predict`.
+          steps: the number of minibatches; see `keras.Model.predict`.
+          callbacks: the callbacks; see `keras.Model.predict`.
+          draw: a draw, such as `posterior.sample(seed)`, held for all of `x`; None for the mean. Masks of
+            dropout that it has are those of a row's place within its batch.
 
         Raises:
-          ValueError: if it is not a draw of this model's weights.
+          ValueError: if `draw` is not a draw of this model's weights.
         """
         with self._under(draw, "predict"):
             return super().predict(x, batch_size, verbose, steps, callbacks)
@@ -197,7 +198,7 @@ class BayesianTrainer(keras_internals.Model):
     def evaluate(
         self, x: Any = None, y: Any = None, *args: Any, draw: Draw | None = None, **kwargs: Any
     ) -> Any:
-        """As in `keras.Model.evaluate`, under the posterior mean, or a draw as in `predict`."""
+        """Evaluates as `keras.Model.evaluate` does, under the posterior mean or, as in `predict`, a draw."""
         self._is_evaluated = True
         try:
             with self._under(draw, "evaluate"):
@@ -206,12 +207,12 @@ class BayesianTrainer(keras_internals.Model):
             self._is_evaluated = False
 
     def predict_on_batch(self, x: Any) -> Any:
-        """As in `keras.Model.predict_on_batch`, under the posterior mean."""
+        """Predicts as `keras.Model.predict_on_batch` does, under the posterior mean."""
         ambient.refuse_around("predict_on_batch", "use model.predict(x, draw=draw)")
         return super().predict_on_batch(x)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `keras.Model.test_on_batch`, under the posterior mean."""
+        """Evaluates as `keras.Model.test_on_batch` does, under the posterior mean."""
         ambient.refuse_around("test_on_batch", "use model.evaluate(x, y, draw=draw)")
         return super().test_on_batch(*args, **kwargs)
 
@@ -241,11 +242,11 @@ class BayesianTrainer(keras_internals.Model):
             self._held_draw = None
 
     def draw_of_call(self) -> Draw:
-        """What `predict` and `evaluate` run under: the posterior mean, or the draw that they were given."""
+        """The draw that `predict` and `evaluate` run under: the one that they were given, or the mean."""
         return self.posterior.mean() if self._held_draw is None else self._held_draw.read()
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As in `keras.Model`; made anew for other class weights, and others that are pruned or frozen."""
+        """Makes the train function, anew for other class weights and where others are pruned or frozen."""
         trained = frozenset(id(variable) for variable in self.trainable_variables)
         changed, self._trained_in = trained != self._trained_in, trained
         if self._masks_have_changed("train") or changed or force:
@@ -255,11 +256,11 @@ class BayesianTrainer(keras_internals.Model):
         return super().make_train_function(force)
 
     def make_test_function(self, force: bool = False) -> Any:
-        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        """Makes the test function, anew after weights have been pruned or unpruned."""
         return super().make_test_function(self._masks_have_changed("test") or force)
 
     def make_predict_function(self, force: bool = False) -> Any:
-        """As in `keras.Model`; made anew after weights have been pruned or unpruned."""
+        """Makes the predict function, anew after weights have been pruned or unpruned."""
         return super().make_predict_function(self._masks_have_changed("predict") or force)
 
     def _masks_have_changed(self, function: str) -> bool:
@@ -274,18 +275,18 @@ class BayesianTrainer(keras_internals.Model):
         return masked != before
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step of training; the metrics so far. `fit` calls it."""
+        """Takes one step of training, for `fit`; returns the metrics so far."""
         self.update(data if self.class_weights is None else self.class_weights.added_to(data))
         return self.get_metrics_result()
 
     def update(self, data: Any) -> dict[str, tf.Tensor]:
-        """A step of the model's own."""
+        """Takes a step of the model's own."""
         raise NotImplementedError
 
     def example_for_build(self, iterator: Any, data_batch: Any) -> tuple[Any, Any]:
-        """As in `keras_internals.Model`: under a strategy, the minibatch of one replica."""
-        # Keras takes the mean of the replicas' first minibatches, and there is none of booleans such as
-        # `is_first`. Only shapes and types matter: those of one replica will do.
+        """Returns what Keras builds the model from: under a strategy, the minibatch of one replica."""
+        # Keras takes the mean of the replicas' first minibatches, which booleans such as `is_first` do not
+        # have. Only shapes and types matter: those of one replica will do.
         if iterator is not None and replicas.is_distributed(self.distribute_strategy):
             _, _, distributed = next(iter(iterator))
             data_batch = replicas.first(self.distribute_strategy, next(distributed))
@@ -338,7 +339,7 @@ class BayesianTrainer(keras_internals.Model):
         return bool(request)
 
     def _is_faster_without_xla(self) -> bool:
-        """Whether it is all bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
+        """Whether it makes bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
         if self.posterior.is_variational or tf.config.list_physical_devices("GPU"):
             return False
         return any(layer.compute_dtype == "bfloat16" for layer in keras_internals.layers_within(self.network))
@@ -356,7 +357,7 @@ class BayesianTrainer(keras_internals.Model):
         }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as the saved model was."""
+        """Compiles the model as the saved one was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             optimizers.build(self.optimizer, self.trainable_variables)

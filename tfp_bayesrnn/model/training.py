@@ -42,26 +42,27 @@ _ZERO = tf.UnconnectedGradients.ZERO
 
 
 class Minibatch(NamedTuple):
-    """What a data stream yields: B rows of inputs and targets."""
+    """A minibatch, as a data stream yields it: B rows of inputs and targets."""
 
     inputs: tf.Tensor  # [B, ...]
     is_first: tf.Tensor | None  # Bool [B]: rows that start afresh; None where rows are independent.
-    targets: Any  # [B, ...], of several outputs in their structure; None where there are none.
-    weights: Any  # As in `objective.negative_log_likelihood`, for all outputs or in their structure.
+    targets: Any  # [B, ...]; for several outputs, in their structure; None where there are none.
+    weights: Any  # See `objective.negative_log_likelihood`; for all outputs or in their structure.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """What is minimised: the free energy of a network's posterior, and with respect to which variables.
+    """The objective: the free energy of a network's posterior, and the variables to minimise it over.
 
     Attributes:
-      network: as a function of inputs, and of an RNN state where one is carried.
+      network: the network, a function of inputs, and of an RNN state where one is carried.
       posterior: q over the network's weights.
-      likelihood: of its outputs, one for all or a structure of them; None for an output without targets.
-      training_rows: rows in one pass over the training data, the denominator of the KL.
-      variables: those that the optimizer moves.
-      sharpening: of the posterior, on each minibatch; None for none.
-      output_names: of a functional network with several outputs.
+      likelihood: the likelihood of its outputs, one for all or a structure of them; None for an output
+        without targets.
+      training_rows: the number of rows in one pass over the training data, the denominator of the KL.
+      variables: the variables that the optimizer moves.
+      sharpening: the sharpening of the posterior on each minibatch; None for none.
+      output_names: the output names of a functional network with several outputs.
       compiles_likelihood: whether XLA compiles the likelihood by itself, where it does not compile the step.
     """
 
@@ -81,18 +82,18 @@ class Objective:
 
 
 class Step(NamedTuple):
-    """What a minibatch gives: to a replica its share, after `over_replicas` all of it."""
+    """The results of a minibatch: those of a replica's share, or after `over_replicas` of all of it."""
 
     energy: FreeEnergy
-    gradients: list[tf.Tensor]  # Of the share of the loss, one for each trainable variable.
-    sharpening_gradients: list[tf.Tensor]  # Likewise, one for each `PosteriorSharpening.u`.
+    gradients: list[tf.Tensor]  # Gradients of the share of the loss, one for each trainable variable.
+    sharpening_gradients: list[tf.Tensor]  # The same, one for each `PosteriorSharpening.u`.
     state: State  # RNN state after the last time step; None where none is carried.
-    outputs: Any  # Of the network; None unless asked for.
-    masks: Any = None  # Of the outputs; see `outputs.masks`.
+    outputs: Any  # The network's outputs; None unless asked for.
+    masks: Any = None  # The masks of the outputs; see `outputs.masks`.
 
 
 class Forward(NamedTuple):
-    """What the network makes of a minibatch under one draw."""
+    """The network's results on a minibatch under one draw."""
 
     nll: LogLikelihood
     state: State
@@ -101,7 +102,7 @@ class Forward(NamedTuple):
 
 
 def split_inputs(x: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """(inputs, is_first) of what a data stream yields as `x`: inputs, or a dict with a key "is_first"."""
+    """Splits the `x` of a data stream into (inputs, is_first): inputs, or a dict with a key "is_first"."""
     if not isinstance(x, dict) or "is_first" not in x:
         return x, None
     inputs = {key: value for key, value in x.items() if key != "is_first"}
@@ -109,7 +110,7 @@ def split_inputs(x: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
 
 
 def unpack(data: Any) -> Minibatch:
-    """A `Minibatch` from what Keras passes to `train_step`: x, (x, y) or (x, y, sample_weight)."""
+    """Makes a `Minibatch` of what Keras passes to `train_step`: x, (x, y) or (x, y, sample_weight)."""
     x, targets, weights = keras.utils.unpack_x_y_sample_weight(data)
     return Minibatch(*split_inputs(x), targets, weights)
 
@@ -117,7 +118,7 @@ def unpack(data: Any) -> Minibatch:
 def negative_log_likelihood(
     objective: Objective, batch: Minibatch, outputs: Any, masks: Any
 ) -> LogLikelihood:
-    """That of all outputs, under the likelihood of each; see `outputs.match` and `objective.free_energy`."""
+    """The NLL of all outputs, each under its own likelihood; see `outputs.match`, `objective.free_energy`."""
     matched = outputs_of.match(
         objective.likelihood, batch.targets, outputs, batch.weights, masks, objective.output_names
     )
@@ -149,7 +150,7 @@ def run_under(draw: Draw, objective: Objective, batch: Minibatch, state: State, 
 def likelihood_gradient(
     draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool
 ) -> tuple[dict[VariationalWeight, tf.Tensor], Forward]:
-    """Gradient of the minibatch's negative log-likelihood, summed, with respect to every value of `draw`.
+    """The gradient of the minibatch's negative log-likelihood, summed, with respect to each value of `draw`.
 
     It is 0 where a weight is pruned.
     """
@@ -172,18 +173,18 @@ def free_energy_gradients(
     with_outputs: bool = False,
     loss_scale: float | tf.Tensor = 1.0,
 ) -> Step:
-    """One draw of all weights, the free energy of the minibatch under it, and the gradients of its share.
+    """Makes one draw of all weights; returns the minibatch's free energy and the gradients of its share.
 
     Args:
-      objective: what is minimised.
+      objective: the objective to minimise.
       batch: the minibatch.
       state: the RNN state that each row goes on from; None where the network starts from zeros.
-      seed: int32 [2], of this step and replica.
-      kl_weight: float32 scalar.
-      share: this replica's, of the rows of the whole minibatch.
+      seed: the seed of this step and replica, int32 [2].
+      kl_weight: the weight of the KL, a float32 scalar.
+      share: this replica's share of the rows of the whole minibatch.
       with_outputs: whether to return the network's outputs too.
-      loss_scale: what the loss is multiplied by, and the gradients are divided by, so that half precision
-        can hold what is in between.
+      loss_scale: the factor that the loss is multiplied by, and the gradients are divided by, so that half
+        precision can hold what is in between.
     """
     posterior, sharpening = objective.posterior, objective.sharpening
     variables, u = ([each.value for each in some] for some in (objective.variables, objective.u))
@@ -225,7 +226,7 @@ def free_energy_gradients(
 def _with_share_of_kl(
     gradients: Sequence[tf.Tensor], of_kl: Sequence[tf.Tensor], weight: tf.Tensor
 ) -> list[tf.Tensor]:
-    """The gradients, and `weight` times those of the KL.
+    """Returns the gradients plus `weight` times those of the KL.
 
     They are taken by themselves: a weight that is no constant would be drawn out of sums by TensorFlow's
     optimizer of graphs, in an order that depends on the names of layers, and two runs would differ in their
@@ -245,10 +246,10 @@ def _unscaled(gradient: tf.Tensor, loss_scale: float | tf.Tensor) -> tf.Tensor:
 
 @contextlib.contextmanager
 def _without_trace(tape: tf.GradientTape, recorded: bool) -> Iterator[None]:
-    """For a pass before the one that counts: it leaves Keras's variables alone, and the tape does not see it.
+    """Within this context a pass leaves Keras's variables alone, and the tape does not see it.
 
-    So moving averages move, and the seeds of Keras's own dropout advance, once a step. With `recorded` the
-    tape does see it.
+    It is for a pass before the one that counts: so moving averages move, and the seeds of Keras's own dropout
+    advance, once a step. With `recorded` the tape does see it.
     """
     with contextlib.nullcontext() if recorded else tape.stop_recording(), keras.StatelessScope():
         yield
@@ -256,7 +257,7 @@ def _without_trace(tape: tf.GradientTape, recorded: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _second_order_explained(sharpening: PosteriorSharpening | None) -> Iterator[None]:
-    """Says what to do where a kernel has no second-order gradient."""
+    """Explains what to do where a kernel has no second-order gradient."""
     try:
         yield
     except LookupError as error:
@@ -269,10 +270,10 @@ def _second_order_explained(sharpening: PosteriorSharpening | None) -> Iterator[
 
 
 def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
-    """The step of the whole minibatch, the same in every replica: what clipping and updates go by.
+    """Returns the step of the whole minibatch, the same in every replica, for clipping and updates.
 
-    Called in each replica; `nats` and `weights`, `state`, `outputs` and `masks` stay its own. What a replica
-    without rows has come to, which may not be a number, does not count.
+    It is called in each replica; `nats` and `weights`, `state`, `outputs` and `masks` stay its own. The
+    results of a replica without rows, which may not be numbers, do not count.
     """
     if replicas.count() == 1:
         return step
@@ -299,9 +300,9 @@ def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
 def apply_gradients(
     objective: Objective, optimizer: keras.optimizers.Optimizer, clip_norm: float | None, step: Step
 ) -> tf.Tensor:
-    """Clips the gradients of all variables to a global norm and applies them; the norm before.
+    """Clips the gradients of all variables to a global norm and applies them; returns the norm before.
 
-    Those of the sharpening go to an optimizer of their own, as they are.
+    The gradients of the sharpening go to an optimizer of their own, as they are.
     """
     norm, scale = tf.linalg.global_norm([tf.cast(one, tf.float32) for one in step.gradients]), 1.0
     if clip_norm is not None:
