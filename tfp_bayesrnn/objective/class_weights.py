@@ -1,4 +1,4 @@
-"""The weights of classes, of `fit` and `train_on_batch`, for targets that are classes themselves."""
+"""The class weights of `fit` and `train_on_batch`, for targets that are classes themselves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ClassWeights:
     """
 
     def __init__(self, weights: Mapping[int, float]):
-        """Args: the weight of each class, counted from 0.
+        """Takes the weight of each class, counted from 0.
 
         Raises:
-          ValueError: if it is no mapping from classes to numbers, or a class is negative.
+          ValueError: if `weights` is no mapping from classes to numbers, or a class is negative.
         """
         try:
             self._weights = {int(label): float(weight) for label, weight in weights.items()}
@@ -42,7 +42,7 @@ class ClassWeights:
         return hash(frozenset(self._weights.items()))
 
     def of(self, targets: tf.Tensor) -> tf.Tensor:
-        """The weight of every target, float32, of the shape of `targets`."""
+        """Returns the weight of every target, float32, of the shape of `targets`."""
         count = max(self._weights, default=-1) + 1
         table = tf.constant([*(self._weights.get(label, 1.0) for label in range(count)), 1.0], tf.float32)
         classes = tf.cast(targets, tf.int32)
@@ -50,7 +50,7 @@ class ClassWeights:
         return tf.gather(table, tf.where(is_mentioned, classes, count))
 
     def added_to(self, data: Any) -> tuple:
-        """(x, y, weights) of the data of a step, which have none yet."""
+        """Returns (x, y, weights) from the data of a step, which have no weights yet."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise ValueError(
@@ -62,9 +62,9 @@ class ClassWeights:
 
 @contextlib.contextmanager
 def taken_from(arguments: dict[str, Any], model: keras.Model) -> Iterator[None]:
-    """Within, `model.class_weights` are those among the arguments of `fit`, if its targets are classes.
+    """Within this context `model.class_weights` are those given to `fit`, if its targets are classes.
 
-    They are then taken out of the arguments.
+    They are then removed from the arguments.
     """
     given = arguments.get("class_weight")
     if given is None or model.likelihood is not likelihoods.categorical:

@@ -17,14 +17,14 @@ from tfp_bayesrnn.objective.likelihoods import NegativeLogLikelihood
 
 
 class LogLikelihood(NamedTuple):
-    """The data's side of the objective. Float32, scalars but for the last two."""
+    """The data's part of the objective. Float32, scalars but for the last two."""
 
     total: tf.Tensor  # Nats, summed over every prediction of the minibatch with its weight, negated.
     per_row: tf.Tensor  # The same divided by B: summed over time, averaged over rows.
     predictions: tf.Tensor  # How many predictions: the sum of their weights; padding does not count.
     rows: tf.Tensor  # B; a row of nothing but padding is one too.
-    nats: tf.Tensor  # Of every prediction, 0 where its weight is; of several outputs one after the other.
-    weights: tf.Tensor  # Of every prediction, like `nats`.
+    nats: tf.Tensor  # One for every prediction, 0 where its weight is 0; several outputs follow each other.
+    weights: tf.Tensor  # One for every prediction, like `nats`.
 
 
 class FreeEnergy(NamedTuple):
@@ -32,8 +32,8 @@ class FreeEnergy(NamedTuple):
 
     loss: tf.Tensor
     nll: LogLikelihood
-    kl: tf.Tensor  # KL[q || p] in nats: of the whole model, neither weighted nor divided.
-    kl_sharpening: tf.Tensor  # In nats, of the minibatch; 0 without sharpening.
+    kl: tf.Tensor  # KL[q || p] in nats, of the whole model, neither weighted nor divided.
+    kl_sharpening: tf.Tensor  # The minibatch's, in nats; 0 without sharpening.
 
 
 def negative_log_likelihood(
@@ -43,17 +43,18 @@ def negative_log_likelihood(
     weights: tf.Tensor | None,
     mask: tf.Tensor | None = None,
 ) -> LogLikelihood:
-    """The negative log-likelihood of a minibatch.
+    """Computes the negative log-likelihood of a minibatch.
 
-    Weights and mask are of the shape of the likelihood's result or of its leading axes, and are multiplied.
+    Weights and mask have the shape of the likelihood's result or of its leading axes, and are multiplied.
     Where they are 0 neither the target nor the output matters: they may be NaN.
 
     Args:
-      likelihood: one number in nats for each target.
-      targets: [B, ...].
-      outputs: of the network, [B, ...]; cast to float32 here, whatever precision they were computed in.
+      likelihood: the likelihood, a function that gives one number in nats for each target.
+      targets: the targets, [B, ...].
+      outputs: the network's outputs, [B, ...]; cast to float32 here, whatever precision they were computed
+        in.
       weights: None, or 1 where a prediction counts, 0 where there is only padding.
-      mask: None, or that of the outputs: true where a prediction counts.
+      mask: None, or the mask of the outputs: true where a prediction counts.
 
     Raises:
       ValueError: if the likelihood gives anything else, or weights or mask have another shape.
@@ -82,7 +83,7 @@ def of_all_outputs(parts: Sequence[LogLikelihood]) -> LogLikelihood:
     """The negative log-likelihood of several outputs of the same B rows: every target of every output counts.
 
     Raises:
-      ValueError: if they have not the same number of rows.
+      ValueError: if they do not have the same number of rows.
     """
     if len(parts) == 1:
         return parts[0]
@@ -103,7 +104,7 @@ def of_all_outputs(parts: Sequence[LogLikelihood]) -> LogLikelihood:
 
 
 def product(weights: tf.Tensor | None, mask: tf.Tensor | None) -> tf.Tensor | None:
-    """Weights times mask, float32; the one with fewer axes is of the leading axes of the other."""
+    """Returns weights times mask, float32; the one with fewer axes spans the leading axes of the other."""
     given = [one for one in (weights, mask) if one is not None]
     if not given:
         return None
@@ -121,7 +122,7 @@ def product(weights: tf.Tensor | None, mask: tf.Tensor | None) -> tf.Tensor | No
 
 
 def _of_rank(value: tf.Tensor, rank: int) -> tf.Tensor:
-    """A value of leading axes, with axes of 1 added at its end or taken away there."""
+    """Returns a value of leading axes, with axes of 1 added at its end or taken away there."""
     while value.shape.rank < rank:
         value = value[..., tf.newaxis]
     while value.shape.rank > rank and value.shape[-1] == 1:
@@ -132,10 +133,10 @@ def _of_rank(value: tf.Tensor, rank: int) -> tf.Tensor:
 def _without_padding(
     weights: tf.Tensor, targets: tf.Tensor, outputs: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Targets of 0, and outputs without a gradient, where the weight is 0.
+    """Returns targets of 0, and outputs without a gradient, where the weight is 0.
 
-    What is NaN there, or has an infinite density, would make the gradient of everything NaN, since 0 times
-    that is; and a label for padding such as -1 is no class.
+    A NaN or an infinite density there would make the gradient of everything NaN, since 0 times that is NaN;
+    and a label for padding such as -1 is no class.
     """
     of_targets, of_outputs = (_of_rank(weights == 0.0, each.shape.rank) for each in (targets, outputs))
     if _leads(of_targets, targets):
@@ -154,7 +155,7 @@ def _leads(weights: tf.Tensor, values: tf.Tensor) -> bool:
 
 
 def _of_predictions(weights: tf.Tensor, nats: tf.Tensor) -> tf.Tensor:
-    """Weights of the leading axes of `nats`, broadcast to all of them."""
+    """Returns weights of the leading axes of `nats`, broadcast to all of them."""
     of_nats = _of_rank(weights, nats.shape.rank)
     if not _leads(of_nats, nats):
         raise ValueError(
@@ -171,15 +172,15 @@ def free_energy(
     kl_weight: tf.Tensor | float = 1.0,
     kl_sharpening: tf.Tensor | None = None,
 ) -> FreeEnergy:
-    """The objective of one minibatch, per row (eqs. 4 and 5; with sharpening eqs. 8 and 9).
+    """Returns the objective of one minibatch, per row (eqs. 4 and 5; with sharpening eqs. 8 and 9).
 
     Args:
-      nll: of the minibatch.
+      nll: the negative log-likelihood of the minibatch.
       kl: KL[q || p] of the whole model in nats, each weight counted once.
-      training_rows: rows in one pass over the training data: batch * windows for truncated
+      training_rows: the number of rows in one pass over the training data: batch * windows for truncated
         backpropagation, the number of sequences or examples otherwise. Summed over one pass, the rows' shares
         are the whole KL, once.
-      kl_weight: 1 for the variational bound; less is a tempered posterior.
+      kl_weight: the weight of the KL: 1 for the variational bound; less is a tempered posterior.
       kl_sharpening: KL[q(theta | phi, (x, y)) || p(theta | phi)] in nats, of a posterior sharpened on this
         minibatch: paid by this minibatch alone, so it is divided by its B rows, and always in full, since it
         is the price of having looked at the targets.

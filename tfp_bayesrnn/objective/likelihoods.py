@@ -15,10 +15,10 @@ NegativeLogLikelihood = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def categorical(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Integer classes [...] under logits [..., V]: [...].
+    """The negative log-likelihood [...] of integer classes [...] under logits [..., V], in nats.
 
     Raises:
-      ValueError: for targets of another shape.
+      ValueError: if the targets have another shape.
     """
     if not targets.shape.is_compatible_with(logits.shape[:-1]):
         raise ValueError(
@@ -29,17 +29,17 @@ def categorical(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def bernoulli(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Zeros and ones [...] under logits [...]: [...].
+    """The negative log-likelihood [...] of zeros and ones [...] under logits [...], in nats.
 
     Raises:
-      ValueError: for targets of another shape.
+      ValueError: if the targets have another shape.
     """
     return tf.nn.sigmoid_cross_entropy_with_logits(_like(logits, targets), logits)
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class NormalLikelihood:
-    """Real targets [...] under N(outputs, scale^2): [...]; the noise's scale is known."""
+    """The negative log-likelihood [...] of real targets [...] under N(outputs, scale^2), of known scale."""
 
     def __init__(self, scale: float = 1.0):
         if scale <= 0.0:
@@ -47,7 +47,7 @@ class NormalLikelihood:
         self.scale = float(scale)
 
     def __call__(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """The elementwise negative log-density.
+        """Returns the element-wise negative log-density.
 
         Raises:
           ValueError: if the shapes differ: targets [B] and outputs [B, 1] would broadcast to [B, B].
@@ -75,17 +75,17 @@ class JointLikelihood:
     """
 
     def __init__(self, function: NegativeLogLikelihood, axes: int = 1):
-        """Args: the function, and how many of the targets' last axes are of one target.
+        """Takes the function, and how many of the targets' last axes belong to one target.
 
         Raises:
-          ValueError: if there are less than 1.
+          ValueError: if `axes` is less than 1.
         """
         if axes < 1:
             raise ValueError(f"axes must be at least 1. Received: axes={axes}")
         self.function, self.axes = function, int(axes)
 
     def __call__(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """What the function gives."""
+        """Returns the function's result."""
         return self.function(targets, outputs)
 
     def get_config(self) -> dict:
@@ -99,15 +99,15 @@ class JointLikelihood:
 
 
 def evaluate(likelihood: NegativeLogLikelihood, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """The nats of every target; an axis of 1 at the end more or less does not matter.
+    """Returns the nats of every target; an axis of 1 at the end more or less does not matter.
 
     Targets [B] go with outputs [B, 1], and classes [B, 1] with logits [B, V], as in Keras; a function of the
     user's own gets them as they are.
 
     Args:
-      likelihood: any.
-      targets: [B, ...].
-      outputs: [B, ...].
+      likelihood: any likelihood.
+      targets: the targets, [B, ...].
+      outputs: the network's outputs, [B, ...].
 
     Raises:
       ValueError: if there is not one number for each target: the function has broadcast, or has summed or
@@ -124,17 +124,17 @@ def evaluate(likelihood: NegativeLogLikelihood, targets: tf.Tensor, outputs: tf.
             f"Received: targets of shape {targets.shape}, result {nats}"
         )
     checked = _checked(tf.convert_to_tensor(nats), targets, outputs, getattr(likelihood, "axes", 0))
-    # That of `ignore_class` of Keras's losses.
+    # Keeps the mask that `ignore_class` of Keras's losses has made.
     keras_internals.set_mask(checked, keras_internals.mask_of(nats))
     return checked
 
 
 def _checked(nats: tf.Tensor, targets: tf.Tensor, outputs: tf.Tensor, axes: int) -> tf.Tensor:
-    """`nats`, if it is one number for each target; sizes known later are compared when it is computed."""
+    """Returns `nats` if it is one number for each target; sizes known later are compared when computed."""
     rank = targets.shape.rank - axes
     static, dynamic = targets.shape[:rank], tf.shape(targets)[:rank]
     accepted = [(static, dynamic)]
-    # Known to be 1: targets [B] and outputs [B, 1] would broadcast to [B, B], of which B may be unknown.
+    # The axis must be known to be 1: [B] and [B, 1] would broadcast to [B, B], of which B may be unknown.
     if nats.shape.rank == rank + 1 and nats.shape[-1] == 1:
         accepted.append((static.concatenate([1]), tf.concat([dynamic, [1]], 0)))
     if rank > 1 and static[-1] == 1:
@@ -152,7 +152,7 @@ def _checked(nats: tf.Tensor, targets: tf.Tensor, outputs: tf.Tensor, axes: int)
 
 
 def _with_axes_of(shape: tf.TensorShape, targets: tf.Tensor) -> tf.Tensor:
-    """The targets with an axis of 1 at the end added or taken away, if that gives them as many axes."""
+    """Returns the targets with an axis of 1 added or removed at the end, if that gives them as many axes."""
     ranks = targets.shape.rank, shape.rank
     if None not in ranks and ranks[0] + 1 == ranks[1] and shape[-1] == 1:
         return targets[..., tf.newaxis]
@@ -162,7 +162,7 @@ def _with_axes_of(shape: tf.TensorShape, targets: tf.Tensor) -> tf.Tensor:
 
 
 def _like(outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """The targets in the outputs' type, if they have their shape."""
+    """Returns the targets in the outputs' type, if they have their shape."""
     targets = tf.cast(targets, outputs.dtype)
     if not targets.shape.is_compatible_with(outputs.shape):
         raise ValueError(
@@ -173,10 +173,10 @@ def _like(outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 
 
 def _of_one_shape(values: tf.Tensor, static: tf.TensorShape, dynamic: tf.Tensor) -> tf.Tensor:
-    """The values, whose shape, if it is not known beforehand, must be `dynamic` when they are computed."""
+    """Returns the values, whose shape, if not known beforehand, must be `dynamic` when they are computed."""
     if values.shape.is_fully_defined() and static.is_fully_defined():
         return values
-    # Unlike a sum it does not broadcast, and unlike an assertion XLA does not leave it out.
+    # Unlike a sum this does not broadcast, and unlike an assertion XLA does not leave it out.
     return tf.add_n([values, tf.zeros(dynamic, values.dtype)], name="one_number_for_each_target")
 
 
@@ -186,14 +186,14 @@ _NAMED: dict[str, NegativeLogLikelihood] = {"categorical": categorical, "bernoul
 
 
 def get(likelihood: Any) -> Any:
-    """Functions (targets, outputs) -> nats from their names, their serialised forms, or themselves.
+    """Returns functions (targets, outputs) -> nats from their names, their serialised forms, or themselves.
 
     Args:
-      likelihood: one, or a list, a tuple or a dictionary of those of several outputs, which may be nested; in
-        those, None is for an output that has no targets.
+      likelihood: a likelihood, or a list, a tuple or a dictionary of those of several outputs, which may be
+        nested; in those, None means an output that has no targets.
 
     Raises:
-      ValueError: for anything else.
+      ValueError: if it is anything else.
     """
     found = _get(likelihood)
     if not any(one is not None for one in keras.tree.flatten(found)):
@@ -220,7 +220,7 @@ def _get(likelihood: Any) -> Any:
 
 
 def serialize(likelihood: Any) -> Any:
-    """What `get` takes back."""
+    """Returns the form of a likelihood that `get` takes back."""
     if isinstance(likelihood, Mapping):
         return {name: serialize(one) for name, one in likelihood.items()}
     if isinstance(likelihood, list | tuple):

@@ -1,4 +1,4 @@
-"""Networks of one output or several: which targets, likelihood, weights and mask belong to which of them.
+"""Networks of one output or several: the targets, likelihood, weights and mask that belong to each.
 
 Outputs are a tensor, or a list, a tuple or a dictionary of them, which may be nested. Targets have the same
 structure, and so have likelihoods and weights, of which there may also be one for all outputs. Where a
@@ -34,7 +34,7 @@ def masks(outputs: Any) -> Any:
 
 
 def with_masks(outputs: Any, masks: Any) -> Any:
-    """The outputs with these masks, which they lose where a function returns them."""
+    """Returns the outputs with these masks, which they lose where a function returns them."""
     for output, mask in zip(keras.tree.flatten(outputs), keras.tree.flatten(masks), strict=True):
         if mask is not None:
             keras_internals.set_mask(output, mask)
@@ -44,15 +44,17 @@ def with_masks(outputs: Any, masks: Any) -> Any:
 def match(
     likelihood: Any, targets: Any, outputs: Any, weights: Any, masks: Any, names: Sequence[str] | None = None
 ) -> list[Output]:
-    """Every output that has a likelihood, with what belongs to it.
+    """Returns every output that has a likelihood, with what belongs to it.
 
     Args:
-      likelihood: one for all outputs or a structure of them; None where an output has no targets.
-      targets: in the structure of the outputs; those of outputs without a likelihood may be left out.
-      outputs: of the network.
-      weights: None, one for all outputs or a structure of them.
-      masks: in the structure of the outputs.
-      names: of the outputs of a functional network.
+      likelihood: the likelihood, one for all outputs or a structure of them; None where an output has no
+        targets.
+      targets: the targets, in the structure of the outputs; those of outputs without a likelihood may be left
+        out.
+      outputs: the network's outputs.
+      weights: the weights: None, one for all outputs or a structure of them.
+      masks: the masks, in the structure of the outputs.
+      names: the output names of a functional network.
 
     Raises:
       ValueError: if their structures differ.
@@ -75,23 +77,24 @@ def spread(
     shared: bool = False,
     needed: Sequence[bool] | None = None,
 ) -> list[Any]:
-    """What `value` has for every output, in the order of `keras.tree.flatten(outputs)`.
+    """Returns the value that belongs to every output, in the order of `keras.tree.flatten(outputs)`.
 
     Args:
-      what: the value's name, for an error.
-      value: a structure.
-      outputs: of the network.
-      names: of the outputs of a functional network.
+      what: the value's name, for an error message.
+      value: the structure of values.
+      outputs: the network's outputs.
+      names: the output names of a functional network.
       shared: whether one value will do for several outputs.
-      needed: for which outputs there must be one; None for all. Others have None where there is none.
+      needed: whether there must be a value, for each output; None for all. Others have None where there is
+        none.
 
     Raises:
-      ValueError: if it has not the structure of the outputs.
+      ValueError: if `value` does not have the structure of the outputs.
     """
     paths = [tuple(path) for path, _ in keras.tree.flatten_with_path(outputs)]
     found = {tuple(path): one for path, one in keras.tree.flatten_with_path(value)}
     if len(paths) == 1 and len(found) == 1 and (not paths[0] or () in found):
-        # As in Keras a structure of one is that one.
+        # As in Keras, a structure of one value is that value.
         (path,) = found
         if not path or names is None or path[-1] in (0, names[0]):
             found = {paths[0]: found[path]}
