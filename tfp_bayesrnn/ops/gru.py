@@ -44,7 +44,7 @@ def gru_step(
     recurrent_activation: Activation = tf.sigmoid,
     recurrent_dropout_mask: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of a GRU (Cho et al. 2014), gates in Keras's order: update z, reset r, candidate g.
+    """Takes one step of a GRU (Cho et al. 2014), gates in Keras's order: update z, reset r, candidate g.
 
         z = sigmoid(x W_z + (m * h) R_z + b_z)
         r = sigmoid(x W_r + (m * h) R_r + b_r)
@@ -61,8 +61,8 @@ def gru_step(
       recurrent_kernel: R, [U, 3U].
       bias: [2, 3U] under reset_after (b, then b'), else [3U]; or None.
       reset_after: whether the reset gate acts after the matrix product or before.
-      activation: used for the candidate.
-      recurrent_activation: used for the two gates.
+      activation: the activation of the candidate.
+      recurrent_activation: the activation of the two gates.
       recurrent_dropout_mask: m, [B, U], scales the hidden state where it enters the matrix products and
         nowhere else; use the same mask at every step of a sequence (Gal & Ghahramani 2016). It is taken as
         a constant: no gradient reaches it.
@@ -71,7 +71,7 @@ def gru_step(
       The output h' [B, U] and the new state, which is the same tensor.
 
     Raises:
-      ValueError: where the shapes do not fit each other.
+      ValueError: if the shapes do not fit each other.
     """
     inputs, state, kernel, recurrent_kernel, bias = as_tensors(inputs, state, kernel, recurrent_kernel, bias)
     _check_shapes(inputs, 2, state, kernel, recurrent_kernel, bias, reset_after)
@@ -97,30 +97,30 @@ def gru(
     activation: Activation = tf.tanh,
     recurrent_activation: Activation = tf.sigmoid,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`gru_step` over a whole sequence, agreeing with `keras.layers.GRU` under the same weights.
+    """Runs `gru_step` over a whole sequence, agreeing with `keras.layers.GRU` under the same weights.
 
     The gradient is written by hand for `tf.tanh` and `tf.sigmoid`, recognised by identity, and automatic for
     other activations, as in `lstm`.
 
     Args:
-      inputs: [B, T, D].
+      inputs: x at every step, [B, T, D].
       initial_state: h before the first step, [B, U].
-      kernel: [D, 3U].
-      recurrent_kernel: [U, 3U].
+      kernel: W, [D, 3U].
+      recurrent_kernel: R, [U, 3U].
       bias: [2, 3U] under reset_after, else [3U]; or None.
-      reset_after: see `gru_step`.
+      reset_after: whether the reset gate acts after the matrix product or before; see `gru_step`.
       mask: [B, T], boolean; where False, that row's state stays as it was and its output repeats the
         previous one (zeros before the row's first True step, whatever the initial state).
-      go_backwards: run from the last step to the first; outputs then come in the order computed.
-      recurrent_dropout_mask: [B, U], see `gru_step`; one mask for all steps. No gradient reaches it.
-      activation: see `gru_step`.
-      recurrent_activation: see `gru_step`.
+      go_backwards: whether to run from the last step to the first; outputs then come in the order computed.
+      recurrent_dropout_mask: m, [B, U], see `gru_step`; one mask for all steps. No gradient reaches it.
+      activation: the activation of the candidate; see `gru_step`.
+      recurrent_activation: the activation of the two gates; see `gru_step`.
 
     Returns:
       The outputs [B, T, U] and the state after the last step [B, U].
 
     Raises:
-      ValueError: where the shapes do not fit each other.
+      ValueError: if the shapes do not fit each other.
     """
     inputs, initial_state, kernel, recurrent_kernel, bias = as_tensors(
         inputs, initial_state, kernel, recurrent_kernel, bias
@@ -270,7 +270,7 @@ def _recurrence(
 def _factors(
     z: tf.Tensor, g: tf.Tensor, starts: tf.Tensor, mask: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What dh is multiplied by to give the gradients of z's and g's pre-activations and of the h before."""
+    """The factors that give, times dh, the gradients of z's and g's pre-activations and of the previous h."""
     by_z, by_g = (starts - g) * z * (1 - z), (1 - z) * (1 - g * g)
     if mask is not None:
         # A masked step passes the state on untouched, as an update gate of one does.
@@ -335,7 +335,7 @@ def _backward_before(
         d_output, by_z, by_g, r_by_product, r, kept = slices
         d_hidden = state.hidden + d_output
         d_g = d_hidden * by_g
-        d_product = tf.matmul(d_g, candidate_kernel)  # of r * entering
+        d_product = tf.matmul(d_g, candidate_kernel)  # The gradient of r * entering.
         d_gates = tf.concat([d_hidden * by_z, d_product * r_by_product], axis=-1)
         d_entering = d_product * r + tf.matmul(d_gates, gates_kernel)
         return _State(d_hidden * kept + dropped(d_entering, dropout_mask)), (d_gates, d_g)

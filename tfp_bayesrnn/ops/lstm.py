@@ -29,7 +29,7 @@ from tfp_bayesrnn.ops.sequence import (
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM carries from step to step."""
+    """The state that an LSTM carries from step to step."""
 
     hidden: tf.Tensor  # [B, U]
     cell: tf.Tensor  # [B, U]
@@ -46,7 +46,7 @@ def lstm_step(
     recurrent_activation: Activation = tf.sigmoid,
     recurrent_dropout_mask: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, LSTMState]:
-    """One step of an LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
+    """Takes one step of an LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
         [i, f, g, o] = x W + (m * h) R + b        gates in Keras's order: input, forget, candidate, output
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
@@ -60,8 +60,8 @@ def lstm_step(
       kernel: W, [D, 4U].
       recurrent_kernel: R, [U, 4U].
       bias: b, [4U], or None.
-      activation: used for the candidate and for the cell on its way out.
-      recurrent_activation: used for the three gates.
+      activation: the activation of the candidate and of the cell on its way out.
+      recurrent_activation: the activation of the three gates.
       recurrent_dropout_mask: m, [B, U], scales the hidden state where it enters the matrix product and
         nowhere else; use the same mask at every step of a sequence (Gal & Ghahramani 2016). It is taken as
         a constant: no gradient reaches it.
@@ -70,7 +70,7 @@ def lstm_step(
       The output h' [B, U] and the new state (h', c').
 
     Raises:
-      ValueError: where the shapes do not fit each other.
+      ValueError: if the shapes do not fit each other.
     """
     inputs, kernel, recurrent_kernel, bias = as_tensors(inputs, kernel, recurrent_kernel, bias)
     hidden, cell = as_tensors(*state)
@@ -94,7 +94,7 @@ def lstm(
     activation: Activation = tf.tanh,
     recurrent_activation: Activation = tf.sigmoid,
 ) -> tuple[tf.Tensor, LSTMState]:
-    """`lstm_step` over a whole sequence, agreeing with `keras.layers.LSTM` under the same weights.
+    """Runs `lstm_step` over a whole sequence, agreeing with `keras.layers.LSTM` under the same weights.
 
     With the default activations the gradient is written by hand: the backward loop finds only the gradient
     of the pre-activations, and each weight's gradient is then one matrix product over all steps instead of
@@ -103,23 +103,23 @@ def lstm(
     matters. It differentiates twice.
 
     Args:
-      inputs: [B, T, D].
+      inputs: x at every step, [B, T, D].
       initial_state: (h, c) before the first step, each [B, U].
-      kernel: [D, 4U].
-      recurrent_kernel: [U, 4U].
-      bias: [4U], or None.
+      kernel: W, [D, 4U].
+      recurrent_kernel: R, [U, 4U].
+      bias: b, [4U], or None.
       mask: [B, T], boolean; where False, that row's state stays as it was and its output repeats the
         previous one (zeros before the row's first True step, whatever the initial state).
-      go_backwards: run from the last step to the first; outputs then come in the order computed.
-      recurrent_dropout_mask: [B, U], see `lstm_step`; one mask for all steps. No gradient reaches it.
-      activation: see `lstm_step`.
-      recurrent_activation: see `lstm_step`.
+      go_backwards: whether to run from the last step to the first; outputs then come in the order computed.
+      recurrent_dropout_mask: m, [B, U], see `lstm_step`; one mask for all steps. No gradient reaches it.
+      activation: the activation of the candidate and of the cell on its way out; see `lstm_step`.
+      recurrent_activation: the activation of the three gates; see `lstm_step`.
 
     Returns:
       The outputs [B, T, U] and the state after the last step.
 
     Raises:
-      ValueError: where the shapes do not fit each other.
+      ValueError: if the shapes do not fit each other.
     """
     inputs, kernel, recurrent_kernel, bias = as_tensors(inputs, kernel, recurrent_kernel, bias)
     initial_state = LSTMState(*as_tensors(*initial_state))

@@ -1,4 +1,4 @@
-"""What the recurrences share: shapes, time order, masks, and the loop over time.
+"""The common part of the recurrences: shapes, time order, masks, and the loop over time.
 
 Dimension letters: B batch, T time, D input features, U units.
 """
@@ -14,12 +14,12 @@ Activation = Callable[[tf.Tensor], tf.Tensor]
 
 
 def as_tensors(*values: Any) -> tuple[Any, ...]:
-    """Tensors of `values`, None left alone: `tf.custom_gradient` does not take variables as arguments."""
+    """Turns `values` into tensors, None left alone: `tf.custom_gradient` takes no variables as arguments."""
     return tuple(None if value is None else tf.convert_to_tensor(value) for value in values)
 
 
 def as_constant(recurrent_dropout_mask: tf.Tensor | None) -> tf.Tensor | None:
-    """The mask cut off from differentiation, so that both routes of the gradient treat it alike."""
+    """Returns the mask cut off from differentiation, so that both routes of the gradient treat it alike."""
     return None if recurrent_dropout_mask is None else tf.stop_gradient(recurrent_dropout_mask)
 
 
@@ -56,13 +56,13 @@ def check_shapes(
 
 
 def time_major(inputs: tf.Tensor, go_backwards: bool) -> tf.Tensor:
-    """[B, T, ...] to [T, B, ...] in the order in which steps are taken."""
+    """Turns [B, T, ...] into [T, B, ...], in the order in which steps are taken."""
     inputs = tf.transpose(inputs, [1, 0, *range(2, inputs.shape.rank)])
     return tf.reverse(inputs, axis=[0]) if go_backwards else inputs
 
 
 def time_major_mask(mask: tf.Tensor | None, go_backwards: bool) -> tf.Tensor | None:
-    """[B, T] of any dtype to a boolean [T, B, 1], which broadcasts over units."""
+    """Turns a mask [B, T] of any dtype into a boolean [T, B, 1], which broadcasts over units."""
     if mask is None:
         return None
     mask = tf.cast(mask, tf.bool)
@@ -72,7 +72,7 @@ def time_major_mask(mask: tf.Tensor | None, go_backwards: bool) -> tf.Tensor | N
 
 
 def batch_major_outputs(hiddens: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """Hidden states [T, B, U] to outputs [B, T, U]."""
+    """Turns hidden states [T, B, U] into outputs [B, T, U]."""
     if mask is not None:
         # A masked step's hidden state is the previous one, which is Keras's output too, except before the
         # first valid step: there Keras gives zeros, not the initial state.
@@ -82,9 +82,9 @@ def batch_major_outputs(hiddens: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor
 
 
 def project(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """`inputs @ kernel + bias` over all leading axes: one matrix product, and one each in its gradient.
+    """Computes `inputs @ kernel + bias` over all leading axes: one product, and one each in its gradient.
 
-    Not by `tf.tensordot`: where a size is unknown, XLA cannot compile its gradient inside a loop.
+    `tf.tensordot` is avoided: where a size is unknown, XLA cannot compile its gradient inside a loop.
     """
     rows = inputs if inputs.shape.rank == 2 else tf.reshape(inputs, [-1, kernel.shape[0]])
     projected = tf.matmul(rows, kernel)
@@ -106,12 +106,12 @@ def zero_unless(condition: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def previous(states: tf.Tensor, initial: tf.Tensor) -> tf.Tensor:
-    """What each step started from, [T, B, U], given the states it led to and the initial one [B, U]."""
+    """The state that each step started from, [T, B, U], given those it led to and the first one [B, U]."""
     return tf.concat([initial[tf.newaxis], states], axis=0)[:-1]
 
 
 def weight_gradient(entering: tf.Tensor, d_z: tf.Tensor) -> tf.Tensor:
-    """Gradient of a weight used at every step as `entering_t @ weight`: one product over T and B at once."""
+    """The gradient of a weight used at every step as `entering_t @ weight`: one product over T and B."""
     rows = tf.reshape(entering, [-1, entering.shape[-1]])
     return tf.matmul(rows, tf.reshape(d_z, [-1, d_z.shape[-1]]), transpose_a=True)
 
@@ -129,10 +129,11 @@ def scan(
     Args:
       step: (state, slices) -> (new state, emitted): `slices` is a list with one [B, ...] per sequence,
         `emitted` one [B, width] per entry of `widths`, in the state's dtype.
-      state: named tuple of [B, U].
-      sequences: tensors [T, B, ...].
+      state: the initial state, a named tuple of [B, U].
+      sequences: the sequences, tensors [T, B, ...].
       widths: the last dimension of each emitted tensor.
-      reverse: go from the last index to the first; what is emitted lies at the index it was emitted for.
+      reverse: whether to go from the last index to the first; what is emitted lies at the index it was
+        emitted for.
 
     Returns:
       The list of stacked emissions, each [T, B, width], and the last state.
@@ -176,7 +177,7 @@ def recur(
     mask: tf.Tensor | None = None,
     go_backwards: bool = False,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Any step over a whole sequence, with Keras's meaning of a mask. The gradient is automatic.
+    """Runs any step over a whole sequence, with Keras's meaning of a mask. The gradient is automatic.
 
     Args:
       step: (inputs of one step, states) -> (output [B, output_size], new states), in one dtype.
@@ -185,13 +186,13 @@ def recur(
       output_size: the last dimension of an output.
       mask: [B, T], boolean; where False, that row's states stay as they were and its output repeats the
         previous one (zeros before the row's first True step, whatever the initial state).
-      go_backwards: run from the last step to the first; outputs then come in the order computed.
+      go_backwards: whether to run from the last step to the first; outputs then come in the order computed.
 
     Returns:
       The outputs [B, T, output_size] and the states after the last step.
 
     Raises:
-      ValueError: where the mask has another shape.
+      ValueError: if the mask has another shape.
     """
     state = as_tensors(*initial_state)
     sequences = [time_major(each, go_backwards) for each in as_tensors(*tf.nest.flatten(inputs))]
