@@ -1,1 +1,1 @@
-"""What Keras optimizers need in a step of ours, and learning-rate schedules."""
+"""The operations of a training step on Keras optimizers, and learning-rate schedules."""

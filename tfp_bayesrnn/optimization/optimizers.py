@@ -1,6 +1,6 @@
-"""Keras's optimizers: what training asks of them beyond `apply`.
+"""Keras's optimizers: the operations that training needs on them, beyond `apply`.
 
-Gradients come to an optimizer of the whole minibatch, summed over replicas, so its own clipping is of those:
+An optimizer is given gradients of the whole minibatch, summed over replicas, so its own clipping is of those:
 the number of replicas makes no difference. Keras's `fit` clips in each replica, before the sum.
 """
 
@@ -19,7 +19,7 @@ _ON_ONE_REPLICA = ("gradient_accumulation_steps", "ema_overwrite_frequency")
 
 
 def parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
-    """The optimizers that an optimizer of optimizers hands the gradients on to; else itself.
+    """Returns the optimizers that an optimizer of optimizers hands the gradients on to; else itself.
 
     Raises:
       ValueError: if there is none.
@@ -40,7 +40,7 @@ def check(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strateg
     """Refuses what Keras's optimizers cannot do under several replicas.
 
     Raises:
-      ValueError: for an option that Keras decides on in the middle of what the replicas do together.
+      ValueError: if it has an option that Keras decides on in the middle of what the replicas do together.
     """
     if not replicas.is_distributed(strategy):
         return
@@ -56,15 +56,15 @@ def check(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strateg
 
 
 def steps_taken(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-    """How many minibatches it has been given, int64; those that loss scaling has passed over do not count."""
+    """The number of minibatches it has been given, int64, without those that loss scaling has passed over."""
     while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
-    # Not `iterations`, which counts the updates where gradients are accumulated over minibatches.
+    # `iterations` will not do: it counts the updates where gradients are accumulated over minibatches.
     return keras_internals.minibatches_seen(optimizer)
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-    """The step's learning rate, a float32 scalar; not a number where there are several."""
+    """The step's learning rate, a float32 scalar; NaN where there are several."""
     rates = [part.learning_rate for part in parts(optimizer)]
     return tf.cast(rates[0] if len(rates) == 1 else float("nan"), tf.float32)
 
@@ -75,7 +75,7 @@ def passes_over_overflow(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def build(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
-    """Makes the optimizer's variables, of one that has none yet, for gradients that have been summed."""
+    """Makes the variables of an optimizer that has none yet, for gradients that have been summed."""
     found = parts(optimizer)
     if not optimizer.built:
         optimizer.build(list(variables))
@@ -93,10 +93,10 @@ def apply(
     """Updates the variables by `factor` times the gradients.
 
     Args:
-      optimizer: built.
-      gradients: of the loss of the whole minibatch, not scaled.
-      variables: one for each gradient.
-      factor: float32 scalar.
+      optimizer: the optimizer, built.
+      gradients: the gradients of the loss of the whole minibatch, not scaled.
+      variables: the variables, one for each gradient.
+      factor: the factor, a float32 scalar.
     """
     if _is_plain_descent(optimizer, variables) and replicas.count() == 1:
         _descend(optimizer, variables, gradients, factor)
@@ -109,11 +109,11 @@ def apply(
 
 
 def scale_rates(optimizer: keras.optimizers.Optimizer, scale: tf.Variable) -> None:
-    """Has the learning rates that are functions multiplied by a variable; see `multiply_rates`."""
+    """Multiplies the learning rates that are functions by a variable; see `multiply_rates`."""
     for part in parts(optimizer):
-        rate = keras_internals.learning_rate_given(part)  # `learning_rate` is its value at this step.
+        rate = keras_internals.learning_rate_given(part)  # `learning_rate` would be its value at this step.
         if isinstance(rate, Scaled) and isinstance(rate.scale, tf.Variable):
-            part.learning_rate = Scaled(rate.schedule, scale)  # Of an earlier loop.
+            part.learning_rate = Scaled(rate.schedule, scale)  # The old one is of an earlier loop.
         elif isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             part.learning_rate = Scaled(rate, scale)
         elif not isinstance(rate, keras.Variable):
@@ -148,7 +148,7 @@ def _descend(
     gradients: Sequence[tf.Tensor],
     factor: Any,
 ) -> None:
-    """`optimizer.apply` in one pass over the gradients where Keras takes three."""
+    """Does what `optimizer.apply` does, in one pass over the gradients where Keras takes three."""
     rate = factor * tf.cast(optimizer.learning_rate, tf.float32)
     for variable, gradient in zip(variables, gradients, strict=True):
         tf.raw_ops.ResourceApplyGradientDescent(
