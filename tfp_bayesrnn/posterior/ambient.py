@@ -3,7 +3,7 @@
 What users call takes a draw as an argument: `model.predict(x, draw=draw)`, `draw.run(network, x)`. The layers
 between that call and a weight have signatures that are Keras's, so the draw reaches them here. It is read
 while a layer's call is traced, and a compiled function keeps what it has been traced with: so it is put in
-force inside of the function that runs the network, and to read it in another one is an error.
+force inside the function that runs the network, and reading it in another one is an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Draw = Any
 
 
 class _Context:
-    """A draw in force: since which graph, how often it was read, how many mask seeds it has given out."""
+    """A draw in force, its graph, how often it was read and how many mask seeds it has given out."""
 
     def __init__(self, draw: Draw):
         self.draw = draw
@@ -81,7 +81,7 @@ def draw_in_force() -> Draw | None:
 
 
 def next_mask_seed() -> tf.Tensor | None:
-    """A fresh seed for a dropout mask under the draw in force; None if that draw has no masks.
+    """Returns a fresh seed for a dropout mask under the draw in force; None if that draw has no masks.
 
     Masks are numbered in the order in which layers ask, so the same draw gives the same masks.
     """

@@ -1,4 +1,4 @@
-"""Initial values: numbers of its own for every weight, whatever initializers the weights were given.
+"""Initial values: every weight gets numbers of its own, whatever initializers the weights were given.
 
 A Keras initializer without a seed takes one when it is made, and returns the same numbers at every call. So
 one object that serves several weights would start all of them from the same numbers.
@@ -16,25 +16,25 @@ import tensorflow as tf
 
 Initializer = Callable[..., Any]
 
-# How many weights each initializer that was given a seed has served.
+# The number of weights that each initializer with a seed has served.
 _served: weakref.WeakKeyDictionary[keras.initializers.Initializer, int] = weakref.WeakKeyDictionary()
 
 
 class Amended(keras.initializers.Initializer):
-    """What another initializer gives, changed by a function of it."""
+    """An initializer that gives the values of another, changed by a function."""
 
     def __init__(self, initializer: Initializer, amend: Callable[[tf.Tensor], tf.Tensor]):
-        """Args: the initializer; from its values to those wanted."""
+        """Takes the initializer, and the function from its values to those wanted."""
         self.initializer = initializer
         self.amend = amend
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
-        """The changed values."""
+        """Returns the changed values."""
         return self.amend(self.initializer(shape, dtype=dtype))
 
 
 def for_one_weight(initializer: Initializer) -> Initializer:
-    """The initializer of one more weight: like `initializer`, with numbers that no other weight has.
+    """Returns the initializer of one more weight: like `initializer`, with numbers that no other weight has.
 
     Without a seed it gets one of its own, from Keras's generator, as every initializer that is made. With a
     seed, the first weight gets the very numbers that Keras's layers would, and each further one those of a
@@ -63,7 +63,7 @@ def reseeded(initializer: Initializer, seed: int) -> Initializer:
 
 
 def named_seed(seed: int, name: str) -> int:
-    """An integer from 0 to 2**31 - 1: another one for every seed and name."""
+    """Returns an integer from 0 to 2**31 - 1: another one for every seed and name."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 

@@ -17,10 +17,10 @@ class KLWeight:
     """
 
     def __init__(self, value: float | keras.Variable | tf.Variable):
-        """Args: a number; or a variable, which is then read itself and never trained.
+        """Takes a number; or a variable, which is then read itself and never trained.
 
         Raises:
-          ValueError: for what is no scalar, is negative or not finite.
+          ValueError: if the value is no scalar, is negative or not finite.
         """
         self.is_in_graph = False
         _check(value)
@@ -37,12 +37,12 @@ class KLWeight:
         self.variable = value
 
     def read(self) -> tf.Tensor:
-        """Its value at this step, a float32 scalar."""
+        """Returns its value at this step, a float32 scalar."""
         self.is_in_graph |= not tf.executing_eagerly()
         return tf.cast(tf.convert_to_tensor(self.variable), tf.float32)
 
     def number(self) -> float:
-        """Its value now, as written in the fewest digits that say which float32 it is."""
+        """Returns its value now, as written in the fewest digits that say which float32 it is."""
         with tf.init_scope():
             return float(str(np.float32(tf.convert_to_tensor(self.variable).numpy())))
 
@@ -65,7 +65,7 @@ def _check(value: Any) -> None:
 
 
 if TYPE_CHECKING:
-    from keras.layers import Layer as _Mixed  # What it is mixed into.
+    from keras.layers import Layer as _Mixed  # The class that it is mixed into.
 else:
     _Mixed = object
 
@@ -108,13 +108,13 @@ class KLWeighted(_Mixed):
             self._kl_weight = KLWeight(value)
 
     def save_own_variables(self, store: Any) -> None:
-        """As in `keras.layers.Layer`, and the weight of the KL."""
+        """Saves the variables as `keras.layers.Layer` does, and the KL's weight."""
         super().save_own_variables(store)
         if self._kl_weight is not None:
             store["kl_weight"] = np.float32(self._kl_weight.number())
 
     def load_own_variables(self, store: Any) -> None:
-        """As in `keras.layers.Layer`, and the weight of the KL where the file has it."""
+        """Loads the variables as `keras.layers.Layer` does, and the KL's weight where the file has it."""
         own = {key: store[key] for key in store.keys()}
         saved = own.pop("kl_weight", None)
         super().load_own_variables(own)

@@ -38,7 +38,7 @@ class Draw(Mapping[VariationalWeight, tf.Tensor]):
         epsilons: Mapping[VariationalWeight, tf.Tensor] | None = None,
         seed: tf.Tensor | None = None,
     ):
-        """Args: the values; the standard normal noise each sampled one was made with; a seed, int32 [2]."""
+        """Takes the values; the standard normal noise of each sampled one; a seed, int32 [2]."""
         self._values = dict(values)
         self.epsilons = dict(epsilons or {})
         self.seed = seed
@@ -53,20 +53,20 @@ class Draw(Mapping[VariationalWeight, tf.Tensor]):
         return len(self._values)
 
     def without_dropout(self) -> Draw:
-        """The same values without a seed for masks, so that dropout is off."""
+        """Returns the same values without a seed for masks, so that dropout is off."""
         return Draw(self)
 
     def run(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What `function(*arguments, **named)` gives under this draw: `draw.run(network, x)`.
+        """Returns the result of `function(*arguments, **named)` under this draw: `draw.run(network, x)`.
 
         Args:
           function: a network, a layer, or any function that calls some; run eagerly, or inside of a
             `tf.function` that this is called in. Weights that the draw lacks keep their mean.
-          *arguments: of the function.
-          **named: likewise.
+          *arguments: the positional arguments of the function.
+          **named: the keyword arguments of the function.
 
         Raises:
-          ValueError: where a compiled function would keep the draw, or does not see it: one that is called
+          ValueError: if a compiled function would keep the draw, or does not see it: one that is called
             by `function`, such as those of `keras.Model.predict`. A method of a layer's own, which Keras's
             classes do not have, may read no weight.
         """
@@ -90,7 +90,7 @@ def _is_a_layers_own(function: Callable[..., Any]) -> bool:
 def standard_normals(
     weights: Sequence[VariationalWeight], seed: tf.Tensor, stream: Stream
 ) -> dict[VariationalWeight, tf.Tensor]:
-    """Standard normal noise of their shape for each of the weights."""
+    """Returns standard normal noise for each of the weights, of the weight's shape."""
     return _normals({weight: weight.shape for weight in weights}, seed, stream)
 
 
@@ -109,7 +109,7 @@ class Posterior:
 
     @classmethod
     def of(cls, *layers: keras.layers.Layer) -> Posterior:
-        """The posterior of all variational weights in these layers, each weight once.
+        """Returns the posterior of all variational weights in these layers, each weight once.
 
         Their order, by which a draw shares out its noise, is that of their paths within a layer, the names of
         the layers that hold them: "lstm_2" before "lstm_10", and "bias" before "kernel". So it depends
@@ -126,7 +126,7 @@ class Posterior:
         return [weight for weight in self.weights if weight.is_variational]
 
     def noise(self, seed: tf.Tensor) -> dict[VariationalWeight, tf.Tensor]:
-        """The standard normal noise that `sample` of this seed, int32 [2], makes its values of."""
+        """Returns the standard normal noise that `sample` of this seed, int32 [2], makes its values of."""
         shapes = {each: each.noise_shape for each in self.weights if each.noise_shape is not None}
         return _normals(shapes, seed, Stream.WEIGHTS)
 
@@ -147,10 +147,10 @@ class Posterior:
             weight.initialize(initial_values.named_seed(seed, "/".join(path[start:])))
 
     def sample(self, seed: tf.Tensor | int) -> Draw:
-        """A reparameterised draw of every weight.
+        """Returns a reparameterised draw of every weight.
 
         Args:
-          seed: int32 [2], or an integer. The same seed gives the same draw, eagerly and compiled.
+          seed: the seed, int32 [2], or an integer. The same seed gives the same draw, eagerly and compiled.
         """
         if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
@@ -162,17 +162,17 @@ class Posterior:
         return Draw(values, epsilons, seed)
 
     def mean(self) -> Draw:
-        """The posterior mean, without dropout."""
+        """Returns the posterior mean, without dropout."""
         return Draw({weight: weight.mean() for weight in self.weights})
 
     def kl(self, draw: Draw) -> tf.Tensor:
-        """KL[q || p] in nats, summed over all weights; see `VariationalWeight.kl`. Float32 scalar."""
+        """Returns KL[q || p] in nats, summed over all weights; see `VariationalWeight.kl`. Float32 scalar."""
         terms = [weight.kl(draw[weight], draw.epsilons.get(weight)) for weight in self.weights]
         return tf.add_n(terms) if terms else tf.zeros([])
 
 
 def _by_path(layer: keras.layers.Layer, seen: set[int]) -> Iterator[VariationalWeight]:
-    """The weights within a layer, in the order of their paths; of several paths to one the first counts."""
+    """Yields the weights within a layer in the order of their paths, each at the first of its paths."""
     if id(layer) in seen:
         return
     seen.add(id(layer))
@@ -184,6 +184,6 @@ def _by_path(layer: keras.layers.Layer, seen: set[int]) -> Iterator[VariationalW
 
 
 def _by_name(layer: keras.layers.Layer) -> list[str | int]:
-    """What sorts layers by name, the numbers in it as numbers."""
+    """A key that sorts layers by name, the numbers in it as numbers."""
     parts = re.split(r"([0-9]+)", layer.name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]

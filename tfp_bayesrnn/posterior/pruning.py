@@ -30,17 +30,17 @@ SCOPES = ("network", "weight")
 
 PERCENTILES = (5, 25, 50, 75, 95)
 
-# Weight -> bool, of its shape: whether an element is kept.
+# From a weight to a bool array of its shape: whether an element is kept.
 Masks = dict[VariationalWeight, np.ndarray]
 
 
 class Remaining(NamedTuple):
-    """What masks leave, and the bytes of its values in float32."""
+    """The elements that masks leave, and the bytes of their values in float32."""
 
     weights: int  # Elements in all.
     kept: int
-    dense_bytes: int  # Of all elements.
-    sparse_bytes: int  # Of the kept ones, and a bit for every element that says which they are.
+    dense_bytes: int  # Bytes of all elements.
+    sparse_bytes: int  # Bytes of the kept ones, and a bit for every element that says which they are.
 
 
 class SignalToNoise(NamedTuple):
@@ -49,27 +49,27 @@ class SignalToNoise(NamedTuple):
     name: str  # The weight's path; "network" for all weights.
     elements: int
     percentiles: dict[int, float]  # An element's own value each; -infinity where mu is 0.
-    edges: np.ndarray  # Of the bins, dB [N + 1].
+    edges: np.ndarray  # The edges of the bins, dB [N + 1].
     density: np.ndarray  # Per dB [N]; the outermost bins hold what lies beyond them too.
 
 
 def masks(
     posterior: Posterior, fraction: float, by: str = "signal_to_noise", scope: str = "network"
 ) -> Masks:
-    """Which elements to keep if the lowest `fraction` of them is dropped: exactly round(fraction * elements).
+    """The masks that drop the lowest `fraction` of the elements: exactly round(fraction * elements) of them.
 
-    Equal ratios are ranked by magnitude, equal magnitudes by their place, the first dropped first. What has
-    been pruned before ranks below all that is kept, a mean of exactly 0 included.
+    Equal ratios are ranked by magnitude, equal magnitudes by their place, the first dropped first. Elements
+    that were pruned before rank below all that are kept, a mean of exactly 0 included.
 
     Args:
-      posterior: whose weights are ranked.
-      fraction: between 0 and 1.
-      by: "signal_to_noise" or "magnitude".
+      posterior: the posterior whose weights are ranked.
+      fraction: the fraction to drop, between 0 and 1.
+      by: the ranking, "signal_to_noise" or "magnitude".
       scope: "network" ranks all elements together; "weight" drops the same fraction of every weight.
 
     Raises:
-      ValueError: for another fraction, ranking or scope, for a ranking by signal to noise where no weight has
-        a distribution or one has a posterior without a known scale, or for a weight that is not finite.
+      ValueError: if the fraction, ranking or scope is another, a weight is not finite, or, for a ranking by
+        signal to noise, no weight has a distribution or one has a posterior without a known scale.
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction must lie between 0 and 1. Received: fraction={fraction}")
@@ -90,7 +90,7 @@ def masks(
         scores = magnitudes
     else:
         scores = [weight.signal_to_noise().numpy().ravel() for weight in posterior.weights]
-    # What is kept may have a mean of 0 too: what is pruned comes before it.
+    # A kept element may have a mean of 0 too: the pruned ones come before it.
     kept = [keep.ravel() for keep in masks_of(posterior).values()]
     scores = [np.where(keep, score, -1.0) for keep, score in zip(kept, scores, strict=True)]
     if scope == "weight":
@@ -102,11 +102,11 @@ def masks(
 
 
 def _keep(fraction: float, scores: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:
-    """All but the lowest of the scores, bool [N]; both arguments are [N]."""
+    """Returns which elements are not among the lowest scores, bool [N]; both arguments are [N]."""
     count = round(fraction * scores.size)
     if not count:
         return np.ones(scores.shape, bool)
-    # Without sorting millions of scores: only those at the threshold itself have to be told apart.
+    # Avoids sorting millions of scores: only those at the threshold itself have to be told apart.
     threshold = np.partition(scores, count - 1)[count - 1]
     keep = scores >= threshold
     equal = np.flatnonzero(scores == threshold)
@@ -116,7 +116,7 @@ def _keep(fraction: float, scores: np.ndarray, magnitudes: np.ndarray) -> np.nda
 
 
 def masked_draw(draw: Draw, masks: Mapping[VariationalWeight, np.ndarray]) -> Draw:
-    """The draw with 0 for every element that is not kept; weights without a mask stay as they are."""
+    """Returns the draw with 0 for every element that is not kept; weights without a mask stay as they are."""
     values = {
         weight: tf.where(masks[weight], value, 0.0) if weight in masks else value
         for weight, value in draw.items()
@@ -133,12 +133,12 @@ def prune(posterior: Posterior, masks: Mapping[VariationalWeight, np.ndarray]) -
     `StreamEvaluator`s and `Loop`s that have run have to be made anew.
 
     Args:
-      posterior: whose weights are pruned.
-      masks: as `masks` gives them, of some or all of the weights.
+      posterior: the posterior whose weights are pruned.
+      masks: the masks of some or all of the weights, as `masks` gives them.
 
     Raises:
-      ValueError: before anything is pruned: for a mask that is of no weight of the posterior or not bool of
-        its shape, and for a weight of which the prior or the posterior of its kept elements is not known.
+      ValueError: if a mask is of no weight of the posterior or not bool of its shape, or the prior or the
+        posterior of a weight's kept elements is not known. Nothing is pruned then.
     """
     for weight, keep in masks.items():
         keep = np.asarray(keep)
@@ -158,7 +158,7 @@ def prune(posterior: Posterior, masks: Mapping[VariationalWeight, np.ndarray]) -
 def unprune(posterior: Posterior) -> None:
     """Takes all masks away: pruned elements have their mean and scale of before. See `prune`.
 
-    Unless the optimizer moved them: one with momentum or weight decay does.
+    They differ if the optimizer moved them: one with momentum or weight decay does.
     """
     for weight in posterior.weights:
         weight.remove_mask()
@@ -184,11 +184,11 @@ def signal_to_noise(posterior: Posterior, edges: Sequence[float] | None = None) 
     """The distribution of the signal-to-noise ratio: of all weights together, then of each that has one.
 
     Args:
-      posterior: whose weights they are; those without a distribution are left out.
-      edges: of the bins of the density, in dB, ascending; None for every 2 dB from -80 to 40.
+      posterior: the posterior whose weights they are; those without a distribution are left out.
+      edges: the edges of the density's bins, in dB, ascending; None for every 2 dB from -80 to 40.
 
     Raises:
-      ValueError: for a weight that has a posterior without a known scale.
+      ValueError: if a weight has a posterior without a known scale.
     """
     ends = np.asarray(np.arange(-80.0, 41.0, 2.0) if edges is None else edges, np.float64)
     keeps, ratios = masks_of(posterior), {}
@@ -215,8 +215,9 @@ def add_saved_masks(layer: keras.layers.Layer, names: Sequence[str]) -> None:
     """Makes the masks that a checkpoint holds, so that it can be restored.
 
     Args:
-      layer: of the checkpoint, and built.
-      names: of the variables that the checkpoint holds of it, in their order; that of a mask ends in "keep".
+      layer: the layer of the checkpoint, built.
+      names: the names of the variables that the checkpoint holds of it, in their order; a mask's name ends in
+        "keep".
     """
     unpruned = [weight for weight in Posterior.of(layer).weights if not weight.is_pruned]
     last, place = {id(weight.variables[-1]): weight for weight in unpruned}, 0

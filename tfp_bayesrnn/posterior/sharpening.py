@@ -67,13 +67,14 @@ class PosteriorSharpening(keras.layers.Layer):
         """Describes the sharpening; the `BayesianModel` it is given to makes its variables.
 
         Args:
-          sigma0: standard deviation of theta around its mean; with 0, theta is phi and nothing is sharpened.
+          sigma0: the standard deviation of theta around its mean; with 0, theta is phi and nothing is
+            sharpened.
           second_order: whether gradients go through g too. By default g is held fixed. Every operation of
             the network must have a second-order gradient: one with a `tf.custom_gradient` of its own has it
             only if its gradient is differentiable.
-          optimizer: of u; None for `default_optimizer()`. Its step must not depend on the scale of the
-            gradient: no SGD, and a tiny epsilon. Compiling the model again does not reset it.
-          **kwargs: of `keras.layers.Layer`.
+          optimizer: the optimizer of u; None for `default_optimizer()`. Its step must not depend on the scale
+            of the gradient: no SGD, and a tiny epsilon. Compiling the model again does not reset it.
+          **kwargs: further arguments of `keras.layers.Layer`.
 
         Raises:
           ValueError: if sigma0 is negative or not finite.
@@ -103,7 +104,7 @@ class PosteriorSharpening(keras.layers.Layer):
                     name=f"u-{weight.path.replace('/', '-')}",
                     shape=weight.shape,
                     initializer=keras.initializers.Constant(inverse_softplus(1.0)),
-                    trainable=False,  # By the model's optimizer.
+                    trainable=False,  # The model's optimizer does not train it.
                     autocast=False,
                 )
             )
@@ -118,13 +119,13 @@ class PosteriorSharpening(keras.layers.Layer):
     def sharpen(
         self, phi: Draw, gradients: Mapping[VariationalWeight, tf.Tensor], seed: tf.Tensor
     ) -> tuple[Draw, tf.Tensor]:
-        """A draw theta ~ q(theta | phi, (x, y)), and the KL of that distribution from p(theta | phi).
+        """Returns a draw theta ~ q(theta | phi, (x, y)), and the KL of that distribution from p(theta | phi).
 
         Args:
           phi: a draw of the posterior, or its mean.
-          gradients: of the minibatch's negative log-likelihood, summed over all its predictions, with respect
-            to every value of phi; 0 where a weight is pruned.
-          seed: int32 [2]. theta's noise has a stream of its own: it may be the seed of phi.
+          gradients: the gradients of the minibatch's negative log-likelihood, summed over all its
+            predictions, with respect to every value of phi; 0 where a weight is pruned.
+          seed: the seed, int32 [2]. theta's noise has a stream of its own: it may be the seed of phi.
 
         Returns:
           theta, with phi's dropout masks, and the KL in nats, for the whole minibatch: a float32 scalar.
@@ -144,12 +145,12 @@ class PosteriorSharpening(keras.layers.Layer):
         optimizers.apply(self.optimizer, gradients, self.u)
 
     def save_own_variables(self, store: Any) -> None:
-        """As in `keras.layers.Layer`, by a name that says which order the variables are in."""
+        """Saves the variables as `keras.layers.Layer` does, under a name that says their order."""
         for index, u in enumerate(self.u):
             store[f"u_by_path_{index}"] = np.asarray(u.value)
 
     def load_own_variables(self, store: Any) -> None:
-        """As in `keras.layers.Layer`.
+        """Loads the variables as `keras.layers.Layer` does.
 
         Raises:
           ValueError: if they were saved in another order, that in which Keras found the weights.

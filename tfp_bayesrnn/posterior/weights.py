@@ -30,10 +30,11 @@ class VariationalWeight(keras.layers.Layer):
     the mean and in every sample, have no gradient, and do not count in the KL.
 
     Attributes:
-      shape: of the weight.
+      shape: the weight's shape.
       prior: p(w).
       posterior: the variational family.
-      noise_shape: of the standard normal noise that a sample takes; None for a family without a distribution.
+      noise_shape: the shape of the standard normal noise of a sample; None for a family without a
+        distribution.
       keep: the mask; None unless the weight is pruned.
     """
 
@@ -49,15 +50,17 @@ class VariationalWeight(keras.layers.Layer):
         """Describes the weight; `build()` makes its variables.
 
         Args:
-          shape: of the weight.
-          initializer: of the mean. It may serve other weights too: each has numbers of its own.
+          shape: the weight's shape.
+          initializer: the initializer of the mean. It may serve other weights too: each has numbers of its
+            own.
           prior: p(w); ignored for a family without a distribution.
           posterior: the variational family.
           name: the weight's name within its layer.
-          amend: makes the initial mean from what the initializer gives; None to leave that as it is.
+          amend: a function that makes the initial mean from what the initializer gives; None to leave that as
+            it is.
 
         Raises:
-          ValueError: as `tfp_bayesrnn.distributions.families.get` does of the family.
+          ValueError: if `tfp_bayesrnn.distributions.families.get` refuses the family.
         """
         super().__init__(name=name, dtype="float32")
         self.shape = tuple(int(size) for size in shape)
@@ -78,12 +81,12 @@ class VariationalWeight(keras.layers.Layer):
 
     @property
     def mu(self) -> keras.Variable | None:
-        """The family's variable of this name, if it has one."""
+        """The family's variable `mu`, if it has one."""
         return self._family_variables.get("mu")
 
     @property
     def rho(self) -> keras.Variable | None:
-        """The family's variable of this name, if it has one."""
+        """The family's variable `rho`, if it has one."""
         return self._family_variables.get("rho")
 
     def build(self, _: Any = None) -> None:
@@ -131,11 +134,11 @@ class VariationalWeight(keras.layers.Layer):
         A prior that has centres is centred on the mean.
 
         Args:
-          mean: of the weight's shape.
-          scale: of the weight's shape; None to leave the standard deviations as they are.
+          mean: the mean, of the weight's shape.
+          scale: the standard deviations, of the weight's shape; None to leave them as they are.
 
         Raises:
-          ValueError: before anything is set: if no posterior of the family has this mean and this scale.
+          ValueError: if no posterior of the family has this mean and this scale. Nothing is set then.
         """
         scale = scale if self.is_variational else None
         values = self.posterior.variables_for(np.asarray(mean), None if scale is None else np.asarray(scale))
@@ -161,26 +164,26 @@ class VariationalWeight(keras.layers.Layer):
         return self.keep is not None
 
     def add_mask(self) -> keras.Variable:
-        """`keep`, made if there is none, true everywhere; see `tfp_bayesrnn.posterior.pruning`."""
+        """Returns `keep`, made if there is none, true everywhere; see `tfp_bayesrnn.posterior.pruning`."""
         if self.keep is None:
             with keras_internals.adding_variables(self), _scope_of(self.variables[0]):
                 self.keep = self._add_variable(name="keep", dtype="bool", initializer="ones", trainable=False)
         return self.keep
 
     def remove_mask(self) -> None:
-        """Takes `keep` away: the posterior is again what it was where it was false."""
+        """Removes `keep`: where it was false, the posterior is again what it was."""
         if self.is_pruned:
             keras_internals.forget_variable(self, self.keep)
             self.keep = None
 
     def load_own_variables(self, store: Any) -> None:
-        """As Keras does, of a weight that was saved with its mask too."""
+        """Loads the variables as Keras does, for a weight that was saved with its mask too."""
         if str(len(self.variables)) in store.keys():
             self.add_mask()
         super().load_own_variables(store)
 
     def masked(self, value: tf.Tensor) -> tf.Tensor:
-        """`value`, of the weight's shape, with 0 where the weight is pruned; so is its gradient."""
+        """Returns `value`, of the weight's shape, with 0 where the weight is pruned; so is its gradient."""
         if not self.is_pruned:
             return value
         return tf.where(tf.convert_to_tensor(self.keep), value, tf.zeros([], value.dtype))
@@ -248,11 +251,11 @@ class VariationalWeight(keras.layers.Layer):
         return self.masked(tf.abs(self.posterior.mean(self._tensors())) / self._scale())
 
     def sample(self, epsilon: tf.Tensor) -> tf.Tensor:
-        """The reparameterised sample that standard normal noise of shape `noise_shape` stands for."""
+        """Returns the reparameterised sample that standard normal noise of shape `noise_shape` stands for."""
         return self.masked(self._checked(self.posterior.sample(self._tensors(), epsilon), "sample"))
 
     def prior_distribution(self) -> tfd.Distribution:
-        """p(w): of a pruned weight, its marginal over the elements that are kept.
+        """p(w); for a pruned weight, its marginal over the elements that are kept.
 
         Raises:
           ValueError: if the weight is pruned and its prior's marginal is not known.
@@ -281,9 +284,9 @@ class VariationalWeight(keras.layers.Layer):
             self.posterior.marginal(self._tensors(), tf.constant(keep))
 
     def kl(self, value: tf.Tensor, epsilon: tf.Tensor | None = None) -> tf.Tensor:
-        """KL[q || p] in nats, counting each element of the weight that is kept once: a float32 scalar.
+        """Returns KL[q || p] in nats, each element of the weight that is kept counted once: a float32 scalar.
 
-        In closed form where TFP knows one for the two families; else the one-sample estimate
+        It is in closed form where TFP knows one for the two families; else it is the one-sample estimate
         log q(w) - log p(w) at `value`, the sample that the forward pass used (eq. 2). `epsilon`, the noise
         the sample was made with, spares a subtraction that would lose digits where sigma is small.
         """
@@ -293,7 +296,7 @@ class VariationalWeight(keras.layers.Layer):
         return self._checked(nats, "KL", ())
 
     def exported(self, keep: np.ndarray | None = None) -> dict[str, tf.Tensor]:
-        """What `VariationalFamily.exported` gives, of what is kept by `keep` and the weight's own mask."""
+        """Returns what `VariationalFamily.exported` gives for what `keep` and the weight's own mask keep."""
         masks = [mask for mask in (keep, self._keep()) if mask is not None]
         return self.posterior.exported(self._tensors(), tf.reduce_all(masks, axis=0) if masks else None)
 
