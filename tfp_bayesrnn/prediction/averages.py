@@ -30,7 +30,7 @@ def log_mean_exp(log_probs: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def log_add_exp(one: tf.Tensor | None, other: tf.Tensor) -> tf.Tensor:
-    """log(exp(one) + exp(other)); None is the logarithm of 0. Both may be -inf."""
+    """Returns log(exp(one) + exp(other)); None is the logarithm of 0. Both may be -inf."""
     if one is None:
         return other
     largest = tf.maximum(one, other)
@@ -44,11 +44,11 @@ class Probabilities:
     """The average of the distributions that a discrete likelihood makes of outputs, and its uncertainty."""
 
     def __init__(self, likelihood: Any = likelihoods.categorical):
-        """Args: "categorical", outputs [..., V] are logits; or "bernoulli", [...], the logits of a 1."""
+        """Takes the likelihood: "categorical", for logits [..., V], or "bernoulli", for logits [...] of 1."""
         self._is_categorical = likelihoods.get(likelihood) is likelihoods.categorical
 
     def add(self, sums: tuple[tf.Tensor, tf.Tensor] | None, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The sums with one draw more."""
+        """Returns the sums with one draw more."""
         logits = tf.cast(logits, tf.float32)
         if self._is_categorical:
             log_probs = tf.nn.log_softmax(logits)
@@ -66,12 +66,12 @@ class Probabilities:
 
 
 class Moments:
-    """The mean of outputs, and the sum of squares around it. By Welford (1962): no difference of sums."""
+    """The mean of outputs, and the sum of squares around it, by Welford (1962): no difference of sums."""
 
     def add(
         self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None, output: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The sums with one draw more."""
+        """Returns the sums with one draw more."""
         output = tf.cast(output, tf.float32)
         if sums is None:
             return tf.ones([]), output, tf.zeros_like(output)
@@ -86,32 +86,32 @@ class Moments:
 
 
 class Targets:
-    """What the average of categorical distributions thinks of given classes [...]."""
+    """The scores of given classes [...] under the average of categorical distributions."""
 
     def __init__(self, targets: tf.Tensor):
-        """Args: integers [...]."""
+        """Takes the targets, integers [...]."""
         self._targets = tf.convert_to_tensor(targets)
 
     def add(
         self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None, logits: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The sums with one draw more, of logits [..., V]."""
+        """Returns the sums with one draw more, of logits [..., V]."""
         probabilities, chosen, entropy = self._judged(logits)
         if sums is None:
             return chosen, probabilities, entropy
-        # Of the targets as logarithms: one's probability may be too small for a float32.
+        # The targets' sum is one of logarithms: a probability may be too small for a float32.
         return log_add_exp(sums[0], chosen), sums[1] + probabilities, sums[2] + entropy
 
     def finish(self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor], count: int | tf.Tensor) -> TargetScores:
-        """The scores, each [...]."""
+        """Returns the scores, each [...]."""
         size = tf.cast(count, tf.float32)
         parts = uncertainty.of_average(sums[1] / size, sums[2] / size, count)
         return TargetScores(sums[0] - tf.math.log(size), parts.total, parts.epistemic)
 
     def _judged(self, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Probabilities [..., V]; log p of the targets [...], and the entropy [...].
+        """Returns probabilities [..., V], log p of the targets [...], and the entropy [...].
 
-        Without the logarithms of all probabilities, which take longer than the rest.
+        It avoids the logarithms of all probabilities, which take longer than the rest.
         """
         logits = tf.cast(logits, tf.float32)
         probabilities = tf.nn.softmax(logits)

@@ -1,4 +1,4 @@
-"""What a network predicts under draws of its weights: under the mean, fresh draws or held ones.
+"""A network's predictions under draws of its weights: under the mean, fresh draws or held ones.
 
 The draws come from anything that has `mean()` and `sample(seed)`: a `Posterior`, or the one of an export.
 
@@ -27,38 +27,38 @@ class Source(Protocol):
     """Where draws come from."""
 
     def mean(self) -> Draw:
-        """The one draw of the mean."""
+        """Returns the one draw of the mean."""
 
     def sample(self, seed: tf.Tensor) -> Draw:
-        """The draw of a seed, int32 [2]."""
+        """Returns the draw of a seed, int32 [2]."""
 
 
 def check_samples(num_samples: tf.Tensor) -> tf.Tensor:
-    """The number of samples; a call of the graph ends with an error where it is less than 1."""
+    """Returns the number of samples; a call of the graph ends with an error where it is less than 1."""
     message = "num_samples must be at least 1. Received: num_samples ="
     with tf.control_dependencies([tf.debugging.Assert(num_samples >= 1, [message, num_samples])]):
         return tf.identity(num_samples)
 
 
 class Draws:
-    """S draws, and what a network predicts by the average over them."""
+    """S draws, and a network's predictions by the average over them."""
 
     num_samples: int | tf.Tensor
 
     def draw(self, place: int | tf.Tensor) -> Draw:
-        """The draw of a number, from 0 to S - 1."""
+        """Returns the draw of a number, from 0 to S - 1."""
         raise NotImplementedError
 
     def start(self, make: Callable[[Draw], State]) -> State:
-        """The states [N, S, ...] that `make` gives under each draw."""
+        """Returns the states [N, S, ...] that `make` gives under each draw."""
         return self.fold(lambda draw, _: ((), make(draw)), (), lambda so_far, more: ())[1]
 
     def predict(self, run: Run, states: State) -> tuple[tf.Tensor, State]:
-        """Log-probabilities: the average of what `run` predicts under each draw; and the new states.
+        """Returns log-probabilities, the average of what `run` predicts under each draw; and the new states.
 
         Args:
-          run: see `Run`.
-          states: [N, S, ...].
+          run: the function to run; see `Run`.
+          states: the states, [N, S, ...].
         """
 
         def add(so_far: tf.Tensor | None, logits: tf.Tensor) -> tf.Tensor:
@@ -68,24 +68,24 @@ class Draws:
         return log_sum - tf.math.log(tf.cast(self.num_samples, tf.float32)), states
 
     def score(self, run: Run, states: State, targets: tf.Tensor) -> tuple[TargetScores, State]:
-        """What the average of `run` over the draws thinks of the targets, and the new states.
+        """Scores the targets under the average of `run` over the draws; returns the new states too.
 
         Args:
-          run: see `Run`.
-          states: [N, S, ...].
-          targets: int32 [N, ...].
+          run: the function to run; see `Run`.
+          states: the states, [N, S, ...].
+          targets: the target classes, int32 [N, ...].
         """
         average = averages.Targets(targets)
         sums, states = self.fold(run, states, average.add)
         return average.finish(sums, self.num_samples), states
 
     def fold(self, run: Run, states: State, add: Callable[[Any, Any], Any]) -> tuple[Any, State]:
-        """Runs all draws: `add(so far, value)` of their values, None at first; and the new states.
+        """Folds the values of all draws by `add(so far, value)`, None at first; returns the new states too.
 
         Args:
-          run: see `Run`.
-          states: [N, S, ...].
-          add: of values of one structure and shape.
+          run: the function to run; see `Run`.
+          states: the states, [N, S, ...].
+          add: the function to fold by, of values of one structure and shape.
         """
         if isinstance(self.num_samples, int):
             total, new = None, []
@@ -120,7 +120,7 @@ class GivenDraws(Draws):
     """Draws that are there, each with its own part of the graph."""
 
     def __init__(self, draws: Sequence[Draw]):
-        """Args: at least one draw.
+        """Takes at least one draw.
 
         Raises:
           ValueError: if there is none.
@@ -131,21 +131,21 @@ class GivenDraws(Draws):
         self.num_samples = len(self._draws)
 
     def draw(self, place: int) -> Draw:
-        """The draw of a number."""
+        """Returns the draw of a number."""
         return self._draws[place]
 
 
 def mean_draw(source: Source) -> GivenDraws:
-    """The mean, as the one draw there is."""
+    """Returns the mean, as the one draw there is."""
     return GivenDraws([source.mean()])
 
 
 def given_draws(source: Source, samples: int, root: tf.Tensor, dropout: bool = False) -> GivenDraws:
-    """As many draws, made once: draw s is that of the seed `derive(root, s)`; of 0 samples the mean.
+    """Makes S draws once: draw s is that of the seed `derive(root, s)`; with 0 samples, the mean.
 
     Args:
-      source: of the draws.
-      samples: S, from 0.
+      source: the source of the draws.
+      samples: S, at least 0.
       root: a seed, int32 [2].
       dropout: whether they have masks of dropout.
     """
@@ -162,13 +162,13 @@ class FreshDraws(Draws):
     """
 
     def __init__(self, source: Source, num_samples: int | tf.Tensor, root: tf.Tensor):
-        """Args: where draws come from; S, at least 1; a seed, int32 [2]."""
+        """Takes the source of the draws; S, at least 1; a seed, int32 [2]."""
         self._source = source
         self.num_samples = tf.convert_to_tensor(num_samples)
         self._root = root
 
     def draw(self, place: tf.Tensor | int) -> Draw:
-        """The draw of a number."""
+        """Returns the draw of a number."""
         return self._source.sample(noise.derive(self._root, place)).without_dropout()
 
 
@@ -201,7 +201,7 @@ class HeldDraws(FreshDraws):
         }
 
     def draw(self, place: tf.Tensor | int) -> Draw:
-        """The draw of a number."""
+        """Returns the draw of a number."""
         return Draw({**self._fixed, **{weight: values[place] for weight, values in self._held.items()}})
 
 
@@ -218,7 +218,7 @@ def _write(arrays: State, place: int | tf.Tensor, values: State) -> State:
 
 
 def _stacked(arrays: State, structure: State) -> State:
-    """Tensors [N, S, ...] of arrays of S tensors [N, ...]."""
+    """Makes tensors [N, S, ...] of arrays of S tensors [N, ...]."""
 
     def stack(array: tf.TensorArray, like: tf.Tensor) -> tf.Tensor:
         rank = like.shape.rank

@@ -17,17 +17,18 @@ from tfp_bayesrnn.prediction.averages import Moments, Probabilities
 
 @dataclass(frozen=True, eq=False)
 class Predictive:
-    """What a model predicts, and the parts of its uncertainty: total = aleatoric + epistemic.
+    """A model's predictions, and the parts of their uncertainty: total = aleatoric + epistemic.
 
     Attributes:
-      mean: float32. Of a categorical likelihood the class probabilities [..., V]; of a Bernoulli likelihood
-        the probability of a 1, [...]; of a `NormalLikelihood` the expected target [...].
-      total: float32 [...]: in nats, the entropy of the average distribution; of a `NormalLikelihood`, in
-        squared units of the target, the variance of a target.
-      aleatoric: what would be left if the weights were known: the draws' mean entropy, or the variance of
-        the noise. In the units of `total`.
-      epistemic: what the weights leave open: the mutual information of class and weights, or the variance of
-        the draws' means. In the units of `total`, and at least 0.
+      mean: the predictions, float32: for a categorical likelihood the class probabilities [..., V]; for a
+        Bernoulli likelihood the probability of a 1, [...]; for a `NormalLikelihood` the expected target
+        [...].
+      total: the total uncertainty, float32 [...]: in nats, the entropy of the average distribution; for a
+        `NormalLikelihood`, in squared units of the target, the variance of a target.
+      aleatoric: the uncertainty that would be left if the weights were known: the draws' mean entropy, or the
+        variance of the noise. In the units of `total`.
+      epistemic: the uncertainty that the weights leave open: the mutual information of class and weights, or
+        the variance of the draws' means. In the units of `total`, and at least 0.
     """
 
     mean: np.ndarray
@@ -39,24 +40,24 @@ class Predictive:
 def predictive(
     model: Any, x: Any, samples: int = 10, seed: int | None = None, batch_size: int | None = None
 ) -> Any:
-    """The average of a model's predictions over draws of its weights, and the parts of their uncertainty.
+    """Averages a model's predictions over draws of its weights, and finds the parts of their uncertainty.
 
     >>> found = tfp_bayesrnn.predictive(model, images, samples=20)
     >>> unsure = images[np.argsort(-found.epistemic)[:10]]
 
     Args:
       model: a `BayesianModel`, built, with a categorical, Bernoulli or normal likelihood.
-      x: what `model.predict` takes; iterated S times.
+      x: the inputs that `model.predict` takes; iterated S times.
       samples: S. Draws of a model without distributions and without this library's dropout are all the mean.
-      seed: of the draws, which are those of `StreamEvaluator.average`; None for the model's.
-      batch_size: as in `model.predict`.
+      seed: the seed of the draws, which are those of `StreamEvaluator.average`; None for the model's.
+      batch_size: the number of rows in a minibatch; see `model.predict`.
 
     Returns:
-      A `Predictive`; of a network with several outputs, one for each in their structure, and None for an
+      A `Predictive`; for a network with several outputs, one for each in their structure, and None for an
       output without a likelihood.
 
     Raises:
-      ValueError: for fewer than 1 sample, or a likelihood whose uncertainty has no such parts.
+      ValueError: if there is fewer than 1 sample, or the likelihood's uncertainty has no such parts.
     """
     if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
         raise ValueError(f"samples must be an integer of at least 1. Received: samples={samples!r}")
@@ -78,7 +79,7 @@ def predictive(
 
 
 class _Kind:
-    """How a likelihood's predictions are averaged."""
+    """The way in which a likelihood's predictions are averaged."""
 
     def __init__(self, likelihood: Any):
         self._likelihood = likelihood
@@ -102,7 +103,7 @@ class _Kind:
         return self._average.add(sums, tf.convert_to_tensor(output))
 
     def finish(self, sums: Any, samples: int) -> Predictive:
-        if isinstance(self._average, Moments):  # The law of total variance, of the mixture of the draws.
+        if isinstance(self._average, Moments):  # The law of total variance, for the mixture of the draws.
             mean, squares = self._average.finish(sums)
             epistemic = squares / samples
             aleatoric = tf.fill(tf.shape(mean), self._likelihood.scale**2)

@@ -1,7 +1,7 @@
 """Uncertainty of predictions: its parts, and what it is worth.
 
-`decompose` and `brier_score` work on the predictive distributions themselves, in TensorFlow. The others are
-of what is kept of each prediction (its confidence, its entropy, whether it is right), in NumPy. Those that
+`decompose` and `brier_score` work on the predictive distributions themselves, in TensorFlow. The others work
+on what is kept of each prediction (its confidence, its entropy, whether it is right), in NumPy. Those that
 rank look only at the order of the uncertainties, so their unit and scale do not matter.
 Dimensions: S samples of the weights, V classes, N predictions.
 """
@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from numpy.typing import ArrayLike
 
-# Confidences that are closer than this are told apart by rounding only: some errors of a float32 softmax.
+# Confidences closer than this differ by rounding only: some errors of a float32 softmax.
 _ROUNDING = 1e-6
 
 
@@ -33,7 +33,7 @@ class Uncertainty(NamedTuple):
 
 
 class TargetScores(NamedTuple):
-    """What the average p of S predictive distributions thinks of given classes, float32 [...].
+    """Scores of given classes under the average p of S predictive distributions, float32 [...].
 
     H[p] = mean_s H[p_s] + I[class; weights], as in `Uncertainty`; one set of weights has no epistemic part.
     """
@@ -44,7 +44,7 @@ class TargetScores(NamedTuple):
 
 
 def entropy(log_probs: tf.Tensor) -> tf.Tensor:
-    """H[p] of normalised log-probabilities [..., V], nats, [...]; -inf is probability 0."""
+    """Returns H[p] of normalised log-probabilities [..., V], nats, [...]; -inf is probability 0."""
     return -tf.reduce_sum(tf.math.multiply_no_nan(log_probs, tf.exp(log_probs)), axis=-1)
 
 
@@ -52,35 +52,36 @@ def of_average(probabilities: tf.Tensor, aleatoric: tf.Tensor, samples: int | tf
     """The uncertainty of the average of S distributions: every average over draws comes to it here.
 
     Args:
-      probabilities: of the average, [..., V].
+      probabilities: the probabilities of the average, [..., V].
       aleatoric: the mean of the entropies of the S distributions, [...].
-      samples: S; of one distribution the epistemic part is 0.
+      samples: S; for one distribution the epistemic part is 0.
 
     Returns:
-      Total, aleatoric and epistemic, each [...]. By rounding the mean of the entropies may be more than the
-      total, which by Jensen's inequality it is not: it is then the total.
+      Total, aleatoric and epistemic, each [...]. By rounding, the mean of the entropies may exceed the
+      total, which by Jensen's inequality it does not: it is then the total.
     """
     total = -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1)
     return of_parts(total, tf.where(tf.equal(samples, 1), total, aleatoric))
 
 
 def of_parts(total: tf.Tensor, aleatoric: tf.Tensor) -> Uncertainty:
-    """total = aleatoric + epistemic, with an epistemic part of at least 0."""
+    """Returns total = aleatoric + epistemic, with an epistemic part of at least 0."""
     aleatoric = tf.minimum(aleatoric, total)
     return Uncertainty(total, aleatoric, total - aleatoric)
 
 
 def decompose(log_probs: tf.Tensor) -> Uncertainty:
-    """The uncertainty of the average of S predictive distributions.
+    """Returns the uncertainty of the average of S predictive distributions.
 
     Args:
-      log_probs: [S, ..., V], normalised; half precision is taken as float32, and -inf as probability 0.
+      log_probs: the log-probabilities [S, ..., V], normalised; half precision is taken as float32, and -inf
+        as probability 0.
 
     Returns:
       Total, aleatoric and epistemic, each [...]. The epistemic part is at least 0, and exactly 0 where S = 1.
 
     Raises:
-      ValueError: for less than two axes.
+      ValueError: if there are less than two axes.
     """
     log_probs = _at_least_float32(log_probs)
     if log_probs.shape.rank is not None and log_probs.shape.rank < 2:
@@ -95,11 +96,11 @@ def brier_score(log_probs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Brier's (1950) score of predictions, sum_v (p_v - [v is the target])^2, from 0, the best, to 2.
 
     Args:
-      log_probs: [..., V], as for `decompose`.
-      targets: integers [...].
+      log_probs: the log-probabilities [..., V]; see `decompose`.
+      targets: the target classes, integers [...].
 
     Returns:
-      [...]. It is TFP's `brier_score`, which leaves out a constant, plus that 1.
+      The scores [...]. They are TFP's `brier_score`, which leaves out a constant, plus that 1.
     """
     log_probs, targets = _at_least_float32(log_probs), tf.convert_to_tensor(targets)
     flat = tf.reshape(log_probs, [-1, log_probs.shape[-1]])
@@ -113,8 +114,8 @@ class Reliability(NamedTuple):
     """
 
     lower: np.ndarray  # The least confidence of a bin.
-    upper: np.ndarray  # Where it ends.
-    confidence: np.ndarray  # The mean of its predictions.
+    upper: np.ndarray  # The end of a bin.
+    confidence: np.ndarray  # The mean confidence of its predictions.
     accuracy: np.ndarray  # The share of its predictions that are right.
     count: np.ndarray  # type: ignore[assignment]  # Int64; it hides the method of tuples.
 
@@ -133,10 +134,10 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Args:
       confidence: the probability of the predicted class, [N], 0 to 1.
       correct: whether it was right, [N].
-      bins: how many.
+      bins: the number of bins.
 
     Raises:
-      ValueError: for arguments outside of what is said here.
+      ValueError: if an argument is not as described above.
     """
     return reliability(confidence, correct, bins).error
 
@@ -144,7 +145,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
 def reliability(
     confidence: ArrayLike, correct: ArrayLike, bins: int = 15, equal_mass: bool = False
 ) -> Reliability:
-    """The reliability diagram of predictions.
+    """Returns the reliability diagram of predictions.
 
     A bin holds the confidences from its lower end up to, and without, its upper end; the last holds 1 too. A
     confidence that is less than 1e-6 below an end counts as at it: float32 does not hold 0.7, and what a
@@ -153,12 +154,12 @@ def reliability(
     Args:
       confidence: the probability of the predicted class, [N], 0 to 1.
       correct: whether it was right, [N].
-      bins: how many.
+      bins: the number of bins.
       equal_mass: whether the bins hold equally many predictions, cut at the quantiles of the confidence
         (predictions of equal confidence share a bin, so some may be empty), and not have equal width.
 
     Raises:
-      ValueError: for arguments outside of what is said here.
+      ValueError: if an argument is not as described above.
     """
     confidence, correct = _judged(confidence, correct, bins)
     edges = np.arange(bins + 1) / bins  # Not `np.linspace`, whose 3 / 10 is 3 * 0.1, more than 0.3.
@@ -189,7 +190,7 @@ def risk_coverage(uncertainty: ArrayLike, quality: ArrayLike) -> tuple[np.ndarra
       `(coverage, risk)`, both float64 [N]: the share kept, k / N, and the mean quality of what is kept.
 
     Raises:
-      ValueError: an argument is empty, not of rank 1 or holds NaN, the lengths differ, or a quality is
+      ValueError: if an argument is empty, not of rank 1 or holds NaN, the lengths differ, or a quality is
         infinite.
     """
     uncertainty, quality = _pair(uncertainty, quality, ("uncertainty", "quality"))
@@ -209,7 +210,7 @@ def area_under_risk_coverage(uncertainty: ArrayLike, quality: ArrayLike) -> floa
     what `area_under_risk_coverage(-quality, quality)` gives for a score, with `quality` for a loss.
 
     Raises:
-      ValueError: as for `risk_coverage`.
+      ValueError: if `risk_coverage` raises it.
     """
     return float(np.mean(risk_coverage(uncertainty, quality)[1]))
 
@@ -218,14 +219,14 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     """Spearman's rank correlation, -1 to 1; equal values share the mean of their ranks.
 
     Args:
-      first: [N]; may be infinite.
-      second: [N]; may be infinite.
+      first: the first values, [N]; may be infinite.
+      second: the second values, [N]; may be infinite.
 
     Returns:
       The correlation; NaN where one of the two is constant, which ranks nothing.
 
     Raises:
-      ValueError: an argument is empty, not of rank 1 or holds NaN, or the lengths differ.
+      ValueError: if an argument is empty, not of rank 1 or holds NaN, or the lengths differ.
     """
     deviations = []
     for values in _pair(first, second, ("first", "second")):
@@ -247,7 +248,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
       negative: scores that should be low, [M].
 
     Raises:
-      ValueError: an argument is empty, not of rank 1 or holds NaN.
+      ValueError: if an argument is empty, not of rank 1 or holds NaN.
     """
     positive = _checked(positive, "positive")
     negative = np.sort(_checked(negative, "negative"))
@@ -270,19 +271,19 @@ def bootstrap_interval(
     correlation with a constant) are left out; where all are, both ends are NaN.
 
     Args:
-      statistic: what takes the samples and gives a number, such as `rank_correlation`.
+      statistic: a function that takes the samples and gives a number, such as `rank_correlation`.
       *samples: one number for each case, [N].
       paired: whether the samples are about the same cases, drawn together; without, each sample is drawn on
         its own, as `auroc` needs it.
       level: the share of the draws' statistics inside the interval, between 0 and 1.
       resamples: the number of draws.
-      seed: of the draws; the same seed gives the same interval.
+      seed: the seed of the draws; the same seed gives the same interval.
 
     Returns:
       The lower and the upper end.
 
     Raises:
-      ValueError: there is no sample, or one is empty, not of rank 1 or holds NaN, paired samples have
+      ValueError: if there is no sample, or one is empty, not of rank 1 or holds NaN, paired samples have
         different lengths, or level or resamples is out of range.
     """
     if not 0.0 < level < 1.0:
