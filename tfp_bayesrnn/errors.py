@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-_QUOTED = 100  # Characters of something from outside that a message quotes at most.
+_QUOTED = 100  # The most characters that a message quotes of something from outside.
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _QUOTED
@@ -23,12 +23,12 @@ class InputError(ValueError):
 
 
 def quoted(value: Any) -> str:
-    """The value as Python writes it, for a message: of a long one the beginning and the end."""
+    """Returns the value as Python writes it, for a message; of a long one, the beginning and the end."""
     return _SHORT.repr(value)
 
 
 def unknown_name(kind: str, name: str, accepted: Iterable[str]) -> InputError:
-    """An `InputError` for a name that is not one of `accepted`, near matches first."""
+    """Returns an `InputError` for a name that is not one of `accepted`, near matches first."""
     accepted = sorted(accepted)
     near = difflib.get_close_matches(name[:_QUOTED], accepted, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""

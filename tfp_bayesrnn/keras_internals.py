@@ -19,7 +19,7 @@ from keras.src.backend.common import global_state
 # is called once a sequence and outside the loop, which is where a draw has to be made.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
-# What `keras.Model(inputs, outputs)` makes has no public class to tell it from a subclass of `keras.Model`.
+# No public class tells what `keras.Model(inputs, outputs)` makes from a subclass of `keras.Model`.
 from keras.src.models.functional import Functional
 
 __all__ = ["DropoutRNNCell", "Functional"]
@@ -70,7 +70,7 @@ def forward_pass() -> Any:
 
 
 def is_control_flow(graph: tf.Graph) -> bool:
-    """Whether it is the body of a loop or branch, part of the graph around it, and not a function's own.
+    """Whether `graph` is the body of a loop or branch, a part of the graph around it, and not a function's.
 
     TensorFlow has no public name for these graphs.
     """
@@ -101,7 +101,7 @@ def output_shape_of(layer: keras.layers.Lambda) -> Any:
 
 
 class Model(keras.Model):
-    """`keras.Model` with its private parts that `BayesianModel` needs under names of ours."""
+    """A `keras.Model` that gives names of ours to the private parts that `BayesianModel` needs."""
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         super()._maybe_symbolic_build(*self.example_for_build(iterator, data_batch))

@@ -26,26 +26,26 @@ class Stream(enum.IntEnum):
     the numbers from 0 up are the steps of training.
     """
 
-    # Of a draw's seed.
+    # Streams of a draw's seed.
     WEIGHTS = 0
-    MASKS = 1  # Of dropout.
+    MASKS = 1  # Masks of dropout.
     SHARPENING = 2
 
-    # Of a run's root seed.
-    EVALUATION_DRAWS = -1  # Whatever predicts by the average over draws: the same seed, the same draws.
+    # Streams of a run's root seed.
+    EVALUATION_DRAWS = -1  # The draws that predictions average over: the same seed, the same draws.
     EVALUATION_SHARPENING = -2
-    DESCRIPTION_DRAWS = -3  # Of what describes an input in words.
+    DESCRIPTION_DRAWS = -3  # The draws under which an input is described in words.
     DESCRIPTION_NOISE = -4
-    CONTINUATION_DRAWS = -5  # Of what goes on from words.
+    CONTINUATION_DRAWS = -5  # The draws under which words are continued.
     CONTINUATION_NOISE = -6
-    PRUNED_KL = -7  # Of the draw that a pruned posterior's KL is estimated by.
+    PRUNED_KL = -7  # The draw by which a pruned posterior's KL is estimated.
 
 
 def make_seed(seed: int | tf.Tensor) -> tf.Tensor:
-    """The root seed, int32 [2], of a run whose `--seed` is the integer `seed`: another for every integer.
+    """Returns the root seed, int32 [2], of a run whose `--seed` is `seed`: another for every integer.
 
     Raises:
-      ValueError: for an integer that has more than 64 bits.
+      ValueError: if the integer has more than 64 bits.
     """
     if isinstance(seed, int) and not -(2**63) <= seed < 2**63:
         raise ValueError(f"seed must be an integer of 64 bits. Received: seed={seed}")
@@ -53,7 +53,7 @@ def make_seed(seed: int | tf.Tensor) -> tf.Tensor:
 
 
 def derive(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
-    """A new seed, int32 [2], for each value of the integers `data`.
+    """Returns a new seed, int32 [2], for each value of the integers `data`.
 
     It is a step of SplitMix64 (Steele et al., 2014). For a given seed, no two integers give the same new
     seed, and for a given integer no two seeds do; so all steps of a run have different seeds, and so have all
@@ -67,11 +67,11 @@ def derive(seed: tf.Tensor, *data: int | tf.Tensor) -> tf.Tensor:
 
 
 def _signed(bits: int) -> int:
-    """The int64 number that has these 64 bits."""
+    """Returns the int64 number that has these 64 bits."""
     return bits - 2**64 if bits >= 2**63 else bits
 
 
-# Of SplitMix64. All are odd, so multiplying by one, modulo 2**64, can be undone.
+# Constants of SplitMix64. All are odd, so multiplying by one, modulo 2**64, can be undone.
 _INCREMENT, *_FACTORS = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
@@ -102,9 +102,9 @@ def uniform(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def normal(shape: Sequence[int] | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Standard normal float32 numbers of the given shape, |x| < 5.77.
 
-    By Box and Muller (1958): a point of the plane with normal coordinates has the radius sqrt(-2 ln u) and
-    any angle. So two uniform numbers make two normal ones, with one logarithm; on a CPU, XLA takes less than
-    half the time that it takes for the inverse of the distribution function.
+    By the method of Box and Muller (1958): a point of the plane with normal coordinates has the radius
+    sqrt(-2 ln u) and any angle. So two uniform numbers make two normal ones, with one logarithm; on a CPU,
+    XLA takes less than half the time that it takes for the inverse of the distribution function.
     """
     count = tf.reduce_prod(shape) if isinstance(shape, tf.Tensor) else math.prod(shape)
     pairs = (count + 1) // 2
@@ -137,7 +137,7 @@ def _sign(bits: tf.Tensor, which: int) -> tf.Tensor:
 
 
 def _sine_and_cosine(angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of angles up to pi / 4, to float32's precision, by their power series: XLA's own are slow on a CPU."""
+    """Sine and cosine up to pi / 4, to float32's precision, by power series: XLA's own are slow on a CPU."""
     square = tf.square(angle)
     sine = 1 / 362_880
     for coefficient in (-1 / 5040, 1 / 120, -1 / 6, 1.0):
@@ -162,5 +162,5 @@ def normals(shapes: Sequence[Sequence[int]], seed: tf.Tensor, stream: int) -> li
 
 
 def bernoulli(shape: Sequence[int] | tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
-    """Booleans that are true with the given probability."""
+    """Returns booleans that are true with the given probability."""
     return uniform(shape, seed) < 2.0 * probability - 1.0

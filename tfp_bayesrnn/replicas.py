@@ -1,4 +1,4 @@
-"""The replicas of a `tf.distribute` strategy: whose rows are whose, what is summed, what is agreed on.
+"""The replicas of a `tf.distribute` strategy: how rows are shared out, what is summed, what is agreed on.
 
 Each of R replicas takes B / R contiguous rows of a minibatch of B, under weights drawn by itself, from the
 RNN state of its own rows. Its free energy has its own rows as denominator; `share` of it, summed over
@@ -19,27 +19,27 @@ import tensorflow as tf
 
 from tfp_bayesrnn.errors import InputError
 
-_LARGEST_GROUP, _GROUP_BYTES = 64, 2**20  # Of minibatches that are fetched at a time.
+_LARGEST_GROUP, _GROUP_BYTES = 64, 2**20  # The most minibatches, and bytes, fetched at a time.
 
 
 def count() -> int:
-    """R, of the strategy in whose scope or replica this is called."""
+    """R, the number of replicas of the strategy in whose scope or replica this is called."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def index() -> int | tf.Tensor:
-    """Which of the R replicas this is; 0 outside of them."""
+    """The index of this replica among the R; 0 outside of them."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
 def share(rows: tf.Tensor, are_equal: bool = False) -> float | tf.Tensor:
-    """B_r / B, in a replica; called in every replica.
+    """The share B_r / B of this replica; called in every replica.
 
     Args:
       rows: any tensor of the replica's minibatch, [B_r, ...].
       are_equal: whether all replicas have as many rows, so that they need not be counted. That one replica's
-        number is known beforehand does not say so.
+        number is known beforehand does not imply it.
     """
     if count() == 1:
         return 1.0
@@ -50,14 +50,14 @@ def share(rows: tf.Tensor, are_equal: bool = False) -> float | tf.Tensor:
 
 
 def total(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The values, each summed over all replicas; called in every replica."""
+    """Returns the values, each summed over all replicas; called in every replica."""
     if count() == 1:
         return list(values)
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(values))
 
 
 def variable(value: tf.Tensor, name: str) -> tf.Variable:
-    """A variable of which each replica has a value of its own."""
+    """Makes a variable of which each replica has a value of its own."""
     return tf.Variable(
         value,
         trainable=False,
@@ -71,9 +71,9 @@ def stream(strategy: tf.distribute.Strategy, dataset: Callable[[int], Iterable],
     """The minibatches of `dataset(first_step)`, each shared out over the replicas of this worker.
 
     Args:
-      strategy: whose replicas.
-      dataset: from a step to a stream that starts with that step's minibatch, of all B rows.
-      first_step: where to start.
+      strategy: the strategy whose replicas share the rows.
+      dataset: a function from a step to a stream that starts with that step's minibatch, of all B rows.
+      first_step: the step to start from.
 
     Raises:
       InputError: if B is not a multiple of R.
@@ -83,14 +83,14 @@ def stream(strategy: tf.distribute.Strategy, dataset: Callable[[int], Iterable],
         if count == 1:
             yield batch
         else:
-            # Not by a distributed `tf.data` iterator: letting go of one can take half a minute.
+            # A distributed `tf.data` iterator is avoided: letting go of one can take half a minute.
             yield strategy.experimental_distribute_values_from_function(
                 lambda context, batch=batch: _rows_of(batch, context.replica_id_in_sync_group, count)
             )
 
 
 def _in_groups(dataset: Iterable) -> Iterator:
-    """The elements of `dataset`; small ones are fetched many at a time, as each fetch takes a while."""
+    """Yields the elements of `dataset`; small ones are fetched many at a time, as each fetch is slow."""
     if not isinstance(dataset, tf.data.Dataset) or (group := _group_size(dataset.element_spec)) == 1:
         yield from dataset
         return
@@ -118,7 +118,7 @@ def _rows_of(batch: Any, replica: int, count: int) -> Any:
 
 
 def rows_of_replica(rows: int | None, replicas: int) -> int:
-    """B / R.
+    """Returns B / R.
 
     Raises:
       InputError: if B is unknown, or not a multiple of R.
@@ -131,11 +131,11 @@ def rows_of_replica(rows: int | None, replicas: int) -> int:
     return rows // replicas
 
 
-# What is done outside of the replicas, and by every worker alike.
+# Operations outside of the replicas, the same on every worker.
 
 
 def first(strategy: tf.distribute.Strategy, values: Any) -> Any:
-    """The first value of this worker's replicas, for a structure of what `strategy.run` returned."""
+    """Returns the first value of this worker's replicas, for a structure of what `strategy.run` returned."""
     return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], values)
 
 
@@ -147,8 +147,8 @@ class ReplicaVariables:
     """Variables of which each replica has a value of its own, as a checkpoint holds them: with all values.
 
     Args:
-      strategy: whose replicas.
-      variables: made by `variable`, or metrics'.
+      strategy: the strategy whose replicas hold the values.
+      variables: variables made by `variable`, or those of metrics.
       rows: whether a value's first axis is the replica's rows. Then the values of all replicas, one after the
         other, are that of the whole minibatch, which does not depend on their number; else they are stacked.
     """
@@ -168,7 +168,7 @@ class ReplicaVariables:
         return [(None, *each.shape) for each in self.variables]
 
     def read(self) -> list[tf.Tensor]:
-        """Each variable's values. Called by all workers."""
+        """Returns each variable's values. Called by all workers."""
         return self._read()
 
     def _read_all(self) -> list[tf.Tensor]:
@@ -186,7 +186,7 @@ class ReplicaVariables:
             if self._rows:
                 value = value.reshape([count, -1, *value.shape[1:]])
             elif len(value) != count:
-                # Of a run on another number of replicas: sums, which the first replica can hold for all.
+                # From another number of replicas: sums, which the first replica can hold for all.
                 value = np.stack([value.sum(axis=0), *[np.zeros_like(value[0])] * (count - 1)])
             for replica, own in zip(local, self._strategy.experimental_local_results(each), strict=True):
                 own.assign(value[int(replica)])

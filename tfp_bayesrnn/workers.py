@@ -12,7 +12,7 @@ from tfp_bayesrnn.errors import InputError
 
 
 def are_several(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the strategy is of many processes."""
+    """Whether the strategy has several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
@@ -21,7 +21,7 @@ class WorkerLost(InputError):
 
 
 class Workers:
-    """The workers of a strategy; of one process only where it is not `MultiWorkerMirroredStrategy`."""
+    """The workers of a strategy: one process only, unless it is a `MultiWorkerMirroredStrategy`."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self._strategy = strategy
@@ -39,23 +39,23 @@ class Workers:
         )
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the workers, in float64; called by all of them."""
+        """Returns each value summed over the workers, in float64; called by all of them."""
         if not self.are_several:
             return [float(value) for value in values]
         summed = self._total(tf.constant([float(value) for value in values], tf.float64))
         return replicas.first(self._strategy, summed).numpy().tolist()
 
     def chiefs(self, value: float) -> float:
-        """The chief's value; called by all workers."""
+        """Returns the chief's value; called by all workers."""
         return self.total([value if self.is_chief else 0.0])[0]
 
     def agree(self, value: float) -> bool:
-        """Whether all have the same value; called by all workers."""
+        """Whether all workers have the same value; called by all of them."""
         return not any(self.total([value != self.chiefs(value)]))
 
     @contextlib.contextmanager
     def needed(self) -> Iterator[None]:
-        """Turns what TensorFlow raises where another worker has gone into `WorkerLost`."""
+        """Turns the errors that TensorFlow raises where another worker has gone into `WorkerLost`."""
         try:
             yield
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
