@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_bayesrnn import checks
 from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
 from tfp_bayesrnn.layers.base import VariationalLayer
 
@@ -77,9 +78,12 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the vectors of the ids."""
-        table = self._draw_for_call(training)[self.embeddings]
+        table, ids = self._draw_for_call(training)[self.embeddings], tf.cast(inputs, tf.int32)
+        if checks.is_collected():  # A step that XLA compiles; elsewhere `tf.gather` refuses such ids.
+            accepted = f"Inputs of {self.name!r} are ids from 0 to {self.input_dim - 1}, below its input_dim"
+            ids = tf.clip_by_value(checks.within(ids, 0, self.input_dim - 1, accepted), 0, self.input_dim - 1)
         # Gather before the cast: only the looked-up rows are cast.
-        return tf.cast(tf.gather(table, tf.cast(inputs, tf.int32)), self.compute_dtype)
+        return tf.cast(tf.gather(table, ids), self.compute_dtype)
 
     def attend(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns `inputs` [..., output_dim] times the transposed table, plus the bias: [..., input_dim]."""

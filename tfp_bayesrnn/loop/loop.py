@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfp_bayesrnn import replicas
+from tfp_bayesrnn import checks, replicas
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.model import training
@@ -212,9 +212,10 @@ class Loop:
             kept beside it, and its figures in the exception.
           TrainingStopped: if `hooks.should_stop()` said so. The step's checkpoint is saved.
           WorkerLost: if another worker has gone.
+          ValueError: if `BayesianModel.fit` would refuse the targets or the inputs.
         """
         step = first_step
-        with self.workers.needed():
+        with self.workers.needed(), checks.explained():
             if self.max_step_backs and step == 0:
                 self.checkpoints.save(step)  # There must be one to step back to.
             while not self._is_done(step, epochs):

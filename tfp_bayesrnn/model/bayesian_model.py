@@ -263,6 +263,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         share = replicas.share(tf.nest.flatten(batch.inputs)[0], equal_rows)
         loss_scale = self.optimizer.scale_loss(1.0)
         step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
+        step = steps.checked(step)
         if carried:
             carried.write(step.state)
         step = steps.over_replicas(step, share)

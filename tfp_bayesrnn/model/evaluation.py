@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import noise
+from tfp_bayesrnn import checks, noise
 from tfp_bayesrnn.model import recurrence, training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.noise import Stream
@@ -200,7 +200,9 @@ class StreamEvaluator:
             if state is None and batch.is_first is not None:
                 state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
-            nll, kl, moved, state = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            window = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            nll, kl, moved, state, found = window
+            checks.enforce(found, nll)
             values = moved or values
             nats, weights = (one.numpy().ravel().astype(np.float64) for one in (nll.nats, nll.weights))
             counts = weights > 0.0
@@ -215,7 +217,19 @@ class StreamEvaluator:
         sharpening_seed: tf.Tensor,
         learning_rate: tf.Tensor,
     ) -> Any:
-        """Runs one window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
+        """Runs one window: NLL, the sharpening's KL, values moved by it (or none), RNN state, checks."""
+        with checks.collected() as found:
+            return *self._scored(values, mask_seed, batch, state, sharpening_seed, learning_rate), found
+
+    def _scored(
+        self,
+        values: Sequence[tf.Tensor],
+        mask_seed: tf.Tensor,
+        batch: Any,
+        state: Any,
+        sharpening_seed: tf.Tensor,
+        learning_rate: tf.Tensor,
+    ) -> tuple:
         objective, moved = self.model.objective, []
         weights = phi = Draw(dict(zip(objective.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])

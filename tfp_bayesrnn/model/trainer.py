@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import keras_internals, replicas, workers
+from tfp_bayesrnn import checks, keras_internals, replicas, workers
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.held_draw import HeldDraw, check
 from tfp_bayesrnn.model.recurrence import CarriedState
@@ -132,7 +132,9 @@ class BayesianTrainer(keras_internals.Model):
         by its target's class; with another likelihood it is Keras's.
 
         Raises:
-          ValueError: if called under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`.
+          ValueError: if called under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`; if a
+            target that counts is not one of the likelihood's, such as a class without a logit, or an id is
+            outside of a `VariationalEmbedding`. The step in which it comes is not taken.
         """
         ambient.refuse_around("fit", _DRAWS_ITSELF)
         if workers.are_several(self.distribute_strategy):
@@ -143,7 +145,7 @@ class BayesianTrainer(keras_internals.Model):
         if isinstance(x, tf.data.Dataset):
             self._carry_state_of(x)
         kwargs.update(zip(list(inspect.signature(super().fit).parameters)[1:], args, strict=False))
-        with class_weights.taken_from(kwargs, self):
+        with class_weights.taken_from(kwargs, self), checks.explained():
             return super().fit(x, **kwargs)
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class BayesianTrainer(keras_internals.Model):
         """Trains on one minibatch as `keras.Model.train_on_batch` does; for `class_weight` see `fit`."""
         ambient.refuse_around("train_on_batch", _DRAWS_ITSELF)
         kwargs = {"sample_weight": sample_weight, "class_weight": class_weight}
-        with class_weights.taken_from(kwargs, self):
+        with class_weights.taken_from(kwargs, self), checks.explained():
             return super().train_on_batch(x, y, return_dict=return_dict, **kwargs)
 
     def predict(
@@ -201,7 +203,7 @@ class BayesianTrainer(keras_internals.Model):
         """Evaluates as `keras.Model.evaluate` does, under the posterior mean or, as in `predict`, a draw."""
         self._is_evaluated = True
         try:
-            with self._under(draw, "evaluate"):
+            with self._under(draw, "evaluate"), checks.explained():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
             self._is_evaluated = False
@@ -214,7 +216,8 @@ class BayesianTrainer(keras_internals.Model):
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.test_on_batch` does, under the posterior mean."""
         ambient.refuse_around("test_on_batch", "use model.evaluate(x, y, draw=draw)")
-        return super().test_on_batch(*args, **kwargs)
+        with checks.explained():
+            return super().test_on_batch(*args, **kwargs)
 
     @contextlib.contextmanager
     def _under(self, draw: Draw | None, function: str) -> Iterator[None]:

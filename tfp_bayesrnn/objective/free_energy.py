@@ -79,6 +79,20 @@ def negative_log_likelihood(
     return LogLikelihood(total, tf.math.divide_no_nan(total, rows), predictions, rows, nats, weights)
 
 
+def checked_targets(
+    likelihood: NegativeLogLikelihood,
+    targets: tf.Tensor,
+    outputs: tf.Tensor,
+    weights: tf.Tensor | None,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """The targets, of which those that count are checked (`likelihoods.checked`); the others may become 0."""
+    targets, weights = tf.convert_to_tensor(targets), product(weights, mask)
+    if weights is not None:
+        targets, _ = _without_padding(weights, targets, outputs)
+    return likelihoods.checked(likelihood, targets, outputs)
+
+
 def of_all_outputs(parts: Sequence[LogLikelihood]) -> LogLikelihood:
     """The negative log-likelihood of several outputs of the same B rows: every target of every output counts.
 

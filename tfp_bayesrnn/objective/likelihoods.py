@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import keras_internals
+from tfp_bayesrnn import checks, keras_internals
 
 NegativeLogLikelihood = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -18,8 +18,14 @@ def categorical(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The negative log-likelihood [...] of integer classes [...] under logits [..., V], in nats.
 
     Raises:
-      ValueError: if the targets have another shape.
+      ValueError: if the targets have another shape, or the logits are of a single class.
     """
+    if logits.shape[-1] == 1:
+        raise ValueError(
+            "A categorical likelihood is one of at least 2 classes: with a single one every prediction is "
+            "certain. For real targets choose BayesianModel(..., likelihood=NormalLikelihood(scale)), for "
+            f"zeros and ones likelihood='bernoulli'. Received: logits of shape {logits.shape}"
+        )
     if not targets.shape.is_compatible_with(logits.shape[:-1]):
         raise ValueError(
             "Targets of a categorical likelihood are integer classes, of the shape of the logits without the "
@@ -96,6 +102,37 @@ class JointLikelihood:
     def from_config(cls, config: dict) -> JointLikelihood:
         """The likelihood whose `get_config` gave `config`."""
         return cls(keras.saving.deserialize_keras_object(config["function"]), config["axes"])
+
+
+def checked(likelihood: NegativeLogLikelihood, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """The targets, of which all that is computed must be what the likelihood is of; see `checks.within`.
+
+    Args:
+      likelihood: any; a function of the user's own takes any targets.
+      targets: those that count.
+      outputs: of the network.
+
+    Raises:
+      ValueError: in eager mode, for classes that are no whole numbers or are not among those of the logits,
+        or where a Bernoulli likelihood gets anything outside of 0 and 1.
+    """
+    if likelihood is categorical and outputs.shape[-1] is not None:
+        last = outputs.shape[-1] - 1
+        accepted = f"Targets of a categorical likelihood are classes, whole numbers from 0 to {last}"
+        classes = checks.within(_exact(targets), 0, last, accepted, whole=True)
+        # What is not accepted ends the step; it must not end the computation before that is said.
+        return tf.where((classes >= 0) & (classes <= last), classes, tf.zeros_like(classes))
+    if likelihood is bernoulli:
+        accepted = "Targets of a Bernoulli likelihood are 0 or 1, or probabilities in between"
+        return checks.within(_exact(targets), 0, 1, accepted)
+    return targets
+
+
+def _exact(targets: tf.Tensor) -> tf.Tensor:
+    """The targets in a type that has whole numbers, and whatever they are compared to."""
+    if targets.dtype.is_floating:
+        return targets if targets.dtype == tf.float64 else tf.cast(targets, tf.float32)
+    return tf.cast(targets, tf.int64)
 
 
 def evaluate(likelihood: NegativeLogLikelihood, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
