@@ -1,14 +1,12 @@
 """Checks of what is known only when it is computed: the classes of targets, the ids of an embedding.
 
 XLA leaves TensorFlow's assertions out, and then computes something with what they should have stopped. So
-what a compiled function finds is handed out of it: within `collected` a check is noted, and `enforce` raises
-outside.
+what a compiled function finds is handed out of it: where it is `collecting`, a check is noted, and outside
+`passed_on` raises, or notes it in turn.
 
-    with checks.collected() as found:
-        loss = ...                             # Calls `checks.within` somewhere.
-    return loss, found
-    ...
-    loss = checks.enforce(found, loss)         # Outside of XLA.
+    compiled = tf.function(checks.collecting(function), jit_compile=True)  # Calls `checks.within` somewhere.
+    loss, found = compiled(inputs)
+    loss = checks.passed_on(found, loss)
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -59,6 +57,16 @@ def collected() -> Iterator[Found]:
         _COLLECTORS.stack.pop()
 
 
+def collecting(function: Callable[..., Any]) -> Callable[..., tuple[Any, Found]]:
+    """The function, which gives what it finds beside its result."""
+
+    def with_findings(*arguments: Any) -> tuple[Any, Found]:
+        with collected() as found:
+            return function(*arguments), found
+
+    return with_findings
+
+
 def is_collected() -> bool:
     """Whether a check that is made here is noted: not inside of a loop, whose values do not leave it."""
     return bool(_COLLECTORS.stack) and _COLLECTORS.stack[-1][0] is _graph()
@@ -82,12 +90,17 @@ def within(values: tf.Tensor, low: float, high: float, accepted: str, whole: boo
     if whole and values.dtype.is_floating:
         holds &= tf.reduce_all(tf.equal(values, tf.round(values)))
     ends = [tf.cast(reduce(values), tf.float32) for reduce in (tf.reduce_min, tf.reduce_max)]
-    check = Check(holds, *ends)
-    if is_collected():
-        found = _COLLECTORS.stack[-1][1]
-        found[accepted] = _both(found[accepted], check) if accepted in found else check
-        return values
-    return enforce({accepted: check}, values)
+    return passed_on({accepted: Check(holds, *ends)}, values)
+
+
+def passed_on(found: Found, values: Any) -> Any:
+    """The values, once what was found is noted, where checks are collected, or enforced; see `enforce`."""
+    if not is_collected():
+        return enforce(found, values)
+    noted = _COLLECTORS.stack[-1][1]
+    for accepted, check in found.items():
+        noted[accepted] = _both(noted[accepted], check) if accepted in noted else check
+    return values
 
 
 def _both(one: Check, other: Check) -> Check:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import keras_internals, noise, replicas
+from tfp_bayesrnn import checks, keras_internals, noise, replicas
 from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.model import training as steps
@@ -252,18 +252,17 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             self(batch.inputs)
         if self.compiled_step is None:
             self._check_owns_objective()
-            self.compiled_step = (
-                tf.function(self._free_energy_gradients, jit_compile=True, autograph=False)
-                if self.use_jit()
-                else self._free_energy_gradients
-            )
+            function = checks.collecting(self._free_energy_gradients)
+            compiled = tf.function(function, jit_compile=True, autograph=False)
+            self.compiled_step = compiled if self.use_jit() else function
         optimizers.build(self.optimizer, self.trainable_variables)
         carried = self.carried("train", batch)
         state = carried.read() if carried else None
         share = replicas.share(tf.nest.flatten(batch.inputs)[0], equal_rows)
         loss_scale = self.optimizer.scale_loss(1.0)
-        step = self.compiled_step(batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
-        step = steps.checked(step)
+        arguments = (batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
+        step, found = self.compiled_step(*arguments)
+        step = checks.enforce(found, step)
         if carried:
             carried.write(step.state)
         step = steps.over_replicas(step, share)

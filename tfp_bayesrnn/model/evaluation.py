@@ -92,7 +92,8 @@ class StreamEvaluator:
                 f"The model must be built before it is evaluated. Received: model={model.name!r}"
             )
         self.model = model
-        self._function = tf.function(self._window, jit_compile=model.use_jit(), autograph=False)
+        function = checks.collecting(self._window)
+        self._function = tf.function(function, jit_compile=model.use_jit(), autograph=False)
 
     def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress: Progress = iter) -> StreamScore:
         """Returns the score under the posterior mean.
@@ -200,9 +201,8 @@ class StreamEvaluator:
             if state is None and batch.is_first is not None:
                 state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
-            window = self._function(values, draw.seed, batch, state, seed, learning_rate)
-            nll, kl, moved, state, found = window
-            checks.enforce(found, nll)
+            window, found = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            nll, kl, moved, state = checks.enforce(found, window)
             values = moved or values
             nats, weights = (one.numpy().ravel().astype(np.float64) for one in (nll.nats, nll.weights))
             counts = weights > 0.0
@@ -217,19 +217,7 @@ class StreamEvaluator:
         sharpening_seed: tf.Tensor,
         learning_rate: tf.Tensor,
     ) -> Any:
-        """Runs one window: NLL, the sharpening's KL, values moved by it (or none), RNN state, checks."""
-        with checks.collected() as found:
-            return *self._scored(values, mask_seed, batch, state, sharpening_seed, learning_rate), found
-
-    def _scored(
-        self,
-        values: Sequence[tf.Tensor],
-        mask_seed: tf.Tensor,
-        batch: Any,
-        state: Any,
-        sharpening_seed: tf.Tensor,
-        learning_rate: tf.Tensor,
-    ) -> tuple:
+        """Runs one window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
         objective, moved = self.model.objective, []
         weights = phi = Draw(dict(zip(objective.posterior.weights, values, strict=True)), seed=mask_seed)
         kl = tf.zeros([])

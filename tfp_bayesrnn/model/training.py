@@ -9,7 +9,7 @@ model that is its shell. For a minibatch (x, y) of B rows, in the order in which
     L     = -log p(y | theta, x) / B + kl_weight KL[q(phi) || p(phi)] / training_rows
             + KL[q(theta | phi, (x, y)) || p(theta | phi)] / B    `free_energy` (eqs. 4 and 5; 8 and 9)
     dL    with respect to mu, rho, priors and u           `free_energy_gradients`
-    raise what is wrong with targets or ids               `checked`
+    raise what is wrong with targets or ids               `checks.enforce`
     sum   over replicas, each with its share of the rows  `over_replicas`
     clip to a global norm, and update                     `apply_gradients`
 
@@ -91,7 +91,6 @@ class Step(NamedTuple):
     state: State  # RNN state after the last time step; None where none is carried.
     outputs: Any  # The network's outputs; None unless asked for.
     masks: Any = None  # The masks of the outputs; see `outputs.masks`.
-    found: checks.Found | None = None  # What must hold for the step to be taken; see `checks.enforce`.
 
 
 class Forward(NamedTuple):
@@ -124,8 +123,6 @@ def negative_log_likelihood(
     matched = outputs_of.match(
         objective.likelihood, batch.targets, outputs, batch.weights, masks, objective.output_names
     )
-    # Before XLA compiles the rest: it would leave the check out.
-    matched = [one._replace(targets=energies.checked_targets(*one)) for one in matched]
     likelihood, *tensors = zip(*matched, strict=True)
 
     def function(*tensors: tf.Tensor) -> tf.Tensor:
@@ -133,9 +130,10 @@ def negative_log_likelihood(
             [energies.negative_log_likelihood(*row) for row in zip(likelihood, *tensors, strict=True)]
         )
 
-    if objective.compiles_likelihood:
-        function = tf.function(function, jit_compile=True, autograph=False)
-    return function(*tensors)
+    if not objective.compiles_likelihood:
+        return function(*tensors)
+    nll, found = tf.function(checks.collecting(function), jit_compile=True, autograph=False)(*tensors)
+    return checks.passed_on(found, nll)
 
 
 def run_under(draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool) -> Forward:
@@ -192,7 +190,7 @@ def free_energy_gradients(
     """
     posterior, sharpening = objective.posterior, objective.sharpening
     variables, u = ([each.value for each in some] for some in (objective.variables, objective.u))
-    with tf.GradientTape(persistent=True) as tape, checks.collected() as found:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(u)
         phi = posterior.sample(seed)
         theta, kl_sharpening = phi, None
@@ -224,7 +222,6 @@ def free_energy_gradients(
         state=None if forward.state is None else tf.nest.map_structure(tf.stop_gradient, forward.state),
         outputs=forward.outputs if with_outputs else None,
         masks=forward.masks if with_outputs else None,
-        found=found,
     )
 
 
@@ -272,17 +269,6 @@ def _second_order_explained(sharpening: PosteriorSharpening | None) -> Iterator[
             "PosteriorSharpening(second_order=True) differentiates the gradient of the network, and an "
             f"operation in it has no second-order gradient; second_order=False needs none. {error}"
         ) from error
-
-
-def checked(step: Step) -> Step:
-    """The step, whose gradients and state are only had where the targets and inputs are what is accepted.
-
-    Called outside of what XLA compiles. Raises what `checks.enforce` does.
-    """
-    gradients, of_u, state = checks.enforce(
-        step.found or {}, (step.gradients, step.sharpening_gradients, step.state)
-    )
-    return step._replace(gradients=gradients, sharpening_gradients=of_u, state=state, found=None)
 
 
 def over_replicas(step: Step, share: float | tf.Tensor) -> Step:

@@ -65,7 +65,7 @@ def negative_log_likelihood(
     weights = product(weights, mask)
     if weights is not None:
         targets, outputs = _without_padding(weights, targets, outputs)
-    nats = likelihoods.evaluate(likelihood, targets, outputs)
+    nats = likelihoods.evaluate(likelihood, likelihoods.checked(likelihood, targets, outputs), outputs)
     weights = product(weights, keras_internals.mask_of(nats))
     nats = tf.cast(nats, tf.float32)
     if weights is None:
@@ -77,20 +77,6 @@ def negative_log_likelihood(
     rows = tf.cast(tf.shape(nats)[0], tf.float32)
     # A replica may have no rows: a last minibatch can have fewer rows than there are replicas.
     return LogLikelihood(total, tf.math.divide_no_nan(total, rows), predictions, rows, nats, weights)
-
-
-def checked_targets(
-    likelihood: NegativeLogLikelihood,
-    targets: tf.Tensor,
-    outputs: tf.Tensor,
-    weights: tf.Tensor | None,
-    mask: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """The targets, of which those that count are checked (`likelihoods.checked`); the others may become 0."""
-    targets, weights = tf.convert_to_tensor(targets), product(weights, mask)
-    if weights is not None:
-        targets, _ = _without_padding(weights, targets, outputs)
-    return likelihoods.checked(likelihood, targets, outputs)
 
 
 def of_all_outputs(parts: Sequence[LogLikelihood]) -> LogLikelihood:
