@@ -42,6 +42,12 @@ class TargetScores(NamedTuple):
     entropy: tf.Tensor  # H[p], nats: total.
     mutual_information: tf.Tensor  # Nats: epistemic, at least 0.
 
+    def of_first(self, sizes: tf.Tensor) -> TargetScores:
+        """The scores [N, T], of which the first `sizes` [N] of a row stay; the others are 0."""
+        mask = tf.sequence_mask(sizes, tf.shape(self.log_probs)[1], tf.float32)
+        # A class that counts may have the logarithm -inf, one that does not must not make a NaN of it.
+        return TargetScores(*(tf.math.multiply_no_nan(value, mask) for value in self))
+
 
 def entropy(log_probs: tf.Tensor) -> tf.Tensor:
     """Returns H[p] of normalised log-probabilities [..., V], nats, [...]; -inf is probability 0."""

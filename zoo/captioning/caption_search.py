@@ -18,7 +18,7 @@ from zoo.data.captions import END, PAD, SPECIAL_WORDS, START, UNK, Caption
 from zoo.data.vocabulary import Vocabulary
 from zoo.decoding.beam_search import beam_search, sequences
 from zoo.decoding.sampling import greedy, sample
-from zoo.decoding.sequences import State, Step
+from zoo.decoding.sequences import State, Step, averaged_step
 
 FORBIDDEN = (PAD, START, UNK)
 """What no caption has; that unknown words are never said is a choice of ours."""
@@ -164,14 +164,7 @@ def next_word(network: keras.Model, features: tf.Tensor, draws: Draws) -> tuple[
 
     Every draw has an LSTM state of its own, so each of them stands for one network that reads the words.
     """
-
-    def step(tokens: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
-        def run(draw: Draw, state: Any) -> tuple[tf.Tensor, Any]:
-            logits, state = draw.run(network.decoder.run, tokens[:, tf.newaxis], state)
-            return logits[:, 0], state
-
-        return draws.predict(run, states)
-
+    step = averaged_step(lambda draw, words, state: draw.run(network.decoder.run, words, state), draws)
     return step, draws.start(lambda draw: draw.run(network.start, features))
 
 
@@ -187,5 +180,4 @@ def score_words(
         return logits, state
 
     scores, _ = draws.score(run, (), words)
-    mask = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
-    return TargetScores(*(tf.math.multiply_no_nan(value, mask) for value in scores))
+    return scores.of_first(sizes)

@@ -24,6 +24,7 @@ from zoo.data.captions import END, START
 from zoo.data.vocabulary import Vocabulary
 from zoo.decoding.beam_search import beam_search
 from zoo.decoding.sampling import greedy
+from zoo.decoding.sequences import averaged_step
 from zoo.signatures.words import Words
 
 _IMAGES = tf.TensorSpec([None], tf.string, "images")
@@ -111,11 +112,7 @@ class CaptionExport:
         features = self._features(decode_images(images, self._size))
         states = draws.start(lambda draw: tf.nest.flatten(self._start(draw, features)))
         start = tf.fill([tf.shape(features)[0]], START)
-
-        def step(tokens: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
-            return draws.predict(lambda draw, state: self._next(draw, tokens, state), states)
-
-        arguments = (step, states, start, self._max_length, END, FORBIDDEN)
+        arguments = (averaged_step(self._run, draws), states, start, self._max_length, END, FORBIDDEN)
         if self._beam == 1:
             found = greedy(*arguments)
         else:
@@ -124,7 +121,6 @@ class CaptionExport:
         predicted = found.lengths + tf.cast(found.finished, tf.int32)
         before = tf.concat([start[:, tf.newaxis], found.tokens[:, :-1]], axis=1)
         scores, _ = draws.score(lambda draw, state: self._run(draw, before, state), states, found.tokens)
-        mask = tf.sequence_mask(predicted, self._max_length, tf.float32)
         words = self.words.words_of(found.tokens, found.lengths)
         return {
             "captions": self.words.text_of(words, found.lengths),
@@ -133,16 +129,12 @@ class CaptionExport:
             "lengths": found.lengths,
             "predicted": predicted,
             "log_prob": found.log_probs,
-            **{name: tf.math.multiply_no_nan(value, mask) for name, value in scores._asdict().items()},
+            **scores.of_first(predicted)._asdict(),
         }
 
     def _under(self, draw: Draw, run: Callable[[], Any]) -> Any:
         with self._posterior.in_force(draw):
             return run()
-
-    def _next(self, draw: Draw, tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        logits, state = self._run(draw, tokens[:, tf.newaxis], state)
-        return logits[:, 0], state
 
 
 def export(

@@ -20,10 +20,31 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.prediction.draws import Draws
+
 State = Any
 Step = Callable[[tf.Tensor, State], tuple[tf.Tensor, State]]
 
 _NO_TOKEN = -1
+
+
+def averaged_step(run: Callable[[Draw, tf.Tensor, State], tuple[tf.Tensor, State]], draws: Draws) -> Step:
+    """The model of the next token that averages a network over draws, each with a state of its own.
+
+    Args:
+      run: the network under a draw: from tokens [N, 1] and a state to logits [N, 1, V] and the new state.
+      draws: the draws.
+    """
+
+    def step(tokens: tf.Tensor, states: State) -> tuple[tf.Tensor, State]:
+        def next_token(draw: Draw, state: State) -> tuple[tf.Tensor, State]:
+            logits, state = run(draw, tokens[:, tf.newaxis], state)
+            return logits[:, 0], state
+
+        return draws.predict(next_token, states)
+
+    return step
 
 
 class Decoded(NamedTuple):

@@ -6,6 +6,7 @@ S draws of the weights, V words of the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ from tfp_bayesrnn.model import recurrence
 from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.prediction.draws import Draws
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
-from zoo.decoding.sequences import State, Step
+from zoo.decoding.sequences import State, Step, averaged_step
 
 
 def prime(
@@ -38,35 +39,49 @@ def prime(
     """
     prompt, lengths = tf.cast(prompt, tf.int32), tf.cast(lengths, tf.int32)
     states = draws.start(lambda draw: _read(network, prompt, lengths, draw))
-
-    def step(tokens: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
-        def run(draw: Draw, state: Any) -> tuple[tf.Tensor, Any]:
-            logits, state = _run(network, tokens[:, tf.newaxis], state, draw)
-            return logits[:, 0], state
-
-        return draws.predict(run, states)
-
+    step = averaged_step(lambda draw, ids, state: _run(network, ids, state, draw), draws)
     return step, states, tf.gather(prompt, lengths - 1, batch_dims=1)
 
 
 def _read(network: keras.Model, prompt: tf.Tensor, lengths: tf.Tensor, draw: Draw) -> Any:
-    """The state after all words of a prompt but its last."""
+    start = recurrence.initial_state(network, tf.shape(prompt)[0])
+    return state_after(lambda ids, state: _run(network, ids, state, draw), prompt, lengths, start)
 
-    def read(time: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+
+def state_after(
+    run: Callable[[tf.Tensor, State], tuple[tf.Tensor, State]],
+    prompt: tf.Tensor,
+    lengths: tf.Tensor,
+    state: State,
+) -> State:
+    """The state after all words of prompts but the last one of each.
+
+    Args:
+      run: the network: from ids [N, 1] and a state to logits and the new state.
+      prompt: int32 [N, T], padded at the end.
+      lengths: int32 [N], words of each row that are not padding, at least 1.
+      state: the state before the first word.
+    """
+
+    def read(time: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         goes_on = time < lengths - 1
-        _, new_state = _run(network, prompt[:, time, tf.newaxis], state, draw)
+        _, new_state = run(prompt[:, time, tf.newaxis], state)
         return time + 1, tf.nest.map_structure(
             lambda new, old: tf.where(tf.reshape(goes_on, [-1] + [1] * (old.shape.rank - 1)), new, old),
             new_state,
             state,
         )
 
-    start = recurrence.initial_state(network, tf.shape(prompt)[0])
-    longest = tf.reduce_max(lengths)
+    steps = longest(lengths) - 1
     _, state = tf.while_loop(
-        lambda time, _: time < longest - 1, read, (tf.constant(0), start), parallel_iterations=1
+        lambda time, _: time < steps, read, (tf.constant(0), state), parallel_iterations=1
     )
     return state
+
+
+def longest(lengths: tf.Tensor) -> tf.Tensor:
+    """The largest of lengths [N], 0 where there are no rows."""
+    return tf.reduce_max(tf.concat([lengths, [0]], axis=0))
 
 
 def _run(network: keras.Model, ids: tf.Tensor, state: Any, draw: Draw) -> tuple[tf.Tensor, Any]:
@@ -101,6 +116,4 @@ def score_words(
         return _run(network, before, _read(network, prompt, lengths, draw), draw)[0], state
 
     scores, _ = draws.score(run, (), words)
-    mask = tf.sequence_mask(sizes, tf.shape(words)[1], tf.float32)
-    # A word that counts may have the logarithm -inf, one that does not must not make a NaN of it.
-    return TargetScores(*(tf.math.multiply_no_nan(value, mask) for value in scores))
+    return scores.of_first(sizes)

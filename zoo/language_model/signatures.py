@@ -24,6 +24,8 @@ from tfp_bayesrnn.prediction.draws import Draws, FreshDraws, HeldDraws, check_sa
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS, Vocabulary
 from zoo.decoding.sampling import sample
+from zoo.decoding.sequences import averaged_step
+from zoo.language_model.reading import longest, state_after
 from zoo.signatures import sampling
 from zoo.signatures.sampling import MAX_WORDS
 from zoo.signatures.words import Words
@@ -209,8 +211,7 @@ class LanguageModelExport:
             shape_invariants=(tf.TensorShape([]), shapes, [tf.TensorShape([None, None])] * 3),
             parallel_iterations=1,
         )
-        mask = tf.sequence_mask(lengths, steps, tf.float32)
-        return TargetScores(*(tf.math.multiply_no_nan(value, mask) for value in scores))
+        return TargetScores(*scores).of_first(lengths)
 
     @staticmethod
     def _without_information(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -330,20 +331,21 @@ class LanguageModelExport:
         max_words, temperature, top_k, top_p, end_at_eos = settings
         rows = tf.shape(ids)[0]
         states = draws.start(lambda draw: self._primed(draw, ids, lengths))
+        next_word = averaged_step(self._run, draws)
         last = tf.gather(ids, lengths - 1, batch_dims=1)
 
         def step(tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
             states, count, living = state
             # Nothing is left to choose after max_words words or the `<eos>` that ends: the row stops.
             living &= (count < max_words) & ~((count > 0) & end_at_eos & (tokens == self.words.eos))
-            log_probs, states = draws.predict(lambda draw, state: self._next(draw, tokens, state), states)
+            log_probs, states = next_word(tokens, states)
             log_probs = sampling.restricted(log_probs, temperature, top_k, top_p)
             return tf.where(living[:, tf.newaxis], log_probs, -math.inf), (states, count + 1, living)
 
         state = (states, tf.zeros([rows], tf.int32), tf.ones([rows], tf.bool))
         noise_seed = noise.derive(noise.make_seed(seed), Stream.CONTINUATION_NOISE, 0)
         found = sample(step, state, last, MAX_WORDS, None, seed=noise_seed)
-        tokens = found.tokens[:, : _longest(found.lengths)]
+        tokens = found.tokens[:, : longest(found.lengths)]
         before = tf.concat([last[:, tf.newaxis], tokens[:, :-1]], axis=1)
         scores = self._read(draws, before, tokens, found.lengths, states)._asdict()
         words = self.words.words_of(tokens, found.lengths)
@@ -352,20 +354,8 @@ class LanguageModelExport:
 
     def _primed(self, draw: Draw, ids: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
         """The state after all words of a prompt but its last."""
-
-        def read(time: tf.Tensor, state: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            _, after = self._run(draw, ids[:, time, tf.newaxis], state)
-            goes_on = (time < lengths - 1)[:, tf.newaxis]
-            return time + 1, [tf.where(goes_on, new, old) for new, old in zip(after, state, strict=True)]
-
-        longest = _longest(lengths)
-        start = (tf.constant(0), self._zeros(tf.shape(ids)[0]))
-        _, state = tf.while_loop(lambda time, _: time < longest - 1, read, start, parallel_iterations=1)
-        return state
-
-    def _next(self, draw: Draw, tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        logits, state = self._run(draw, tokens[:, tf.newaxis], state)
-        return logits[:, 0], state
+        start = self._zeros(tf.shape(ids)[0])
+        return state_after(lambda words, state: self._run(draw, words, state), ids, lengths, start)
 
     # Text.
 
@@ -381,8 +371,3 @@ class LanguageModelExport:
 
     def _tokenized(self, ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"words": self.words.words_of(ids, lengths), "ids": ids, "lengths": lengths}
-
-
-def _longest(lengths: tf.Tensor) -> tf.Tensor:
-    """The largest length, 0 where there are no rows."""
-    return tf.reduce_max(tf.concat([lengths, [0]], axis=0))
