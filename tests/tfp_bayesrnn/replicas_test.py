@@ -37,7 +37,7 @@ def trained(strategy, directory, make, epochs=1, clip_norm=None, first=0):
     with strategy.scope():
         model = make()
         rate = HoldThenDecay(0.5, STEPS, hold_epochs=1, decay=0.5)
-        model.compile(keras.optimizers.SGD(rate, momentum=0.9), clip_norm, jit_compile=False)
+        model.compile(keras.optimizers.SGD(rate, momentum=0.9), clip_norm=clip_norm, jit_compile=False)
     loop, hooks = Loop(model, stream, STEPS, directory, checkpoint_seconds=0.0), RecordingHooks()
     assert loop.restore() == first
     loop.run(first, epochs, hooks)
@@ -158,7 +158,7 @@ class TestFit:
         with strategy.scope():
             fitted = sharpened_language_model(run_eagerly=False)
             rate = HoldThenDecay(0.5, STEPS, hold_epochs=1, decay=0.5)
-            fitted.compile(keras.optimizers.SGD(rate, momentum=0.9), clip_norm, jit_compile=False)
+            fitted.compile(keras.optimizers.SGD(rate, momentum=0.9), clip_norm=clip_norm, jit_compile=False)
         history = fitted.fit(as_dataset(ELEMENTS), epochs=2, verbose=0).history
         assert_identical(values(looped.variables), values(fitted.variables))
         assert_identical(values(looped.optimizer.variables), values(fitted.optimizer.variables))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfp_bayesrnn import checks, keras_internals, noise, replicas
 from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
+from tfp_bayesrnn.model import arguments
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.trainer import BayesianTrainer, of_evaluation
 from tfp_bayesrnn.model.training import Minibatch
@@ -85,20 +86,11 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           **kwargs: further arguments of `keras.Model`.
 
         Raises:
-          ValueError: if a number is out of range, or another model has the `sharpening`.
+          ValueError: if an argument is of another kind than is said here, or a number is out of range, or
+            another model has the `sharpening`.
         """
+        arguments.check_model(network, training_rows, kl_warmup_steps, sharpening, seed)
         super().__init__(**kwargs)
-        if training_rows is not None and training_rows <= 0:
-            raise ValueError(f"training_rows must be positive. Received: training_rows={training_rows}")
-        if kl_warmup_steps < 0:
-            raise ValueError(
-                f"kl_warmup_steps must not be negative. Received: kl_warmup_steps={kl_warmup_steps}"
-            )
-        if sharpening is not None and (not isinstance(sharpening, PosteriorSharpening) or sharpening.built):
-            raise ValueError(
-                "sharpening must be a PosteriorSharpening that no other model has: it holds variables of its "
-                f"model. Received: sharpening={sharpening!r}"
-            )
         self.network = network
         if not network.trainable:  # A Sequential does not pass on what its constructor was told.
             for layer in network.layers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import checks, keras_internals, replicas, workers
+from tfp_bayesrnn.model import arguments
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.held_draw import HeldDraw, check
 from tfp_bayesrnn.model.recurrence import CarriedState
@@ -68,7 +68,10 @@ class BayesianTrainer(keras_internals.Model):
 
     def compile(
         self,
-        optimizer: Any = "sgd",
+        optimizer: Any = "adam",
+        loss: Any = None,
+        loss_weights: Any = None,
+        *,
         clip_norm: float | None = None,
         jit_compile: bool | str = "auto",
         metrics: Any = None,
@@ -76,14 +79,14 @@ class BayesianTrainer(keras_internals.Model):
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
         auto_scale_loss: bool = False,
-        loss: Any = None,
-        loss_weights: Any = None,
     ) -> None:
         """Configures training.
 
         Args:
           optimizer: the optimizer, as `keras.Model.compile` takes it; None for a model that is only
             evaluated.
+          loss: not accepted, where Keras has it: see `likelihood` of the constructor.
+          loss_weights: not accepted: see `kl_weight` of the constructor, and `sample_weight` of `fit`.
           clip_norm: the global norm that the gradients of all variables are clipped to.
           jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
             support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
@@ -97,13 +100,13 @@ class BayesianTrainer(keras_internals.Model):
           steps_per_execution: the number of steps in one execution; see `keras.Model.compile`.
           auto_scale_loss: whether to scale the loss; see `keras.Model.compile`. Off by default: losses summed
             over time have gradients that half precision can hold.
-          loss: not accepted: see `likelihood` of the constructor.
-          loss_weights: not accepted: see `kl_weight` of the constructor, and `sample_weight` of `fit`.
 
         Raises:
           ValueError: if `loss` or `loss_weights` is given, or a number is out of range.
         """
-        _check_arguments(clip_norm, jit_compile, steps_per_execution, loss=loss, loss_weights=loss_weights)
+        arguments.check_compile(
+            clip_norm, jit_compile, steps_per_execution, loss=loss, loss_weights=loss_weights
+        )
         optimizer = keras.optimizers.get(optimizer)
         if optimizer is not None:
             optimizers.check(optimizer, self.distribute_strategy)
@@ -364,22 +367,3 @@ class BayesianTrainer(keras_internals.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             optimizers.build(self.optimizer, self.trainable_variables)
-
-
-def _check_arguments(clip_norm: Any, jit_compile: Any, steps_per_execution: Any, **losses: Any) -> None:
-    for name, value in losses.items():
-        if value is not None:
-            raise ValueError(
-                f"BayesianModel owns its loss, the free energy, and its reduction: leave `{name}` out "
-                "and choose the likelihood with BayesianModel(..., likelihood=...). "
-                f"Received: {name}={value!r}"
-            )
-    if clip_norm is not None and not 0.0 < clip_norm < math.inf:
-        raise ValueError(f"clip_norm must be positive. Received: clip_norm={clip_norm}")
-    if jit_compile not in ("auto", True, False):
-        raise ValueError(f"jit_compile must be 'auto', True or False. Received: jit_compile={jit_compile!r}")
-    if not isinstance(steps_per_execution, int) or steps_per_execution < 1:
-        raise ValueError(
-            "steps_per_execution must be a positive integer. "
-            f"Received: steps_per_execution={steps_per_execution!r}"
-        )

@@ -204,13 +204,28 @@ class TestErrors:
             ({"training_rows": 0}, "training_rows=0"),
             ({"training_rows": -3}, "training_rows=-3"),
             ({"kl_weight": -1.0}, "kl_weight=-1.0"),
+            ({"training_rows": "bernoulli"}, "training_rows='bernoulli'"),
+            ({"training_rows": np.nan}, "training_rows=nan"),
+            ({"training_rows": np.ones(3)}, "training_rows=array"),
+            ({"training_rows": True}, "training_rows=True"),
             ({"kl_warmup_steps": -1}, "kl_warmup_steps=-1"),
+            ({"kl_warmup_steps": "long"}, "kl_warmup_steps='long'"),
+            ({"seed": "0"}, "seed='0'"),
+            ({"seed": None}, "seed=None"),
+            ({"sharpening": True}, "sharpening=True"),
             ({"likelihood": "poisson"}, "likelihood='poisson'"),
         ],
     )
     def test_arguments_out_of_range(self, arguments, message):
         with pytest.raises(ValueError, match=f"Received: .*{message}"):
             BayesianModel(keras.Sequential([VariationalDense(1)]), **arguments)
+
+    @pytest.mark.parametrize(
+        "network", [[VariationalDense(1)], VariationalDense(1), None, keras.Input((3,)), keras.Sequential]
+    )
+    def test_what_is_no_network(self, network):
+        with pytest.raises(ValueError, match=r"network must be a keras\.Model.*Received: network="):
+            BayesianModel(network, training_rows=4)
 
     def test_a_loss_is_refused(self):
         with pytest.raises(ValueError, match=r"likelihood=.*Received: loss='mse'"):

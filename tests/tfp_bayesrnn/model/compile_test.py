@@ -205,6 +205,9 @@ class TestArguments:
             ({"clip_norm": 0.0}, ValueError, r"Received: clip_norm=0\.0"),
             ({"clip_norm": -1.0}, ValueError, r"Received: clip_norm=-1\.0"),
             ({"clip_norm": np.nan}, ValueError, "Received: clip_norm=nan"),
+            ({"clip_norm": "5.0"}, ValueError, r"Received: clip_norm='5\.0'"),
+            ({"jit_compile": 1}, ValueError, "Received: jit_compile=1"),
+            ({"jit_compile": np.ones(2)}, ValueError, r"Received: jit_compile=array"),
             ({"jit_compile": "yes"}, ValueError, "Received: jit_compile='yes'"),
             ({"steps_per_execution": 0}, ValueError, "Received: steps_per_execution=0"),
             ({"optimizer": "sdg"}, ValueError, "sdg"),
@@ -216,6 +219,26 @@ class TestArguments:
     def test_refused(self, arguments, error, message):
         with pytest.raises(error, match=message):
             regression(compiled=False).compile(**arguments)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (("adam", "mse"), "Received: loss='mse'"),
+            (("adam", keras.losses.MeanSquaredError()), "Received: loss=<"),
+            (("adam", 5.0), r"clip_norm=5\.0.*Received: loss=5\.0"),
+            (("adam", None, [0.5]), r"Received: loss_weights=\[0\.5\]"),
+        ],
+        ids=["loss", "loss object", "clip_norm of earlier versions", "loss_weights"],
+    )
+    def test_a_loss_where_keras_has_it_is_refused(self, given, message):
+        """Not taken for `clip_norm`."""
+        with pytest.raises(ValueError, match=message):
+            regression(compiled=False).compile(*given)
+
+    def test_the_optimizer_is_adam_unless_one_is_given(self):
+        model = regression(compiled=False)
+        model.compile()
+        assert type(model.optimizer) is keras.optimizers.Adam
 
     @pytest.mark.parametrize("auto_scale_loss", [True, False])
     def test_scaling_of_the_loss_in_half_precision(self, tmp_path, auto_scale_loss):
