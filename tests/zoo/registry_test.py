@@ -12,7 +12,7 @@ from zoo.data import datasets
 from zoo.later import later
 
 ROOT = Path(registry.__file__).parent.parent
-RECORDS = {**registry.TASKS, **datasets.CORPORA, **datasets.CAPTION_SETS}
+RECORDS = {**registry.TASKS, **datasets.CORPORA, **datasets.CAPTION_SETS, **datasets.SERIES_SETS}
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)

@@ -19,7 +19,7 @@ class Dataset(NamedTuple):
       about: its name in descriptions.
       read: reads the data from --data_dir, where given: of a text the vocabulary, the three splits as
         streams of ids by their names and, where it is known, the entropy rate; of captions the three splits
-        (`zoo.data.captions.CaptionSplit`) by their names.
+        (`zoo.data.captions.CaptionSplit`) by their names; of series the `zoo.data.series.SeriesSet`.
       made: the way it comes about, for one that reads no files.
       needs: the files that --data_dir must hold, for one that is found nowhere else.
       sizes: words of the vocabulary and tokens of training, where they are known without reading it.
@@ -69,6 +69,43 @@ CAPTION_SETS: dict[str, Dataset] = {
     )
 }
 """Images with captions, by name."""
+
+_SERIES_FILE = "a directory with series.csv"
+_INSTALLED = "read from an installed package"
+
+SERIES_SETS: Mapping[str, Dataset] = {
+    one.name: one
+    for one in (
+        Dataset(
+            "builtin_series",
+            "the built-in series",
+            later("zoo.data.generated_series", "generated_series"),
+            made="generated",
+        ),
+        Dataset(
+            "series", "your own series", later("zoo.data.series_file", "read_series_file"), needs=_SERIES_FILE
+        ),
+        *(
+            Dataset(name, about, later("zoo.data.competitions", name), made=_INSTALLED)
+            for name, about in (
+                ("tourism_monthly", "the monthly series of the Tourism competition"),
+                ("tourism_quarterly", "the quarterly series of the Tourism competition"),
+                ("tourism_yearly", "the yearly series of the Tourism competition"),
+                ("m1_monthly", "the monthly series of the M competition"),
+                ("m1_quarterly", "the quarterly series of the M competition"),
+                ("m3_monthly", "the monthly series of the M3 competition"),
+                ("m3_quarterly", "the quarterly series of the M3 competition"),
+            )
+        ),
+        Dataset(
+            "electricity",
+            "half-hourly electricity demand with temperature",
+            later("zoo.data.electricity", "electricity"),
+            made=_INSTALLED,
+        ),
+    )
+}
+"""Series, by name."""
 
 
 def read_dataset(known: Mapping[str, Dataset], name: str, data_dir: Any | None = None) -> Any:
