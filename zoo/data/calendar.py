@@ -16,18 +16,18 @@ class Frequency(NamedTuple):
 
     Attributes:
       unit: months ("M") or minutes ("m"), in which it is counted.
-      count: how many of them a step is; 0 where steps are only counted.
+      size: how many of them a step is; 0 where steps are only counted.
       cycles: the cycles that a time has a place in, "day", "week" or "year": each with the number of its
         harmonics that are told to a network.
     """
 
     unit: str
-    count: int
+    size: int
     cycles: tuple[tuple[str, int], ...]
 
     def times(self, start: np.datetime64, steps: int) -> np.ndarray:
         """The times of a number of steps from a start on, datetime64 [steps]."""
-        return start.astype(f"datetime64[{self.unit}]") + self.count * np.arange(steps)
+        return start.astype(f"datetime64[{self.unit}]") + self.size * np.arange(steps)
 
 
 FREQUENCIES: Mapping[str, Frequency] = {
@@ -93,7 +93,7 @@ def guessed(times: Sequence[np.datetime64] | np.ndarray) -> str | None:
     for name, low, high in (("monthly", 28, 31), ("quarterly", 90, 92), ("yearly", 365, 366)):
         if low <= days <= high:
             return name
-    exact = {kind.count: name for name, kind in FREQUENCIES.items() if kind.unit == "m" and kind.count}
+    exact = {kind.size: name for name, kind in FREQUENCIES.items() if kind.unit == "m" and kind.size}
     return exact.get(least)
 
 
@@ -102,4 +102,4 @@ def places(times: np.ndarray, frequency: str) -> np.ndarray | None:
     kind = FREQUENCIES[frequency]
     units = times.astype(f"datetime64[{kind.unit}]").astype(np.int64)
     distance = units - units.min()
-    return None if (distance % kind.count).any() else distance // kind.count
+    return None if (distance % kind.size).any() else distance // kind.size
