@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -23,7 +24,8 @@ class Prior:
 
         Args:
           add_variable: a function that makes one variable, as `keras.layers.Layer.add_weight`; without a
-            `shape`, it has the weight's.
+            `shape`, it has the weight's. With `initializer="mean"` it starts from the posterior's mean, which
+            it follows whenever that is set, but not in training.
         """
         return {}
 
@@ -141,22 +143,46 @@ class NormalPrior(Prior):
 class CentredNormalPrior(Prior):
     """N(centre, scale^2), with a centre of its own for every element of a weight (Krishnan et al., 2020).
 
-    The centres are a variable of the weight, which is saved with it and never trained. They start at 0;
-    `tfp_bayesrnn.to_bayesian` sets them to the weights of a trained network. The KL from a mean-field normal
-    posterior to this prior is computed in closed form.
+    The centres are a variable of the weight, which is saved with it and never trained. The KL from a
+    mean-field normal posterior to this prior is computed in closed form.
     """
 
-    def __init__(self, scale: float = 1.0):
+    def __init__(self, scale: float = 1.0, centre: Any = None):
+        """Takes the scale, and the centres.
+
+        Args:
+          scale: the standard deviation of every element.
+          centre: the centres: an array of the weight's shape, such as a matrix of pretrained embeddings, or
+            one number. None for the weight's initial mean, whatever its initializer; where the mean is set
+            to trained weights, as by `tfp_bayesrnn.to_bayesian`, those are the centres.
+
+        Raises:
+          ValueError: if the scale is not positive, or the centres are no finite numbers.
+        """
         if not scale > 0.0:
             raise ValueError(f"scale must be positive. Received: scale={scale}")
         self.scale = float(scale)
+        self.centre = None if centre is None else np.asarray(centre, np.float32)
+        if self.centre is not None and not np.all(np.isfinite(self.centre)):
+            raise ValueError(f"centre must be an array of finite numbers. Received: centre={centre!r}")
 
     def add_variables(self, add_variable: AddVariable) -> dict[str, keras.Variable]:
-        """Makes `centre`, of the weight's shape."""
-        return {"centre": add_variable(name="prior_centre", initializer="zeros", trainable=False)}
+        """Makes `centre`, of the weight's shape; raises `ValueError` if `centre` has another."""
+        centre: Any = self.centre
+
+        def given(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+            if centre.shape not in ((), tuple(shape)):
+                raise ValueError(
+                    "centre must have the shape of the weight that has this prior, or be one number. "
+                    f"Received: centre of shape {centre.shape}, weight of shape {tuple(shape)}"
+                )
+            return tf.cast(tf.broadcast_to(centre, shape), dtype or tf.float32)
+
+        initializer = "mean" if centre is None else given
+        return {"centre": add_variable(name="prior_centre", initializer=initializer, trainable=False)}
 
     def distribution(self, shape: Sequence[int], centre: tf.Tensor | None = None) -> tfd.Distribution:
-        """`tfd.Independent` over `tfd.Normal`; the centre is 0 where none is given."""
+        """`tfd.Independent` over `tfd.Normal`; without centres it is that of a weight around 0."""
         centre = tf.zeros(shape) if centre is None else centre
         return tfd.Independent(tfd.Normal(centre, self.scale), reinterpreted_batch_ndims=len(shape))
 
@@ -166,7 +192,7 @@ class CentredNormalPrior(Prior):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"scale": self.scale}
+        return {"scale": self.scale, "centre": None if self.centre is None else self.centre.tolist()}
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")

@@ -73,6 +73,7 @@ class VariationalWeight(keras.layers.Layer):
         self._family_variables: dict[str, keras.Variable] = {}
         self._initializers: dict[str, initial_values.Initializer] = {}
         self._prior_variables: dict[str, keras.Variable] = {}
+        self._at_mean: list[keras.Variable] = []  # Those of the prior that start from the mean.
 
     @property
     def is_variational(self) -> bool:
@@ -113,7 +114,15 @@ class VariationalWeight(keras.layers.Layer):
         self._family_variables = made
         self._initializers = {name: initializers[id(variable)] for name, variable in made.items()}
         if self.is_variational:
-            self._prior_variables = self.prior.add_variables(self._add_variable)
+            self._prior_variables = self.prior.add_variables(self._add_prior_variable)
+
+    def _add_prior_variable(self, initializer: Any = None, **kwargs: Any) -> keras.Variable:
+        if not isinstance(initializer, str) or initializer != "mean":
+            return self._add_variable(initializer=initializer, **kwargs)
+        # As an initializer, since Keras may give variables their values later than it makes them.
+        variable = self._add_variable(initializer=lambda *_, **__: self._mean(), **kwargs)
+        self._at_mean.append(variable)
+        return variable
 
     def _add_variable(
         self, shape: Sequence[int] | None = None, dtype: str = "float32", **kwargs: Any
@@ -127,11 +136,17 @@ class VariationalWeight(keras.layers.Layer):
         for name, variable in self._family_variables.items():
             own = initial_values.reseeded(self._initializers[name], initial_values.named_seed(seed, name))
             variable.assign(own(tuple(variable.shape), variable.dtype))
+        self._centre()
+
+    def _centre(self) -> None:
+        """Sets those variables of the prior that start from the mean to the mean of now."""
+        for variable in self._at_mean:
+            variable.assign(self._mean())
 
     def assign(self, mean: np.ndarray, scale: np.ndarray | None = None) -> None:
         """Sets the mean and, of a weight with a distribution, the standard deviation of every element.
 
-        A prior that has centres is centred on the mean.
+        A prior that is centred on the initial mean is centred on this one.
 
         Args:
           mean: the mean, of the weight's shape.
@@ -148,8 +163,7 @@ class VariationalWeight(keras.layers.Layer):
             self._check_reached("scale", self.posterior.scale(tensors), scale)
         for name in values:
             self._family_variables[name].assign(tensors[name])
-        if "centre" in self._prior_variables:
-            self._prior_variables["centre"].assign(mean)
+        self._centre()
 
     def _check_reached(self, what: str, found: tf.Tensor, wanted: np.ndarray) -> None:
         if not np.allclose(found, wanted, rtol=1e-3, atol=0.0):
@@ -205,7 +219,10 @@ class VariationalWeight(keras.layers.Layer):
 
     def mean(self) -> tf.Tensor:
         """The posterior mean, float32; 0 where it is pruned."""
-        return self.masked(self._checked(self.posterior.mean(self._tensors()), "mean"))
+        return self.masked(self._mean())
+
+    def _mean(self) -> tf.Tensor:
+        return self._checked(self.posterior.mean(self._tensors()), "mean")
 
     @property
     def mean_is_trainable(self) -> bool:

@@ -132,9 +132,9 @@ def kernel_of(model):
 
 
 class TestCentredNormalPrior:
-    def test_without_conversion_it_is_a_normal_around_zero(self):
+    def test_around_zero_it_is_a_normal(self):
         weight = VariationalWeight(
-            (4, 3), keras.initializers.Ones(), CentredNormalPrior(0.3), MeanFieldNormal()
+            (4, 3), keras.initializers.Ones(), CentredNormalPrior(0.3, centre=0.0), MeanFieldNormal()
         )
         weight.build()
         reference = NormalPrior(0.3).distribution((4, 3))
