@@ -19,7 +19,7 @@ from tfp_bayesrnn.posterior.weights import VariationalWeight
 class VariationalLayer(KLWeighted):
     """Mixin for Keras layers whose weights are `VariationalWeight`s.
 
-    A layer reads its weights from the draw in force. Where none is:
+    A layer reads its weights from the draw in force, which must have them all. Where none is:
 
     * at inference it uses the posterior mean;
     * in training it needs a `kl_weight`. Then it draws for itself, once a forward pass (an outermost Keras
@@ -76,7 +76,8 @@ class VariationalLayer(KLWeighted):
         """Returns the draw that this call of the layer runs under."""
         own = Posterior.of(self)
         draw = ambient.draw_in_force()
-        if draw is not None and all(weight in draw for weight in own.weights):
+        if draw is not None:
+            ambient.check_has(draw, own.weights, self.name)
             return draw
         if not training or not own.is_variational:
             return own.mean()

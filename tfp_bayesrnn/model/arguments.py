@@ -17,10 +17,11 @@ def check_model(network: Any, training_rows: Any, kl_warmup_steps: Any, sharpeni
     Raises:
       ValueError: if one is of another kind than the constructor says, or out of range.
     """
-    if not isinstance(network, keras.Model):
+    is_another = hasattr(network, "likelihood") and hasattr(network, "network")
+    if not isinstance(network, keras.Model) or is_another:
         raise ValueError(
-            "network must be a keras.Model, such as keras.Sequential([...]) or keras.Model(inputs, outputs). "
-            f"Received: network={network!r}"
+            "network must be a keras.Model, such as keras.Sequential([...]) or keras.Model(inputs, outputs), "
+            f"and no BayesianModel. Received: network={network!r}"
         )
     if training_rows is not None and not (is_number(training_rows) and 0.0 < training_rows < math.inf):
         raise ValueError(

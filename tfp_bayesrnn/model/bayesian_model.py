@@ -20,7 +20,6 @@ from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.objective.free_energy import FreeEnergy
 from tfp_bayesrnn.objective.metrics import Perplexity
 from tfp_bayesrnn.optimization import optimizers
-from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.kl_weights import KLWeight, KLWeighted
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 
@@ -39,8 +38,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     counts. That needs no second `compile`, but an optimizer does not know what was frozen when it was built.
 
     RNN state is carried from minibatch to minibatch where the data say so: if `x` is a dictionary with a key
-    "is_first", bool [B], rows go on from the state they ended with unless their `is_first` is true. Training
-    and evaluation carry states of their own.
+    "is_first", bool [B], rows go on from the state they ended with unless their `is_first` is true. Training,
+    evaluation and prediction carry states of their own.
 
     >>> model = BayesianModel(
     ...     keras.Sequential([
@@ -68,7 +67,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         """Builds the model.
 
         Args:
-          network: layers that own `VariationalWeight`s, and any others.
+          network: a Keras model of layers that own `VariationalWeight`s, and any others.
           training_rows: the number of rows in one pass over the training data, so that every pass counts the
             KL once: batch * windows for a stream cut into windows, else the number of examples or sequences.
             May be left out only if no weight has a distribution.
@@ -239,9 +238,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           The results of the whole minibatch, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
           prediction), `kl` (nats), `gradient_norm`, before clipping, and the step's `learning_rate`.
         """
-        batch = steps.unpack(data)
-        if not self.built:  # `fit` leaves it to the first step, but only weights that exist can be drawn.
-            self(batch.inputs)
+        batch = self.batch_of(data)
         if self.compiled_step is None:
             self._check_owns_objective()
             function = checks.collecting(self._free_energy_gradients)
@@ -267,7 +264,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluates under the mean or a draw. `loss` is the NLL per row: the KL is the training data's."""
-        batch = steps.unpack(data)
+        batch = self.batch_of(data)
         carried = self.carried("test", batch)
         state = carried.read() if carried else None
         forward = steps.run_under(self.draw_of_call(), self.objective, batch, state, training=False)
@@ -279,9 +276,14 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         return of_evaluation(self.get_metrics_result())
 
     def predict_step(self, data: Any) -> Any:
-        """Returns the network's outputs under the posterior mean or a draw."""
-        with ambient.under(self.draw_of_call()):
-            return self(steps.unpack(data).inputs, training=False)
+        """Returns the network's outputs under the posterior mean or a draw, from the state carried so far."""
+        batch = self.batch_of(data)
+        carried = self.carried("predict", batch)
+        state = carried.read() if carried else None
+        outputs, state = steps.outputs_under(self.draw_of_call(), self.network, batch, state, training=False)
+        if carried:
+            carried.write(state)
+        return outputs
 
     def _track(self, batch: Minibatch, energy: FreeEnergy, outputs: Any) -> dict[str, tf.Tensor]:
         """Updates the metrics; returns the minibatch's own figures."""
@@ -353,6 +355,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           ValueError: if another argument is none of those above, the model is not built, inputs are named
             `self` or as `serve_mc` names its own, or the network's calls change its variables.
         """
+        if self.network.built and not self.built:
+            self.build()
         if not self.built:
             raise ValueError(f"The model must be built before it is exported. Received: model={self.name!r}")
         if format != "tf_saved_model":

@@ -12,10 +12,8 @@ import tensorflow as tf
 
 from tfp_bayesrnn import checks, keras_internals, replicas, workers
 from tfp_bayesrnn.model import arguments
-from tfp_bayesrnn.model import training as steps
+from tfp_bayesrnn.model.carried import StateCarrier, in_order
 from tfp_bayesrnn.model.held_draw import HeldDraw, check
-from tfp_bayesrnn.model.recurrence import CarriedState
-from tfp_bayesrnn.model.training import Minibatch
 from tfp_bayesrnn.objective import class_weights
 from tfp_bayesrnn.objective.class_weights import ClassWeights
 from tfp_bayesrnn.optimization import optimizers
@@ -33,7 +31,7 @@ def of_evaluation(results: dict) -> dict:
     return {name: value for name, value in results.items() if name not in _TRAINING_ONLY}
 
 
-class BayesianTrainer(keras_internals.Model):
+class BayesianTrainer(StateCarrier):
     """The part of `BayesianModel` that adapts `keras.Model` and knows nothing of the objective.
 
     The model has a `network` and a `likelihood`, and its step is `update`.
@@ -54,8 +52,7 @@ class BayesianTrainer(keras_internals.Model):
         self._class_weights_in: ClassWeights | None = None  # Those in the train function.
         self._masked_in: dict[str, frozenset[int]] = {}
         self._trained_in: frozenset[int] = frozenset()
-        self._carried_train: CarriedState | None = None
-        self._carried_test: CarriedState | None = None
+        self.forget_states()
         self._is_evaluated = False
         self._held_draw: HeldDraw | None = None  # That of the call of `predict` or `evaluate` in progress.
         self._held_draws: dict[bool, HeldDraw] = {}  # Keyed by whether they have masks of dropout.
@@ -120,24 +117,27 @@ class BayesianTrainer(keras_internals.Model):
             jit_compile=False,  # XLA does not compile the whole step; what is worth it is compiled below.
             auto_scale_loss=auto_scale_loss,
         )
+        self.loss = "free_energy"  # The wrappers for scikit-learn ask whether there is one.
         self.auto_scale_loss = auto_scale_loss
         self.clip_norm = clip_norm
         self.jit_compile_request = jit_compile
         self.compiled_step = None
-        self._carried_train = self._carried_test = None
+        self.forget_states()
         self._functions_under_draws = {}
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains the model as `keras.Model.fit` does.
 
         Under a strategy of several replicas the batch size is that of all of them together, and each draws
-        weights of its own for its rows. With a categorical likelihood, `class_weight` weighs every prediction
+        weights of its own for its rows. Where `x` has an `is_first`, nothing is shuffled: rows come in the
+        order in which they are given. With a categorical likelihood, `class_weight` weighs every prediction
         by its target's class; with another likelihood it is Keras's.
 
         Raises:
-          ValueError: if called under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`; if a
-            target that counts is not one of the likelihood's, such as a class without a logit, or an id is
-            outside of a `VariationalEmbedding`. The step in which it comes is not taken.
+          ValueError: if called under `MultiWorkerMirroredStrategy`, under which Keras 3 cannot `fit`; if
+            rows with an `is_first` are to be shuffled; if a target that counts is not one of the
+            likelihood's, such as a class without a logit, or an id is outside of a `VariationalEmbedding`.
+            The step in which it comes is not taken.
         """
         ambient.refuse_around("fit", _DRAWS_ITSELF)
         if workers.are_several(self.distribute_strategy):
@@ -145,9 +145,9 @@ class BayesianTrainer(keras_internals.Model):
                 "Keras's fit does not run under MultiWorkerMirroredStrategy; tfp_bayesrnn.loop.Loop does. "
                 f"Received: strategy={type(self.distribute_strategy).__name__}"
             )
-        if isinstance(x, tf.data.Dataset):
-            self._carry_state_of(x)
+        self.make_state_for(x)
         kwargs.update(zip(list(inspect.signature(super().fit).parameters)[1:], args, strict=False))
+        kwargs = in_order(x, kwargs)
         with class_weights.taken_from(kwargs, self), checks.explained():
             return super().fit(x, **kwargs)
 
@@ -298,38 +298,6 @@ class BayesianTrainer(keras_internals.Model):
             data_batch = replicas.first(self.distribute_strategy, next(distributed))
             iterator = None
         return iterator, data_batch
-
-    def _carry_state_of(self, dataset: tf.data.Dataset) -> None:
-        """Makes the state carried in training before the first step, so that callbacks can restore it."""
-        is_first = steps.unpack(dataset.element_spec).is_first
-        if is_first is not None and is_first.shape[0] is not None and self._carried_train is None:
-            strategy = self.distribute_strategy
-            rows = replicas.rows_of_replica(is_first.shape[0], strategy.num_replicas_in_sync)
-            with strategy.scope():
-                self._carried_train = CarriedState(self.network, rows)
-
-    def carried(self, slot: str, batch: Minibatch) -> CarriedState | None:
-        """The state carried for "train" or "test", made at its first use; None where rows are independent.
-
-        Raises:
-          ValueError: if the batch size is unknown or changes.
-        """
-        if batch.is_first is None:
-            return None
-        rows, name = batch.is_first.shape[0], f"_carried_{slot}"
-        if getattr(self, name) is None and rows is not None:
-            with tf.init_scope():
-                setattr(self, name, CarriedState(self.network, rows))
-        carried = getattr(self, name)
-        # Keras's functions drop the static batch size when a second one comes.
-        if rows is None or carried.batch_size != rows:
-            raise ValueError(
-                "Carrying RNN state needs one batch size, known beforehand: batch the data with "
-                "drop_remainder=True, and compile the model again before going to another batch size "
-                "(StreamEvaluator takes any). "
-                f"Received: is_first.shape={batch.is_first.shape}"
-            )
-        return carried
 
     def use_jit(self) -> bool:
         """Whether XLA compiles the free energy and its gradients."""

@@ -136,15 +136,20 @@ def negative_log_likelihood(
     return checks.passed_on(found, nll)
 
 
-def run_under(draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool) -> Forward:
-    """Runs the network under a draw of its weights; `state` is None where it starts from zeros."""
-    network = objective.network
+def outputs_under(
+    draw: Draw, network: keras.Model, batch: Minibatch, state: State, training: bool
+) -> tuple[Any, State]:
+    """Runs a network under a draw; returns its outputs and the state after, None where none is carried."""
     with ambient.under(draw):
         if state is None:
-            outputs, new_state = network(batch.inputs, training=training), None
-        else:
-            state = recurrence.restart(state, batch.is_first)
-            outputs, new_state = recurrence.run(network, batch.inputs, state, training)
+            return network(batch.inputs, training=training), None
+        state = recurrence.restart(state, batch.is_first)
+        return recurrence.run(network, batch.inputs, state, training)
+
+
+def run_under(draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool) -> Forward:
+    """Runs the network under a draw of its weights; `state` is None where it starts from zeros."""
+    outputs, new_state = outputs_under(draw, objective.network, batch, state, training)
     masks = outputs_of.masks(outputs)
     return Forward(negative_log_likelihood(objective, batch, outputs, masks), new_state, outputs, masks)
 

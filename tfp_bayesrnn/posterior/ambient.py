@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -78,6 +78,22 @@ def draw_in_force() -> Draw | None:
       ValueError: if it was put in force outside of the compiled function that is being traced.
     """
     return _IN_FORCE.stack[-1].read() if _IN_FORCE.stack else None
+
+
+def check_has(draw: Draw, weights: Iterable[Any], layer: str) -> None:
+    """Refuses to run a layer under a draw that lacks some of its weights, which might be those of another.
+
+    Raises:
+      ValueError: if there are some.
+    """
+    missing = [weight.path for weight in weights if weight not in draw]
+    if missing:
+        raise ValueError(
+            "A draw must have a value for every weight of the layers that run under it: draw from the "
+            "posterior of the whole network, once it is built, or add the means of the others, "
+            "Draw({**Posterior.of(network).mean(), **draw}, seed=draw.seed). "
+            f"Received: layer={layer!r}, draw of {len(draw)} weights, without {missing[0]!r}"
+        )
 
 
 def next_mask_seed() -> tf.Tensor | None:

@@ -22,6 +22,7 @@ import tensorflow as tf
 from tfp_bayesrnn import keras_internals, noise
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior import ambient, initial_values
+from tfp_bayesrnn.posterior.kl_weights import KLWeighted
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
 
@@ -61,13 +62,14 @@ class Draw(Mapping[VariationalWeight, tf.Tensor]):
 
         Args:
           function: a network, a layer, or any function that calls some; run eagerly, or inside of a
-            `tf.function` that this is called in. Weights that the draw lacks keep their mean.
+            `tf.function` that this is called in.
           *arguments: the positional arguments of the function.
           **named: the keyword arguments of the function.
 
         Raises:
-          ValueError: if a compiled function would keep the draw, or does not see it: one that is called
-            by `function`, such as those of `keras.Model.predict`. A method of a layer's own, which Keras's
+          ValueError: if a layer that is run has weights that the draw lacks; if a compiled function would
+            keep the draw, or does not see it: one that is called by `function`, such as those of
+            `keras.Model.predict`. A method of a layer's own, which Keras's
             classes do not have, may read no weight.
         """
         with ambient.under(self) as context:
@@ -104,8 +106,10 @@ def _normals(
 class Posterior:
     """q(w) over the weights of a network."""
 
-    def __init__(self, weights: Iterable[VariationalWeight]):
+    def __init__(self, weights: Iterable[VariationalWeight], unbuilt: Iterable[str] = ()):
+        """Takes the weights, and the names of layers which are to have weights and are not built yet."""
         self.weights = list(weights)
+        self._unbuilt = list(unbuilt)
 
     @classmethod
     def of(cls, *layers: keras.layers.Layer) -> Posterior:
@@ -114,11 +118,16 @@ class Posterior:
         Their order, by which a draw shares out its noise, is that of their paths within a layer, the names of
         the layers that hold them: "lstm_2" before "lstm_10", and "bias" before "kernel". So it depends
         neither on the order in which layers were made or found, nor on how many the process has made.
+
+        A layer that is not built has no weights yet: its posterior knows none, and draws none.
         """
-        found: list[VariationalWeight] = []
+        found, unbuilt = [], []
         for layer in layers:
-            found += _by_path(layer, seen=set())
-        return cls(dict.fromkeys(found))
+            weights = list(_by_path(layer, seen=set()))
+            found += weights
+            if not layer.built and (not weights or any(not each.built for each in _with_weights(layer))):
+                unbuilt.append(layer.name)
+        return cls(dict.fromkeys(found), unbuilt)
 
     @property
     def variational(self) -> list[VariationalWeight]:
@@ -151,7 +160,11 @@ class Posterior:
 
         Args:
           seed: the seed, int32 [2], or an integer. The same seed gives the same draw, eagerly and compiled.
+
+        Raises:
+          ValueError: if the network is not built: it has no weights to draw.
         """
+        self._check_built()
         if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
         epsilons = self.noise(seed)
@@ -162,13 +175,28 @@ class Posterior:
         return Draw(values, epsilons, seed)
 
     def mean(self) -> Draw:
-        """Returns the posterior mean, without dropout."""
+        """Returns the posterior mean, without dropout; raises `ValueError` as `sample` does."""
+        self._check_built()
         return Draw({weight: weight.mean() for weight in self.weights})
+
+    def _check_built(self) -> None:
+        if self._unbuilt:
+            raise ValueError(
+                "A network has no weights before it is built, and a draw of none would run its mean: call "
+                "model.build(input_shape), or the network on a minibatch, before drawing. "
+                f"Received: layer={self._unbuilt[0]!r}, not built"
+            )
 
     def kl(self, draw: Draw) -> tf.Tensor:
         """Returns KL[q || p] in nats, summed over all weights; see `VariationalWeight.kl`. Float32 scalar."""
         terms = [weight.kl(draw[weight], draw.epsilons.get(weight)) for weight in self.weights]
         return tf.add_n(terms) if terms else tf.zeros([])
+
+
+def _with_weights(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers within a layer that make variational weights when they are built."""
+    within = keras_internals.layers_within(layer)
+    return [each for each in within if isinstance(each, KLWeighted) and not isinstance(each, keras.Model)]
 
 
 def _by_path(layer: keras.layers.Layer, seen: set[int]) -> Iterator[VariationalWeight]:

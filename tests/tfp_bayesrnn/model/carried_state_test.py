@@ -1,5 +1,6 @@
 """RNN state carried from minibatch to minibatch, against whole sequences run by hand."""
 
+import keras
 import numpy as np
 import pytest
 import small_models
@@ -120,6 +121,63 @@ def test_without_is_first_rows_are_independent():
     first = model.test_on_batch(x, targets)
     assert model.test_on_batch(x, targets) == first
     assert model._carried_test is None
+
+
+def in_arrays(ids):
+    """The windows of `ids` one after the other, as arrays: row r goes on from row r - ROWS."""
+    elements = windows(ids)
+    return (
+        {name: np.concatenate([x[name] for x, _ in elements]) for name in ("inputs", "is_first")},
+        np.concatenate([targets for _, targets in elements]),
+    )
+
+
+class InOrder(keras.utils.PyDataset):
+    """The windows of `IDS`, which Keras would shuffle."""
+
+    def __len__(self):
+        return len(windows(IDS))
+
+    def __getitem__(self, place):
+        return windows(IDS)[place]
+
+
+def test_fit_keeps_the_order_of_rows_that_go_on(eagerly):
+    """Keras shuffles arrays and a `PyDataset` by default; a state of another row would be carried."""
+    expected = nats_of(point_mass_language_model(), IDS).mean()
+    for data in (in_arrays(IDS), (InOrder(),)):
+        model = point_mass_language_model(learning_rate=0.0, run_eagerly=True)
+        history = model.fit(*data, batch_size=ROWS if len(data) == 2 else None, epochs=3, verbose=0).history
+        np.testing.assert_allclose(history["nll"], [expected] * 3, **CLOSE)
+        with pytest.raises(ValueError, match=r"leave `shuffle` out. Received: shuffle=True"):
+            model.fit(*data, shuffle=True, verbose=0)
+
+
+def test_rows_that_are_independent_are_shuffled(eagerly):
+    """As Keras does by default: the batches of an epoch are not those of the rows in their order."""
+    model = point_mass_language_model(learning_rate=0.5, run_eagerly=True)
+    other = point_mass_language_model(learning_rate=0.5, run_eagerly=True)
+    rows = tokens(rows=16, seed=3)
+    histories = [
+        one.fit(rows[:, :-1], rows[:, 1:], batch_size=2, verbose=0, **arguments).history["nll"]
+        for one, arguments in ((model, {}), (other, {"shuffle": False}))
+    ]
+    assert histories[0] != histories[1]
+
+
+@pytest.mark.parametrize("has_draw", [False, True])
+def test_predict_carries_the_state(has_draw):
+    model = language_model(run_eagerly=True)
+    draw = model.posterior.sample(4) if has_draw else model.posterior.mean()
+    expected = draw.run(model.network, IDS[:, :-1]).numpy()
+    x, _ = in_arrays(IDS)
+    arguments = {"verbose": 0, "draw": draw if has_draw else None}
+    for data in ((x, ROWS), (as_dataset(windows(IDS)), None)):
+        found = model.predict(*data, **arguments)
+        by_row = found.reshape(-1, ROWS, STEPS, found.shape[-1]).swapaxes(0, 1).reshape(expected.shape)
+        np.testing.assert_allclose(by_row, expected, **CLOSE)
+    with pytest.raises(ValueError, match="batch_size that divides their rows"):
+        model.predict(x, batch_size=ROWS + 1, **arguments)
 
 
 @pytest.mark.slow(but=["fit-True"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, Dropout, Posterior, VariationalDense, pruning
+from tfp_bayesrnn import BayesianModel, Draw, Dropout, Posterior, VariationalDense, VariationalLSTM, pruning
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 Y = np.random.default_rng(1).integers(0, 5, 20)
@@ -121,3 +121,68 @@ def test_other_draws_are_refused(model):
         predict(model, draw=3)
     with pytest.raises(ValueError, match=r"a value for every weight.*Received: draw of 4 weights, without"):
         predict(model, draw=classifier().posterior.sample(1))
+
+
+class MadeWhenBuilt(keras.Model):
+    """A network that has no layers at all before it is built."""
+
+    def build(self, input_shape):
+        self.dense = VariationalDense(2)
+        self.dense.build(input_shape)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+UNBUILT = {
+    "sequential": lambda: keras.Sequential([VariationalDense(4), VariationalDense(2)]),
+    "layer": lambda: VariationalDense(2),
+    "layer of a cell": lambda: keras.layers.Bidirectional(VariationalLSTM(2)),
+    "a part built": lambda: keras.Sequential([built(VariationalDense(3)), VariationalDense(2)]),
+    "made when built": MadeWhenBuilt,
+}
+
+
+def built(layer):
+    layer.build([None, 3])
+    return layer
+
+
+@pytest.mark.parametrize("name", UNBUILT)
+def test_nothing_is_drawn_before_it_is_built(name):
+    """A draw of no weights would run the mean."""
+    network = UNBUILT[name]()
+    for draw in (lambda: Posterior.of(network).sample(1), lambda: Posterior.of(network).mean()):
+        with pytest.raises(ValueError, match=r"before it is built.*Received: layer='.*', not built"):
+            draw()
+    inputs = X[:, tf.newaxis] if name == "layer of a cell" else X
+    network(inputs)
+    draws = [Posterior.of(network).sample(seed).run(network, inputs).numpy() for seed in (1, 2)]
+    assert np.max(np.abs(draws[0] - draws[1])) > 1e-3
+
+
+def test_a_built_network_may_have_a_layer_that_nothing_has_used():
+    network = keras.Sequential([keras.Input([3]), VariationalDense(2)])
+    network.spare = VariationalDense(7)
+    assert len(Posterior.of(network).sample(1)) == 2
+
+
+def test_an_unbuilt_model_predicts_and_evaluates_the_mean(eagerly):
+    for method in ("predict", "evaluate", "predict_on_batch", "test_on_batch"):
+        model = BayesianModel(keras.Sequential([VariationalDense(5)]), training_rows=20)
+        model.compile("sgd", run_eagerly=True)
+        found = getattr(model, method)(*((X,) if "predict" in method else (X, Y)))
+        if "predict" in method:
+            np.testing.assert_allclose(found, model(X), atol=1e-6)
+
+
+def test_a_draw_that_lacks_weights_of_a_layer_is_refused():
+    """A part of the network's posterior, or that of another network, would run the rest under its mean."""
+    network = keras.Sequential([keras.Input([3]), VariationalDense(4, name="first"), VariationalDense(2)])
+    part = Posterior.of(network.layers[-1]).sample(1)
+    for draw in (part, classifier().posterior.sample(1)):
+        with pytest.raises(ValueError, match=r"every weight of the layers.*Received: layer='first'.*without"):
+            draw.run(network, X)
+    whole = Draw({**Posterior.of(network).mean(), **part}, seed=part.seed)
+    hidden = network.layers[0](X)
+    np.testing.assert_allclose(whole.run(network, X), part.run(network.layers[-1], hidden), atol=1e-6)

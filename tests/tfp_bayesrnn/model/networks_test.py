@@ -88,3 +88,9 @@ class TestNetworks:
         model.optimizer.iterations.assign(0)
         loss, _, kl = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
         np.testing.assert_allclose([*history["loss"], *history["kl"]], [loss, kl], **CLOSE)
+
+    def test_another_model_is_refused(self):
+        """Its likelihood and its posterior would be two."""
+        model = BayesianModel(keras.Sequential([VariationalDense(1)]), training_rows=6)
+        with pytest.raises(ValueError, match=r"no BayesianModel. Received: network=<BayesianModel"):
+            BayesianModel(model, training_rows=6)
