@@ -31,7 +31,7 @@ PRIORS = {
     **{one: ScaleMixturePrior(0.4, -0.5, -2.0, one) for one in ("row", "weight", "tensor")},
     "normal": NormalPrior(0.7, loc=0.2),
     "learned": NormalPrior(0.7, learned=True),
-    "centred": CentredNormalPrior(0.7),
+    "centred": CentredNormalPrior(0.7, centre=0.0),
 }
 NORMAL = ("normal", "learned", "centred")
 
