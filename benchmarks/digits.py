@@ -168,7 +168,7 @@ def train_and_score(method: Method, train: Examples, held_out: Examples, epochs:
     model = build_model(method, rows, epochs * math.ceil(rows / BATCH), seed)
     history = model.fit(train.images, train.digits, batch_size=BATCH, epochs=epochs, verbose=0).history
     last = max(1, epochs // 10)
-    parts = [name for name in ("loss", "nll", "kl_sharpening", "kl") if name in history]
+    parts = [name for name in ("free_energy", "nll", "kl_sharpening", "kl") if name in history]
     result = {
         "mean": score(tf.nn.log_softmax(model(held_out.images)), held_out.digits),
         "training": {name: float(np.mean(history[name][-last:])) for name in parts},
@@ -227,11 +227,12 @@ def print_table(summaries: dict[str, dict], differences: dict[str, dict]) -> Non
     for name, summary in summaries.items():
         parts = {part: value["mean"] for part, value in summary["training"].items()}
         sharpening = parts.get("kl_sharpening", 0.0)
-        share = abs(parts["loss"] - parts["nll"] - sharpening)  # A rounding error is no -0.
-        print(f"  {name:<26} {parts['loss']:.4f} = {parts['nll']:.4f} + {sharpening:.4f} + {share:.4f}")
+        share = abs(parts["free_energy"] - parts["nll"] - sharpening)  # A rounding error is no -0.
+        objective = parts["free_energy"]
+        print(f"  {name:<26} {objective:.4f} = {parts['nll']:.4f} + {sharpening:.4f} + {share:.4f}")
     for name, difference in differences.items():
-        loss = difference["training"]["loss"]
-        print(f"  {name:<26} {loss['mean']:+.4f} ± {loss['standard_error']:.4f}")
+        change = difference["training"]["free_energy"]
+        print(f"  {name:<26} {change['mean']:+.4f} ± {change['standard_error']:.4f}")
 
 
 def main():

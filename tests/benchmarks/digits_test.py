@@ -36,16 +36,21 @@ def test_standard_errors_over_seeds():
 
 def test_differences_are_paired_by_seed():
     base = [
-        {"mean": {"nll": seed}, "samples": {"nll": seed}, "training": {"loss": seed}} for seed in (0.0, 2.0)
+        {"mean": {"nll": seed}, "samples": {"nll": seed}, "training": {"free_energy": seed}}
+        for seed in (0.0, 2.0)
     ]
     ours = [
-        {"mean": {"nll": seed + 1.0}, "samples": {"nll": 0.0}, "training": {"loss": seed - 3.0, "extra": 1.0}}
+        {
+            "mean": {"nll": seed + 1.0},
+            "samples": {"nll": 0.0},
+            "training": {"free_energy": seed - 3.0, "extra": 1.0},
+        }
         for seed in (0.0, 2.0)
     ]
     difference = digits.paired_difference(ours, base)
     # However far the seeds lie apart, every pair differs by 1.
     assert difference["mean"]["nll"] == {"mean": 1.0, "standard_error": 0.0}
-    assert difference["training"] == {"loss": {"mean": -3.0, "standard_error": 0.0}}
+    assert difference["training"] == {"free_energy": {"mean": -3.0, "standard_error": 0.0}}
     assert difference["samples"]["nll"] == pytest.approx({"mean": -1.0, "standard_error": 1.0})
 
 
@@ -82,7 +87,7 @@ def test_every_method_trains_and_is_scored(name):
     assert (training.get("kl_sharpening", 0.0) > 0.0) == (method.sigma0 is not None)
     # The KL is shared out over the training examples, and the sharpening's over the minibatch's.
     parts = training["nll"] + training.get("kl_sharpening", 0.0) + training["kl"] / len(train.digits)
-    np.testing.assert_allclose(training["loss"], parts, rtol=1e-4)
+    np.testing.assert_allclose(training["free_energy"], parts, rtol=1e-4)
 
 
 def test_samples_are_averaged_as_probabilities():

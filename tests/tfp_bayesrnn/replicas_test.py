@@ -113,7 +113,8 @@ class TestOneStep:
         energies = [step.energy for step in steps]
         predictions = sum(float(energy.nll.predictions) for energy in energies)
         wanted = {
-            "loss": np.mean([energy.loss for energy in energies]),
+            "loss": np.mean([energy.of_data for energy in energies]),
+            "free_energy": np.mean([energy.loss for energy in energies]),
             "kl": np.mean([energy.kl for energy in energies]),
             "nll": sum(float(energy.nll.total) for energy in energies) / predictions,
             "kl_sharpening": sum(float(energy.kl_sharpening) for energy in energies) / predictions,

@@ -282,7 +282,7 @@ class Loop:
 
     def _check(self, step: int, figures: Figures) -> None:
         passed_over = ("gradient_norm",) if optimizers.passes_over_overflow(self.model.optimizer) else ()
-        for name in ("loss", "gradient_norm"):
+        for name in ("loss", "free_energy", "gradient_norm"):
             if not math.isfinite(figures[name]) and name not in passed_over:
                 raise self._diverged(f"{name} is not finite", step)
         if figures["nll"] > self.max_nll:

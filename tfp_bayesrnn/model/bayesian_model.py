@@ -28,9 +28,10 @@ from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 class BayesianModel(KLWeighted, BayesianTrainer):
     """Trains a network of variational layers by the free energy (Fortunato et al., 2017, eqs. 4 and 5).
 
-        loss = (NLL summed over time, averaged over the minibatch's rows) + kl_weight * KL / training_rows
+        free energy = (NLL summed over time, averaged over the minibatch) + kl_weight * KL / training_rows
 
-    or, with `sharpening`, by that of the sharpened posterior (eqs. 8 and 9). The model owns this reduction:
+    or, with `sharpening`, by that of the sharpened posterior (eqs. 8 and 9). What is called `loss` is the
+    part that the data have in it, in training as in evaluation: see `compile`. The model owns this reduction:
     `compile` takes no `loss`. Every minibatch is run under one draw of all weights. `predict` and
     `evaluate` use the posterior mean, or a draw that they are given, and a plain call the mean.
 
@@ -102,6 +103,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         self.seed = seed
         self.nll_tracker = keras.metrics.Mean(name="nll")
         self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
         self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
         self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
         kinds = [one for one in keras.tree.flatten(self.likelihood) if one is not None]
@@ -235,8 +237,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           equal_rows: whether all replicas have as many rows, so that they need not be counted.
 
         Returns:
-          The results of the whole minibatch, float32 scalars: `loss`, `nll` and `kl_sharpening` (nats per
-          prediction), `kl` (nats), `gradient_norm`, before clipping, and the step's `learning_rate`.
+          The results of the whole minibatch, float32 scalars: `loss`, `free_energy`, `nll` and
+          `kl_sharpening` (nats per prediction), `kl` (nats), `gradient_norm`, before clipping, and the step's
+          `learning_rate`.
         """
         batch = self.batch_of(data)
         if self.compiled_step is None:
@@ -259,11 +262,13 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         norm = steps.apply_gradients(self.objective, self.optimizer, self.clip_norm, step)
         self.kl_tracker.update_state(step.energy.kl)
         self.norm_tracker.update_state(norm)
+        self.free_energy_tracker.update_state(step.energy.loss, sample_weight=step.energy.nll.rows)
         figures = self._track(batch, step.energy, outputs_of.with_masks(step.outputs, step.masks))
-        return {**figures, "kl": step.energy.kl, "gradient_norm": norm, "learning_rate": rate}
+        figures |= {"free_energy": step.energy.loss, "kl": step.energy.kl}
+        return {**figures, "gradient_norm": norm, "learning_rate": rate}
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Evaluates under the mean or a draw. `loss` is the NLL per row: the KL is the training data's."""
+        """Evaluates under the mean or a draw: there is no KL, which is one of the training data."""
         batch = self.batch_of(data)
         carried = self.carried("test", batch)
         state = carried.read() if carried else None
@@ -271,7 +276,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         if carried:
             carried.write(forward.state)
         nll = forward.nll
-        energy = FreeEnergy(loss=nll.per_row, nll=nll, kl=tf.zeros([]), kl_sharpening=tf.zeros([]))
+        loss, none = tf.add_n([nll.per_row, *steps.penalties_of(self.network)]), tf.zeros([])
+        energy = FreeEnergy(loss, nll, kl=none, kl_sharpening=none, of_data=loss)
         self._track(batch, energy, forward.outputs)
         return of_evaluation(self.get_metrics_result())
 
@@ -288,7 +294,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     def _track(self, batch: Minibatch, energy: FreeEnergy, outputs: Any) -> dict[str, tf.Tensor]:
         """Updates the metrics; returns the minibatch's own figures."""
         nll = energy.nll
-        self.loss_tracker.update_state(energy.loss, sample_weight=nll.rows)
+        self.loss_tracker.update_state(energy.of_data, sample_weight=nll.rows)
         per_prediction = tf.math.divide_no_nan(nll.total, nll.predictions)
         self.nll_tracker.update_state(per_prediction, sample_weight=nll.predictions)
         kl_sharpening = tf.math.divide_no_nan(energy.kl_sharpening, nll.predictions)
@@ -301,7 +307,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             )
         if outputs is not None:
             self.compute_metrics(batch.inputs, batch.targets, outputs, batch.weights)
-        return {"loss": energy.loss, "nll": per_prediction, "kl_sharpening": kl_sharpening}
+        return {"loss": energy.of_data, "nll": per_prediction, "kl_sharpening": kl_sharpening}
 
     # Saving.
 

@@ -23,7 +23,7 @@ from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 _DRAWS_ITSELF = "training draws the weights of every step by itself, call it outside"
 
 # Figures of training that mean nothing in an evaluation.
-_TRAINING_ONLY = ("kl", "kl_sharpening", "gradient_norm")
+_TRAINING_ONLY = ("free_energy", "kl", "kl_sharpening", "gradient_norm")
 
 
 def of_evaluation(results: dict) -> dict:
@@ -89,9 +89,12 @@ class BayesianTrainer(StateCarrier):
             support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
           metrics: the metrics, as `keras.Model.compile` takes them; compiling again without them leaves none.
             They see the outputs under the draw in training (with sharpening, under one that has seen the
-            targets), under the mean in evaluation. `loss`, `nll` (nats per prediction), `kl` (nats) and, for
-            a categorical likelihood, `perplexity` are always reported. With sharpening so is `kl_sharpening`
-            (nats per prediction), and `perplexity` is the bound exp(nll + kl_sharpening) in training.
+            targets), under the mean in evaluation. Always reported are `loss`, the NLL summed over time per
+            row and the penalties of regularisers, in training and evaluation alike, so that `val_loss` can be
+            compared with it; `nll` (nats per prediction); for a categorical likelihood `perplexity`; in
+            training `free_energy`, which is minimised, that is `loss` and the share of the KL, and `kl`
+            (nats). With sharpening so is `kl_sharpening` (nats per prediction), and `loss` and `perplexity`
+            include it: in training `perplexity` is the bound exp(nll + kl_sharpening).
           weighted_metrics: the metrics that take sample weights; see `keras.Model.compile`.
           run_eagerly: whether steps run eagerly; see `keras.Model.compile`.
           steps_per_execution: the number of steps in one execution; see `keras.Model.compile`.

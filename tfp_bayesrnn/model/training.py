@@ -154,6 +154,11 @@ def run_under(draw: Draw, objective: Objective, batch: Minibatch, state: State, 
     return Forward(negative_log_likelihood(objective, batch, outputs, masks), new_state, outputs, masks)
 
 
+def penalties_of(network: keras.Model) -> list[tf.Tensor]:
+    """What regularisers of the network's layers have added in its last call, float32 scalars."""
+    return [tf.cast(loss, tf.float32) for loss in network.losses]
+
+
 def likelihood_gradient(
     draw: Draw, objective: Objective, batch: Minibatch, state: State, training: bool
 ) -> tuple[dict[VariationalWeight, tf.Tensor], Forward]:
@@ -206,7 +211,7 @@ def free_energy_gradients(
         forward = run_under(theta, objective, batch, state, training=True)
         kl, rows = posterior.kl(phi), objective.training_rows
         without_kl = energies.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
-        penalties = [tf.cast(loss, tf.float32) for loss in objective.network.losses]  # Regularisers.
+        penalties = penalties_of(objective.network)
         scaled_share = loss_scale * (share * tf.add_n([without_kl, *penalties]))
     with _second_order_explained(sharpening):
         gradients, of_u = tape.gradient(scaled_share, (variables, u), unconnected_gradients=_ZERO)
@@ -220,7 +225,7 @@ def free_energy_gradients(
     energy = energies.free_energy(forward.nll, kl, rows, kl_weight, kl_sharpening)
     loss = tf.add_n([energy.loss, *penalties])
     return Step(
-        energy=energy._replace(loss=loss),
+        energy=energy._replace(loss=loss, of_data=tf.add_n([energy.of_data, *penalties])),
         gradients=gradients,
         sharpening_gradients=of_u,
         # Truncated backpropagation through time: the state goes on, its gradient does not.
@@ -285,7 +290,8 @@ def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     if replicas.count() == 1:
         return step
     energy, nll = step.energy, step.energy.nll
-    means, sums = [energy.loss, energy.kl], [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
+    means = [energy.loss, energy.of_data, energy.kl]
+    sums = [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
     own = [
         tf.stack([*(share * mean for mean in means), *sums]),
         *step.gradients,
@@ -294,11 +300,11 @@ def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     if isinstance(share, tf.Tensor):
         own = [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
     summed, *gradients = replicas.total(own)
-    loss, kl, kl_sharpening, nll_total, predictions, rows = tf.unstack(summed)
+    loss, of_data, kl, kl_sharpening, nll_total, predictions, rows = tf.unstack(summed)
     per_row = tf.math.divide_no_nan(nll_total, rows)
     nll = nll._replace(total=nll_total, per_row=per_row, predictions=predictions, rows=rows)
     return step._replace(
-        energy=FreeEnergy(loss, nll, kl, kl_sharpening),
+        energy=FreeEnergy(loss, nll, kl, kl_sharpening, of_data),
         gradients=gradients[: len(step.gradients)],
         sharpening_gradients=gradients[len(step.gradients) :],
     )

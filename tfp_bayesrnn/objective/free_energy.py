@@ -30,10 +30,11 @@ class LogLikelihood(NamedTuple):
 class FreeEnergy(NamedTuple):
     """loss = nll.per_row + kl_weight * kl / training_rows + kl_sharpening / B. Float32 scalars."""
 
-    loss: tf.Tensor
+    loss: tf.Tensor  # What is minimised.
     nll: LogLikelihood
     kl: tf.Tensor  # KL[q || p] in nats, of the whole model, neither weighted nor divided.
     kl_sharpening: tf.Tensor  # The minibatch's, in nats; 0 without sharpening.
+    of_data: tf.Tensor  # `loss` without the share of the KL, as an evaluation has it.
 
 
 def negative_log_likelihood(
@@ -187,5 +188,6 @@ def free_energy(
     """
     loss = nll.per_row + kl_weight * kl / training_rows
     if kl_sharpening is None:
-        return FreeEnergy(loss, nll, kl, tf.zeros([]))
-    return FreeEnergy(loss + tf.math.divide_no_nan(kl_sharpening, nll.rows), nll, kl, kl_sharpening)
+        return FreeEnergy(loss, nll, kl, tf.zeros([]), nll.per_row)
+    price = tf.math.divide_no_nan(kl_sharpening, nll.rows)
+    return FreeEnergy(loss + price, nll, kl, kl_sharpening, nll.per_row + price)

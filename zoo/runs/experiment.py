@@ -158,6 +158,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
             "weights": "mean",
             **self.figures(score),
             "loss": logs["loss"],
+            "free_energy": logs["free_energy"],
             "train_nll": logs["nll"],
             "train_kl_sharpening": logs.get("kl_sharpening", 0.0),
             "kl": logs["kl"],

@@ -23,13 +23,13 @@ class TestDraws:
         for _ in range(3):
             expected, _, _ = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
             (logs,) = train(model)
-            np.testing.assert_allclose(logs["loss"], expected, **CLOSE)
-            losses.append(logs["loss"])
+            np.testing.assert_allclose(logs["free_energy"], expected, **CLOSE)
+            losses.append(logs["free_energy"])
         assert len(set(losses)) == 3
-        again = [logs["loss"] for logs in train(small_models.regression(), 3)]
+        again = [logs["free_energy"] for logs in train(small_models.regression(), 3)]
         assert again[0] == losses[0]
         other_seed = small_models.regression(seed=4)
-        assert train(other_seed)[0]["loss"] != losses[0]
+        assert train(other_seed)[0]["free_energy"] != losses[0]
 
     def test_a_step_has_one_draw_however_often_a_weight_is_used(self):
         """A network that uses a weight twice: outputs that differ would be the two draws of one step."""
@@ -64,7 +64,7 @@ class TestLoss:
         (logs,) = train(model)
         np.testing.assert_allclose(logs["kl"], log_q - log_p, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(logs["nll"], nll.mean(), **CLOSE)
-        np.testing.assert_allclose(logs["loss"], nll.sum() / 6 + (log_q - log_p) / 6, rtol=1e-5)
+        np.testing.assert_allclose(logs["free_energy"], nll.sum() / 6 + (log_q - log_p) / 6, rtol=1e-5)
 
     def test_of_sequences_is_a_sum_over_time(self):
         model = small_models.language_model()
@@ -76,7 +76,7 @@ class TestLoss:
         kl = float(model.posterior.kl(draw))
         logs = model.train_on_batch(ids[:, :-1], ids[:, 1:], return_dict=True)
         expected = {
-            "loss": nats.sum(axis=1).mean() + kl / 6,
+            "free_energy": nats.sum(axis=1).mean() + kl / 6,
             "kl": kl,
             "nll": nats.mean(),
             "perplexity": np.exp(nats.mean()),
@@ -93,14 +93,14 @@ class TestLoss:
         kl = float(model.posterior.kl(draw))
         (logs,) = train(model, sample_weight=np.array([1, 1, 1, 1, 0, 0], np.float32))
         np.testing.assert_allclose(logs["nll"], nats.mean(), **CLOSE)
-        np.testing.assert_allclose(logs["loss"], nats.sum() / 6 + kl / 6, **CLOSE)
+        np.testing.assert_allclose(logs["free_energy"], nats.sum() / 6 + kl / 6, **CLOSE)
 
     def test_the_networks_own_regularisers_are_added(self):
         dense = keras.layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.7))
         model = small_models.regression([dense, VariationalDense(1, prior=PRIOR)])
         penalty = 0.7 * np.sum(np.square(dense.kernel.numpy()))
         free_energy, _, _ = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
-        np.testing.assert_allclose(train(model)[0]["loss"], free_energy + penalty, **CLOSE)
+        np.testing.assert_allclose(train(model)[0]["free_energy"], free_energy + penalty, **CLOSE)
 
     @pytest.mark.parametrize("kl_weight", [1.0, 0.5])
     def test_kl_warm_up_rises_from_zero_by_the_step(self, kl_weight):
@@ -108,7 +108,7 @@ class TestLoss:
         for expected in (0.0, 0.25, 0.5, 0.75, 1.0, 1.0):
             (logs,) = train(model)
             # Of six rows with one prediction each, the mean over rows is `nll`.
-            weight = (logs["loss"] - logs["nll"]) * 6 / logs["kl"]
+            weight = (logs["free_energy"] - logs["nll"]) * 6 / logs["kl"]
             np.testing.assert_allclose(weight, kl_weight * expected, rtol=1e-4, atol=1e-6)
 
 
@@ -176,7 +176,8 @@ class TestCompilation:
         models[1].compile(keras.optimizers.SGD(0.5), clip_norm=5.0, jit_compile=True)
         before = values(models[0].weights)
         losses = [
-            [model.train_on_batch(*data, return_dict=True)["loss"] for data in elements] for model in models
+            [model.train_on_batch(*data, return_dict=True)["free_energy"] for data in elements]
+            for model in models
         ]
         np.testing.assert_allclose(*losses, rtol=1e-4)
         eager, compiled = (values(model.weights) for model in models)
@@ -263,7 +264,7 @@ class TestLogs:
             errors += list(np.abs(outputs - y[rows]).ravel())
         model.optimizer.iterations.assign(0)
         history = model.fit(x, y, batch_size=2, shuffle=False, verbose=0).history
-        expected = {"loss": losses, "nll": nats, "kl": kls, "mae": errors}
+        expected = {"free_energy": losses, "loss": nats, "nll": nats, "kl": kls, "mae": errors}
         assert set(history) == {*expected, "gradient_norm"}
         for name, parts in expected.items():
             np.testing.assert_allclose(history[name], [np.mean(parts)], **CLOSE, err_msg=name)

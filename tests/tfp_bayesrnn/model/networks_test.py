@@ -50,7 +50,7 @@ class TestNetworks:
         model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
         x = {"a": X[:, :2], "b": X[:, 2:]}
         expected, _, _ = free_energy_of(model, x, Y, model.posterior.sample(model.step_seed()))
-        np.testing.assert_allclose(train(model, x=x)[0]["loss"], expected, **CLOSE)
+        np.testing.assert_allclose(train(model, x=x)[0]["free_energy"], expected, **CLOSE)
         model.save(tmp_path / "m.keras")
         again = keras.models.load_model(tmp_path / "m.keras")
         np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
@@ -87,7 +87,7 @@ class TestNetworks:
         history = model.fit(X, Y, batch_size=6, shuffle=False, verbose=0).history
         model.optimizer.iterations.assign(0)
         loss, _, kl = free_energy_of(model, X, Y, model.posterior.sample(model.step_seed()))
-        np.testing.assert_allclose([*history["loss"], *history["kl"]], [loss, kl], **CLOSE)
+        np.testing.assert_allclose([*history["free_energy"], *history["kl"]], [loss, kl], **CLOSE)
 
     def test_another_model_is_refused(self):
         """Its likelihood and its posterior would be two."""

@@ -119,8 +119,8 @@ class TestFit:
         u = flat(model.sharpening.u)
         dataset = as_dataset([(X[:3], Y[:3]), (X[3:], Y[3:])] * 20)
         history = model.fit(dataset, epochs=8, verbose=0).history
-        assert set(history) == {"loss", "nll", "kl", "kl_sharpening", "gradient_norm"}
-        assert history["loss"][-1] < 0.8 * history["loss"][0]
+        assert set(history) == {"loss", "free_energy", "nll", "kl", "kl_sharpening", "gradient_norm"}
+        assert history["free_energy"][-1] < 0.8 * history["free_energy"][0]
         assert min(history["kl_sharpening"]) > 0.0 and np.all(flat(model.sharpening.u) != u)
 
     def test_the_logs_are_of_an_epoch_weighing_the_smaller_last_batch_as_what_it_is(self):
@@ -136,7 +136,7 @@ class TestFit:
         model.optimizer.iterations.assign(0)
         history = model.fit(X, Y, batch_size=4, shuffle=False, verbose=0).history
         np.testing.assert_allclose(history["kl_sharpening"], [sum(kls) / 6], rtol=1e-5)
-        np.testing.assert_allclose(history["loss"], [(4 * losses[0] + 2 * losses[1]) / 6], rtol=1e-5)
+        np.testing.assert_allclose(history["free_energy"], [(4 * losses[0] + 2 * losses[1]) / 6], rtol=1e-5)
 
     def test_perplexity_pays_for_the_targets_that_theta_has_seen(self):
         model = language_model(sharpening=PosteriorSharpening(0.3))

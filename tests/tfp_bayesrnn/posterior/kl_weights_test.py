@@ -46,7 +46,7 @@ class Annealing(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         # Of six rows with one prediction each, the mean over rows is `nll`.
-        self.found.append((logs["loss"] - logs["nll"]) * 6 / logs["kl"])
+        self.found.append((logs["free_energy"] - logs["nll"]) * 6 / logs["kl"])
 
 
 def anneal(model, assign):
@@ -105,7 +105,9 @@ class TestModel:
         model.kl_weight = 0.5
         for expected in (0.0, 0.125, 0.25, 0.375, 0.5, 0.5):
             logs = model.train_on_batch(X, Y, return_dict=True)
-            np.testing.assert_allclose((logs["loss"] - logs["nll"]) * 6 / logs["kl"], expected, atol=1e-5)
+            np.testing.assert_allclose(
+                (logs["free_energy"] - logs["nll"]) * 6 / logs["kl"], expected, atol=1e-5
+            )
 
     @pytest.mark.slow(every=3)
     @pytest.mark.parametrize(
