@@ -82,6 +82,11 @@ def mask_of(tensor: Any) -> tf.Tensor | None:
     return getattr(tensor, "_keras_mask", None)
 
 
+def _float_mask_of(tensor: Any) -> tf.Tensor | None:
+    mask = mask_of(tensor)
+    return None if mask is None else tf.cast(mask, tf.float32)
+
+
 def set_mask(tensor: Any, mask: tf.Tensor | None) -> None:
     """Hands a mask on with a tensor."""
     tensor._keras_mask = mask
@@ -126,6 +131,34 @@ class Model(keras.Model):
     def has_compiled_metrics(self) -> bool:
         """Whether `compile` was given metrics; `metrics` lists the model's own too."""
         return self._compile_metrics is not None
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Updates the metrics as Keras does, but that the masks of outputs weigh all of them.
+
+        Keras leaves them to the metrics, of which only those that are the mean of a function heed them: AUC,
+        precision or a root mean square would count padding.
+
+        Args:
+          x: the inputs, which no metric sees.
+          y: the targets, in the structure of the outputs.
+          y_pred: the outputs.
+          sample_weight: None, or the weights in the structure of the outputs, with their masks in them.
+        """
+        masks = keras.tree.map_structure(_float_mask_of, y_pred)
+        metrics = self._compile_metrics
+        if metrics is None or all(mask is None for mask in keras.tree.flatten(masks)):
+            return super().compute_metrics(x, y, y_pred, sample_weight)
+        if not metrics.built:
+            metrics.build(y, y_pred)
+        weights = masks if sample_weight is None else sample_weight
+        columns = [metrics._flatten_y(each) for each in (y, y_pred, masks, weights)]
+        both = metrics._flat_metrics, metrics._flat_weighted_metrics
+        for plain, weighted, *seen, mask, weight in zip(*both, *columns, strict=True):
+            if plain is not None:
+                plain.update_state(*seen, mask)
+            if weighted is not None:
+                weighted.update_state(*seen, mask if weight is None else weight)
+        return self.get_metrics_result()
 
     def forget_compiled_metrics(self) -> None:
         """Drops the metrics of an earlier `compile`, which a later one without metrics would keep."""
