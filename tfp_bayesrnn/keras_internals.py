@@ -145,7 +145,7 @@ class Model(keras.Model):
           sample_weight: None, or the weights in the structure of the outputs, with their masks in them.
         """
         masks = keras.tree.map_structure(_float_mask_of, y_pred)
-        metrics = self._compile_metrics
+        metrics: Any = self._compile_metrics
         if metrics is None or all(mask is None for mask in keras.tree.flatten(masks)):
             return super().compute_metrics(x, y, y_pred, sample_weight)
         if not metrics.built:
