@@ -1,8 +1,9 @@
 """What `benchmarks.speed` times in this process: our work and Keras's, at the shapes of Penn Treebank.
 
 Each function makes contestants: functions without arguments that do their work once and wait for it. Ours are
-compiled by XLA, as is the default, or where they say so not; Keras's recurrent layers on TensorFlow ask Keras
-not to. All use random data; training steps use SGD and the same clipped loss, averaged over rows.
+compiled by XLA, as is the default, or where they say so not; Keras's are not, as is Keras's default on a CPU,
+or where they say so all of the work is. All use random data; training steps use SGD and the same clipped
+loss, averaged over rows.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def layer(units: int) -> dict[str, Call]:
 
     return {
         "keras.layers.LSTM": _gradients(plain(reference), reference, jit=False),
+        "keras.layers.LSTM, XLA": _gradients(plain(reference), reference, jit=True),
         "deterministic": _gradients(plain(deterministic), deterministic, jit=True),
         "variational": _gradients(free_energy, variational, jit=True),
         "deterministic, no XLA": _gradients(plain(deterministic), deterministic, jit=False),
@@ -95,11 +97,13 @@ def training(size: str, methods=METHODS, variants: bool = False) -> dict[str, Ca
     Args:
       size: "small" or "medium".
       methods: of `METHODS`.
-      variants: whether to add ours without XLA, ours in bfloat16, and the matrix products alone.
+      variants: whether to add Keras's with XLA and ours without, ours in bfloat16, and the matrix products
+        alone.
     """
     found = {"Keras layers": keras_step(UNITS[size])}
     found |= {method: our_step(size, method) for method in methods}
     if variants:
+        found["Keras layers, XLA"] = keras_step(UNITS[size], jit=True)
         found |= {f"{method}, no XLA": our_step(size, method, jit=False) for method in methods}
         for method in ("deterministic", "BBB"):
             found[f"{method}, bfloat16"] = our_step(size, method, dtype="bfloat16")
@@ -107,8 +111,8 @@ def training(size: str, methods=METHODS, variants: bool = False) -> dict[str, Ca
     return found
 
 
-def keras_step(units: int) -> Call:
-    """The deterministic model in Keras's own layers."""
+def keras_step(units: int, jit: bool = False) -> Call:
+    """The deterministic model in Keras's own layers, all of its step compiled by XLA or none."""
     recurrent = [keras.layers.LSTM(units, return_sequences=True) for _ in range(2)]
     model = keras.Sequential(
         [keras.layers.Embedding(VOCABULARY, units), *recurrent, keras.layers.Dense(VOCABULARY)]
@@ -118,7 +122,7 @@ def keras_step(units: int) -> Call:
     optimizer = keras.optimizers.SGD(0.1)
     optimizer.build(model.trainable_variables)
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, jit_compile=jit)
     def step():
         with tf.GradientTape() as tape:
             logits = model(x["inputs"], training=True)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfp_bayesrnn import keras_internals, replicas
 from tfp_bayesrnn.optimization.schedules import Scaled
 
+_MIRRORED = tf.distribute.MirroredStrategy | tf.distribute.MultiWorkerMirroredStrategy
 _ON_ONE_REPLICA = ("gradient_accumulation_steps", "ema_overwrite_frequency")
 
 
@@ -37,21 +38,22 @@ def parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimi
 
 
 def check(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy) -> None:
-    """Refuses what Keras's optimizers cannot do under several replicas.
+    """Refuses what Keras's optimizers cannot do under several replicas, or one that is mirrored.
 
     Raises:
       ValueError: if it has an option that Keras decides on in the middle of what the replicas do together.
     """
-    if not replicas.is_distributed(strategy):
+    if not replicas.is_distributed(strategy) and not isinstance(strategy, _MIRRORED):
         return
     for part in parts(optimizer):
         for option in _ON_ONE_REPLICA:
             value = getattr(part, option)
             if value and (option != "ema_overwrite_frequency" or part.use_ema):
                 raise ValueError(
-                    f"Keras's optimizers have no {option} under several replicas: leave it out, or use one "
-                    f"replica. Received: {type(part).__name__}({option}={value}), "
-                    f"{strategy.num_replicas_in_sync} replicas"
+                    f"Keras's optimizers have no {option} under several replicas, nor under a mirrored one: "
+                    "leave it out, or use no strategy. "
+                    f"Received: {type(part).__name__}({option}={value}), "
+                    f"{strategy.num_replicas_in_sync} replicas of {type(strategy).__name__}"
                 )
 
 

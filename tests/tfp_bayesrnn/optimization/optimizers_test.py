@@ -183,9 +183,17 @@ class TestFit:
         assert_same(fit(model), reference(name))
 
     @named(*OF_ONE_REPLICA)
-    def test_what_keras_cannot_do_on_two_replicas_is_refused(self, mirrored, name):
-        with mirrored(2).scope(), pytest.raises(ValueError, match=r"Received: Adam\(\w+=2\), 2 replicas"):
+    @pytest.mark.parametrize("replicas", [1, 2])
+    def test_what_keras_cannot_do_on_mirrored_replicas_is_refused(self, mirrored, replicas, name):
+        message = rf"Received: Adam\(\w+=2\), {replicas} replicas of MirroredStrategy"
+        with mirrored(replicas).scope(), pytest.raises(ValueError, match=message):
             ours(CASES[f"Adam, {name}"])
+
+    @named("gradient_accumulation_steps")
+    def test_one_device_accumulates(self, name):
+        with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+            model = ours(CASES[f"Adam, {name}"])
+        assert_same(fit(model), reference(f"Adam, {name}"))
 
     @named("Adam, loss_scale_factor", "LossScaleOptimizer")
     def test_the_norm_that_is_reported_and_clipped_is_of_the_loss_itself(self, name):
