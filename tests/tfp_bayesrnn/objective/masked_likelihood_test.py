@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, NormalLikelihood, PointMass, VariationalDense, VariationalLSTM
+from tfp_bayesrnn import (
+    BayesianModel,
+    NormalLikelihood,
+    PointMass,
+    VariationalDense,
+    VariationalEmbedding,
+    VariationalLSTM,
+)
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 
 ROWS, STEPS, CLASSES = 4, 5, 6
@@ -95,6 +102,58 @@ def test_losses_and_metrics_are_keras_s(first, functional, weights):
     score = StreamEvaluator(model).mean([(x, y) if weights is None else (x, y, tf.constant(weights))])
     assert score.predictions == MASK.sum()
     np.testing.assert_allclose(score.nll, total / predictions, **CLOSE)
+
+
+def sequences():
+    return VariationalLSTM(4, return_sequences=True, posterior=PointMass())
+
+
+def classes():
+    return VariationalDense(CLASSES, posterior=PointMass())
+
+
+NETWORKS = {
+    "our embedding": lambda: [
+        VariationalEmbedding(CLASSES, 3, mask_zero=True, posterior=PointMass()),
+        sequences(),
+        classes(),
+    ],
+    "bidirectional": lambda: [*mask_zero(), keras.layers.Bidirectional(sequences()), classes()],
+    "two layers": lambda: [
+        *mask_zero(),
+        sequences(),
+        keras.layers.LayerNormalization(),
+        sequences(),
+        classes(),
+    ],
+    "of each step": lambda: [*mask_zero(), sequences(), keras.layers.TimeDistributed(classes())],
+    "Keras's": lambda: [*masking(), keras.layers.GRU(4, return_sequences=True), keras.layers.Dense(CLASSES)],
+    "one for a row": lambda: [*mask_zero(), VariationalLSTM(4, posterior=PointMass()), classes()],
+    "mask lost": lambda: [*mask_zero(), sequences(), keras.layers.GlobalMaxPooling1D(), classes()],
+}
+
+
+@pytest.mark.parametrize("weights", ["none", "of rows", "of time"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_every_kind_weigh_as_keras_does(eagerly, name, weights):
+    """Its loss is divided by the mask's sum; weights of rows, which a mask of steps excludes, are repeated."""
+    x, y = data()
+    net = keras.Sequential(NETWORKS[name]())
+    has_steps = len(net(x).shape) == 3
+    y, mask = (y, MASK) if has_steps else (y[:, 0], np.ones(ROWS, bool))
+    given = {"none": None, "of rows": WEIGHTS["of time"][:, 0], "of time": WEIGHTS["of time"]}[weights]
+    if not has_steps and weights == "of time":
+        return
+    full = given if given is None or not has_steps or given.ndim == 2 else np.repeat(given[:, None], STEPS, 1)
+    net.compile(loss=CROSS_ENTROPY, metrics=["accuracy"], weighted_metrics=["accuracy"], run_eagerly=True)
+    expected = net.test_on_batch(x, y, sample_weight=full, return_dict=True)
+    model = compiled(net, metrics=["accuracy"], weighted_metrics=["accuracy"])
+    for method in (model.train_on_batch, model.test_on_batch):
+        model.reset_metrics()
+        logs = method(x, y, sample_weight=given, return_dict=True)
+        np.testing.assert_allclose(logs["loss"], expected["loss"] * mask.sum() / ROWS, rtol=1e-5)
+        for metric in ("accuracy", "weighted_accuracy"):
+            np.testing.assert_allclose(logs[metric], expected[metric], **CLOSE, err_msg=metric)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
