@@ -136,7 +136,7 @@ NETWORKS = {
 @pytest.mark.parametrize("weights", ["none", "of rows", "of time"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_every_kind_weigh_as_keras_does(eagerly, name, weights):
-    """Its loss is divided by the mask's sum; weights of rows, which a mask of steps excludes, are repeated."""
+    """Its loss is divided by the mask's sum; weights of rows it cannot take beside a mask of steps."""
     x, y = data()
     net = keras.Sequential(NETWORKS[name]())
     has_steps = len(net(x).shape) == 3
