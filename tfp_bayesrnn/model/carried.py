@@ -86,9 +86,9 @@ class StateCarrier(keras_internals.Model):
         if rows is None or carried.batch_size != rows:
             raise ValueError(
                 "Carrying RNN state needs one batch size, known beforehand: batch the data with "
-                "drop_remainder=True (of arrays choose a batch_size that divides their rows; of a generator or "
-                "a PyDataset, which do not tell it, make a tf.data.Dataset or run eagerly), and compile the "
-                "model again before going to another batch size (StreamEvaluator takes any). "
+                "drop_remainder=True (of arrays choose a batch_size that divides their rows; of a generator "
+                "or a PyDataset, which do not tell it, make a tf.data.Dataset, or run eagerly), and compile "
+                "the model again before going to another batch size (StreamEvaluator takes any). "
                 f"Received: is_first.shape={batch.is_first.shape}"
             )
         return carried
