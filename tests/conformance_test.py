@@ -15,11 +15,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from golden import norm_and_projection
+from tensorflow_probability import distributions as tfd
 
 import tfp_bayesrnn
-from tfp_bayesrnn import BayesianModel, JointLikelihood, NormalLikelihood, NormalPrior, layers, replicas
+from tfp_bayesrnn import (
+    BayesianModel,
+    DistributionLikelihood,
+    JointLikelihood,
+    Likelihood,
+    NormalLikelihood,
+    NormalPrior,
+    layers,
+    replicas,
+)
 from tfp_bayesrnn.distributions import IndependentNormal, VariationalFamily
 from tfp_bayesrnn.layers.base import VariationalLayer
+from tfp_bayesrnn.objective import likelihoods
 
 FILE = Path(__file__).with_name("conformance_values.json")
 ROWS, STEPS, WORDS, UNITS = 6, 4, 7, 3
@@ -32,11 +43,22 @@ def distance(targets, outputs):
     return tf.sqrt(1.0 + tf.reduce_sum((targets - outputs) ** 2, -1))
 
 
+@keras.saving.register_keras_serializable("conformance")
+def laplace(outputs):
+    return tfd.Laplace(outputs, 0.5)
+
+
 LIKELIHOODS = {
     "categorical": "categorical",
     "bernoulli": "bernoulli",
     "normal": NormalLikelihood(0.5),
     "joint": JointLikelihood(distance),
+    "normal with its scale": "normal",
+    "student_t": "student_t",
+    "poisson": "poisson",
+    "negative_binomial": "negative_binomial",
+    "quantile": "quantile",
+    "distribution": DistributionLikelihood(laplace),
 }
 
 
@@ -81,6 +103,8 @@ def all_families():
 
 def all_likelihoods():
     """An output for each likelihood."""
+    found = {type(likelihoods.get(each)) for each in LIKELIHOODS.values()}
+    assert found == set(classes(tfp_bayesrnn, Likelihood).values()) - {Likelihood}
     return [layers.VariationalEmbedding(WORDS, UNITS, name="words")], LIKELIHOODS
 
 
@@ -91,7 +115,18 @@ def targets_of(likelihood, generator):
     values = generator.normal(size=(ROWS, STEPS, UNITS)).astype(np.float32)
     if likelihood == "categorical":
         return values.argmax(-1).astype(np.int32)
-    return (values > 0).astype(np.float32) if likelihood == "bernoulli" else values
+    if likelihood == "bernoulli":
+        return (values > 0).astype(np.float32)
+    return np.floor(np.abs(values) * 2) if likelihoods.get(likelihood).is_discrete else values
+
+
+def outputs_for(likelihood, hidden, name, prior):
+    """Outputs for targets [B, T, units]."""
+    count = likelihoods.get(likelihood).parameters
+    if count is None:
+        return layers.VariationalDense(UNITS, prior=prior, name=name)(hidden)
+    raw = layers.VariationalDense(UNITS * count, prior=prior, name=name)(hidden)
+    return keras.layers.Reshape([STEPS, UNITS, count])(raw)
 
 
 def make(kind, strategy=None, **compiled):
@@ -107,9 +142,7 @@ def make(kind, strategy=None, **compiled):
             hidden = each(hidden)
         if isinstance(likelihood, dict):
             prior = NormalPrior(1.0)
-            hidden = {
-                name: layers.VariationalDense(UNITS, prior=prior, name=name)(hidden) for name in likelihood
-            }
+            hidden = {name: outputs_for(each, hidden, name, prior) for name, each in likelihood.items()}
             targets = {name: targets_of(each, generator) for name, each in likelihood.items()}
         else:
             targets = targets_of(likelihood, generator)

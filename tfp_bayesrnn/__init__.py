@@ -41,22 +41,37 @@ from tfp_bayesrnn.layers import (
     VariationalRNNCell,
 )
 from tfp_bayesrnn.loop.callbacks import ExactResume
+from tfp_bayesrnn.loop.validation import PredictiveValidation
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
-from tfp_bayesrnn.objective.likelihoods import JointLikelihood, NormalLikelihood
+from tfp_bayesrnn.objective.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DistributionLikelihood,
+    JointLikelihood,
+    Likelihood,
+    NegativeBinomialLikelihood,
+    NormalLikelihood,
+    PoissonLikelihood,
+    QuantileLikelihood,
+    StudentTLikelihood,
+)
 from tfp_bayesrnn.optimization.schedules import HoldThenDecay
 from tfp_bayesrnn.posterior import pruning
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 from tfp_bayesrnn.prediction import uncertainty
-from tfp_bayesrnn.prediction.predictive import Predictive, predictive
+from tfp_bayesrnn.prediction.predictive import Predictive
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BayesianModel",
+    "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "CellWeight",
     "CentredNormalPrior",
+    "DistributionLikelihood",
     "DistributionPrior",
     "Draw",
     "Dropout",
@@ -65,16 +80,22 @@ __all__ = [
     "InputError",
     "JointLikelihood",
     "KTiedNormal",
+    "Likelihood",
     "MeanFieldNormal",
+    "NegativeBinomialLikelihood",
     "NormalLikelihood",
     "NormalPrior",
     "PointMass",
+    "PoissonLikelihood",
     "Posterior",
     "PosteriorSharpening",
     "Predictive",
+    "PredictiveValidation",
     "Prior",
+    "QuantileLikelihood",
     "ScaleMixtureNormal",
     "ScaleMixturePrior",
+    "StudentTLikelihood",
     "VariationalDense",
     "VariationalEmbedding",
     "VariationalFamily",
@@ -88,7 +109,6 @@ __all__ = [
     "VariationalRNNCell",
     "VariationalWeight",
     "noise",
-    "predictive",
     "pruning",
     "replicas",
     "to_bayesian",

@@ -110,7 +110,7 @@ def test_one_class_is_none():
     model = tagger(classes=1)
     with pytest.raises(ValueError, match=r"at least 2 classes.*NormalLikelihood.*'bernoulli'"):
         model.train_on_batch(X, 0.3 * Y)
-    tagger(NormalLikelihood(), classes=1).train_on_batch(X, 0.3 * Y)
+    tagger(NormalLikelihood(1.0), classes=1).train_on_batch(X, 0.3 * Y)
 
 
 def test_on_replicas(mirrored):

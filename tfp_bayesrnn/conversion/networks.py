@@ -15,7 +15,6 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.conversion import cloning, layers
 from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, VariationalFamily, families, priors
 from tfp_bayesrnn.distributions.softplus import rho_from_scale, scale_from_rho
@@ -63,8 +62,8 @@ def to_bayesian(
       relative_scale: sigma in units of |w|, but at least 1e-4, in place of `initial_scale`; 0.1 where neither
         is given.
       likelihood: the likelihood of the outputs; see `BayesianModel`. "categorical" and "bernoulli" take
-        logits; for a model that ends in probabilities, pass a Keras loss such as
-        `keras.losses.sparse_categorical_crossentropy`.
+        logits; for a model that ends in probabilities, pass `CategoricalLikelihood(from_logits=False)` or
+        `BernoulliLikelihood(from_logits=False)`.
       kl_weight: the weight of the KL; see `BayesianModel`.
       seed: the seed of the draws in training, and of an `initial_scale` that is a range.
       posterior: the variational family; None for `MeanFieldNormal`. It must have members with the sigmas that
@@ -88,7 +87,6 @@ def to_bayesian(
             f"model {model.name!r} has nothing to convert: no Embedding, LSTM, GRU or Dense layer whose "
             "weights are trainable"
         )
-    _check_outputs(network, likelihood)
     bayesian = BayesianModel(
         network, training_rows, likelihood=likelihood, kl_weight=kl_weight, seed=seed, **kwargs
     )
@@ -176,23 +174,3 @@ def _scales(initial: float | Sequence[float] | None, relative: float | None) -> 
         )
     least, most = rho_from_scale(np.array([low, high]))
     return lambda mean, generator: np.asarray(scale_from_rho(generator.uniform(least, most, mean.shape)))
-
-
-def _check_outputs(network: keras.Model, likelihood: str | NegativeLogLikelihood) -> None:
-    """Refuses a network whose probabilities would be read as logits."""
-    if likelihood not in ("categorical", "bernoulli"):
-        return
-    for output in network.outputs:
-        operation = keras_internals.operation_of(output)
-        while cloning.is_network(operation) and len(operation.outputs) == 1:
-            operation = keras_internals.operation_of(operation.outputs[0])
-        layer = operation.layer if isinstance(operation, keras.layers.TimeDistributed) else operation
-        activation = getattr(layer, "activation", None)
-        name = getattr(activation, "__name__", type(layer).__name__).lower()
-        if name in ("softmax", "sigmoid"):
-            raise InputError(
-                f"model {network.name!r} ends in probabilities (the {name} of {operation.name!r}), but "
-                f"likelihood={likelihood!r} takes logits. Accepted: a likelihood that takes probabilities, "
-                "such as keras.losses.sparse_categorical_crossentropy or keras.losses.binary_crossentropy, "
-                "or a model that ends in logits"
-            )

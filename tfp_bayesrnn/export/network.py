@@ -15,10 +15,10 @@ import tensorflow as tf
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from tfp_bayesrnn.noise import Stream
-from tfp_bayesrnn.objective import likelihoods
 from tfp_bayesrnn.objective import outputs as outputs_of
+from tfp_bayesrnn.objective.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
 from tfp_bayesrnn.posterior.posterior import Draw
-from tfp_bayesrnn.prediction.averages import Moments, Probabilities
+from tfp_bayesrnn.prediction.averages import Moments, Probabilities, Variances
 from tfp_bayesrnn.prediction.draws import FreshDraws, check_samples
 
 _SCALARS = {name: tf.TensorSpec([], tf.int32, name=name) for name in ("num_samples", "seed")}
@@ -172,12 +172,15 @@ def named(outputs: Any) -> dict[str, tf.Tensor]:
 
 
 class _OfOutput:
-    """The name and the kind of an output's average over draws."""
+    """The name of an output, and what its average over draws is called."""
 
-    def __init__(self, name: str, likelihood: Any, is_only: bool):
+    def __init__(self, name: str, likelihood: Likelihood | None, is_only: bool):
         self._name, self._prefix = name, "" if is_only else f"{name}_"
-        is_discrete = likelihood in (likelihoods.categorical, likelihoods.bernoulli)
-        self.average = Probabilities(likelihood) if is_discrete else Moments()
+        self.average: Any = Moments()
+        if isinstance(likelihood, CategoricalLikelihood | BernoulliLikelihood):
+            self.average = Probabilities(likelihood)
+        elif likelihood is not None and likelihood.has_moments:
+            self.average = Variances(likelihood)
 
     def finish(self, sums: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
         if isinstance(self.average, Moments):
@@ -185,6 +188,9 @@ class _OfOutput:
             variance = tf.math.divide_no_nan(squares, tf.cast(count - 1, tf.float32))
             return {self._name: mean, f"{self._name}_variance": variance}
         average, parts = self.average.finish(sums, count)
+        if isinstance(self.average, Variances):
+            found = {"": average, "_variance": parts.total, "_epistemic_variance": parts.epistemic}
+            return {self._name + name: value for name, value in found.items()}
         found = {"probabilities": average, "entropy": parts.total, "mutual_information": parts.epistemic}
         return {self._prefix + name: value for name, value in found.items()}
 
@@ -192,7 +198,7 @@ class _OfOutput:
 def _average(
     draws: FreshDraws, make: Callable[[Draw], Any], likelihood: Any, network: keras.Model
 ) -> dict[str, tf.Tensor]:
-    """Averages every output over draws: to probabilities for a discrete likelihood, else to moments."""
+    """Averages every output over draws: to probabilities of classes, else to moments of the target."""
     kinds: list[_OfOutput] = []
 
     def add(sums: list | None, values: list) -> list:

@@ -12,10 +12,10 @@ from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from tfp_bayesrnn.model import arguments
 from tfp_bayesrnn.model import training as steps
-from tfp_bayesrnn.model.trainer import BayesianTrainer, of_evaluation
+from tfp_bayesrnn.model.trainer import BayesianTrainer
 from tfp_bayesrnn.model.training import Minibatch
-from tfp_bayesrnn.objective import free_energy as energies
-from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.model.under_draws import of_evaluation
+from tfp_bayesrnn.objective import activations, compiled_metrics, likelihoods
 from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.objective.free_energy import FreeEnergy
 from tfp_bayesrnn.objective.metrics import Perplexity
@@ -72,10 +72,12 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           training_rows: the number of rows in one pass over the training data, so that every pass counts the
             KL once: batch * windows for a stream cut into windows, else the number of examples or sequences.
             May be left out only if no weight has a distribution.
-          likelihood: "categorical" (integer targets, logits), "bernoulli", a `NormalLikelihood`, or a
-            function (targets, outputs) -> negative log-likelihood in nats, one number for each target. For
-            several outputs, one for all of them, or a structure of them like that of the outputs (for a
-            functional network also a dictionary by their names), with None for an output without targets.
+          likelihood: the distribution of targets, given outputs: "categorical" (integer targets, logits),
+            "bernoulli", "normal", "student_t", "poisson", "negative_binomial", "quantile", a `Likelihood`
+            such as `NormalLikelihood(scale)` or `DistributionLikelihood(function)`, or a function (targets,
+            outputs) -> negative log-likelihood in nats, one number for each target. For several outputs, one
+            for all of them, or a structure of them like that of the outputs (for a functional network also a
+            dictionary by their names), with None for an output without targets.
           kl_weight: the weight of the KL: 1 for the variational bound. Less is a tempered posterior: call it
             so. It is a variable, which a callback can assign (`model.kl_weight = 0.3`); a given variable is
             used itself.
@@ -86,8 +88,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           **kwargs: further arguments of `keras.Model`.
 
         Raises:
-          ValueError: if an argument is of another kind than is said here, or a number is out of range, or
-            another model has the `sharpening`.
+          ValueError: if an argument is of another kind than is said here, a number is out of range, another
+            model has the `sharpening`, the likelihood is a loss of Keras, or the network ends in an
+            activation that the likelihood applies itself.
         """
         arguments.check_model(network, training_rows, kl_warmup_steps, sharpening, seed)
         super().__init__(**kwargs)
@@ -97,6 +100,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
                 layer.trainable = False
         self.training_rows = training_rows
         self.likelihood = likelihoods.get(likelihood)
+        activations.check(network, self.likelihood)
         self.kl_weight = kl_weight
         self.kl_warmup_steps = kl_warmup_steps
         self.sharpening = sharpening
@@ -107,7 +111,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         self.kl_sharpening_tracker = keras.metrics.Mean(name="kl_sharpening") if sharpening else None
         self.norm_tracker = keras.metrics.Mean(name="gradient_norm")
         kinds = [one for one in keras.tree.flatten(self.likelihood) if one is not None]
-        is_categorical = all(one is likelihoods.categorical for one in kinds)
+        is_categorical = all(isinstance(one, likelihoods.CategoricalLikelihood) for one in kinds)
         self.perplexity_tracker = Perplexity() if is_categorical else None
 
     def _set_kl_weight(self, value: float | keras.Variable | tf.Variable | None) -> None:
@@ -157,19 +161,19 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         )
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Computes metrics; targets and weights are those that `fit` takes, of all outputs or of each."""
+        """Computes metrics; targets and weights are those that `fit` takes, of all outputs or of each.
+
+        They see the network's outputs, or the expected target where outputs are parameters of a distribution.
+        """
         names = getattr(self, "output_names", None)
-        found = outputs_of.spread("likelihood", self.likelihood, y_pred, names, shared=True)
-        y = outputs_of.spread("targets", y, y_pred, names, needed=[one is not None for one in found])
-        none = [False] * len(found)
-        weights = outputs_of.spread("sample_weight", sample_weight, y_pred, names, shared=True, needed=none)
-        masks = keras.tree.flatten(outputs_of.masks(y_pred))
-        weights = [
-            one if one is None or mask is None else energies.product(one, mask)
-            for one, mask in zip(weights, masks, strict=True)
-        ]
-        y, weights = (keras.tree.pack_sequence_as(y_pred, flat) for flat in (y, weights))
-        return super().compute_metrics(x, y, y_pred, None if sample_weight is None else weights)
+        seen = compiled_metrics.predictions(self.likelihood, y_pred, names)
+        return self.compute_metrics_of(x, y, seen, sample_weight)
+
+    def compute_metrics_of(self, x: Any, y: Any, predictions: Any, sample_weight: Any) -> dict[str, Any]:
+        """Computes metrics of what they are to see."""
+        names = getattr(self, "output_names", None)
+        found = compiled_metrics.matched(self.likelihood, y, predictions, sample_weight, names)
+        return super().compute_metrics(x, *found)
 
     # Training.
 
@@ -329,8 +333,10 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         too, int32 scalars, and averages over that many draws, made from the seed. For a categorical or
         Bernoulli likelihood `serve_mc` returns the average `probabilities` [..., V] (V = 2 for Bernoulli),
         their `entropy` [...] and the `mutual_information` of class and weights [...], in nats; for any other,
-        `outputs`, their mean over the draws, and `outputs_variance`, over the draws (0 for one). A call
-        with fewer than 1 sample ends with an error.
+        `outputs`, the expected target, `outputs_variance`, the variance of a target, its noise included, and
+        `outputs_epistemic_variance`, that of the draws' means: the figures of `predictive`. For a function
+        of the user's own they are mean and variance of the network's outputs over the draws. A call with
+        fewer than 1 sample ends with an error.
 
         A single input is called `inputs`, several by the keys of their dictionary or the names of their
         `keras.Input`s. Several outputs are called by the keys of their dictionary, or `outputs_0` and so on;

@@ -1,10 +1,9 @@
-"""The methods of `keras.Model`, from `compile` to `predict`, that run a step of the model's own."""
+"""The methods of `keras.Model`, `compile` and `fit` among them, that run a step of the model's own."""
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,33 +12,20 @@ import tensorflow as tf
 from tfp_bayesrnn import checks, keras_internals, replicas, workers
 from tfp_bayesrnn.model import arguments
 from tfp_bayesrnn.model.carried import StateCarrier, in_order
-from tfp_bayesrnn.model.held_draw import HeldDraw, check
-from tfp_bayesrnn.objective import class_weights
+from tfp_bayesrnn.model.under_draws import DrawsModel
+from tfp_bayesrnn.objective import class_weights, compiled_metrics
 from tfp_bayesrnn.objective.class_weights import ClassWeights
 from tfp_bayesrnn.optimization import optimizers
 from tfp_bayesrnn.posterior import ambient
-from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 
 _DRAWS_ITSELF = "training draws the weights of every step by itself, call it outside"
 
-# Figures of training that mean nothing in an evaluation.
-_TRAINING_ONLY = ("free_energy", "kl", "kl_sharpening", "gradient_norm")
 
-
-def of_evaluation(results: dict) -> dict:
-    """Returns the figures by name, without those of training alone."""
-    return {name: value for name, value in results.items() if name not in _TRAINING_ONLY}
-
-
-class BayesianTrainer(StateCarrier):
+class BayesianTrainer(StateCarrier, DrawsModel):
     """The part of `BayesianModel` that adapts `keras.Model` and knows nothing of the objective.
 
     The model has a `network` and a `likelihood`, and its step is `update`.
     """
-
-    network: keras.Model
-    test_function: Any  # Functions that Keras has made to run.
-    predict_function: Any
 
     def __init__(self, **kwargs: Any):
         """Takes the arguments of `keras.Model`."""
@@ -53,15 +39,6 @@ class BayesianTrainer(StateCarrier):
         self._masked_in: dict[str, frozenset[int]] = {}
         self._trained_in: frozenset[int] = frozenset()
         self.forget_states()
-        self._is_evaluated = False
-        self._held_draw: HeldDraw | None = None  # That of the call of `predict` or `evaluate` in progress.
-        self._held_draws: dict[bool, HeldDraw] = {}  # Keyed by whether they have masks of dropout.
-        self._functions_under_draws: dict[bool, tuple] = {}
-
-    @property
-    def posterior(self) -> Posterior:
-        """q(w) over all weights of the network."""
-        return Posterior.of(self.network)
 
     def compile(
         self,
@@ -113,8 +90,8 @@ class BayesianTrainer(StateCarrier):
         self.forget_compiled_metrics()
         super().compile(
             optimizer=optimizer,
-            metrics=metrics or None,
-            weighted_metrics=weighted_metrics or None,
+            metrics=compiled_metrics.named(metrics, self.likelihood) or None,
+            weighted_metrics=compiled_metrics.named(weighted_metrics, self.likelihood) or None,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=False,  # XLA does not compile the whole step; what is worth it is compiled below.
@@ -154,15 +131,6 @@ class BayesianTrainer(StateCarrier):
         with class_weights.taken_from(kwargs, self), checks.explained():
             return super().fit(x, **kwargs)
 
-    def get_metrics_result(self) -> dict[str, Any]:
-        """Returns metrics as `keras.Model` does; in `evaluate`, without those of training alone.
-
-        Keras takes the figures of several replicas from here, summed over all rows, only if they are named as
-        those that `test_step` returns; else it takes the mean of the replicas' own, whose rows may differ.
-        """
-        results = super().get_metrics_result()
-        return of_evaluation(results) if self._is_evaluated else results
-
     def train_on_batch(
         self,
         x: Any,
@@ -176,83 +144,6 @@ class BayesianTrainer(StateCarrier):
         kwargs = {"sample_weight": sample_weight, "class_weight": class_weight}
         with class_weights.taken_from(kwargs, self), checks.explained():
             return super().train_on_batch(x, y, return_dict=return_dict, **kwargs)
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: str | int = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-        draw: Draw | None = None,
-    ) -> Any:
-        """Predicts as `keras.Model.predict` does, under the posterior mean or a draw of the weights.
-
-        Args:
-          x: the inputs; see `keras.Model.predict`.
-          batch_size: the number of rows in a minibatch; see `keras.Model.predict`.
-          verbose: how progress is shown; see `keras.Model.predict`.
-          steps: the number of minibatches; see `keras.Model.predict`.
-          callbacks: the callbacks; see `keras.Model.predict`.
-          draw: a draw, such as `posterior.sample(seed)`, held for all of `x`; None for the mean. Masks of
-            dropout that it has are those of a row's place within its batch.
-
-        Raises:
-          ValueError: if `draw` is not a draw of this model's weights.
-        """
-        with self._under(draw, "predict"):
-            return super().predict(x, batch_size, verbose, steps, callbacks)
-
-    def evaluate(
-        self, x: Any = None, y: Any = None, *args: Any, draw: Draw | None = None, **kwargs: Any
-    ) -> Any:
-        """Evaluates as `keras.Model.evaluate` does, under the posterior mean or, as in `predict`, a draw."""
-        self._is_evaluated = True
-        try:
-            with self._under(draw, "evaluate"), checks.explained():
-                return super().evaluate(x, y, *args, **kwargs)
-        finally:
-            self._is_evaluated = False
-
-    def predict_on_batch(self, x: Any) -> Any:
-        """Predicts as `keras.Model.predict_on_batch` does, under the posterior mean."""
-        ambient.refuse_around("predict_on_batch", "use model.predict(x, draw=draw)")
-        return super().predict_on_batch(x)
-
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluates as `keras.Model.test_on_batch` does, under the posterior mean."""
-        ambient.refuse_around("test_on_batch", "use model.evaluate(x, y, draw=draw)")
-        with checks.explained():
-            return super().test_on_batch(*args, **kwargs)
-
-    @contextlib.contextmanager
-    def _under(self, draw: Draw | None, function: str) -> Iterator[None]:
-        """Within this context `predict` and `evaluate` run functions of their own under the draw."""
-        ambient.refuse_around(function, f"give it as an argument, model.{function}(..., draw=draw)")
-        if draw is None:
-            yield
-            return
-        draw = check(draw, self.posterior)
-        has_masks = draw.seed is not None
-        held = self._held_draws.get(has_masks)
-        if held is None or list(held.values) != list(draw):
-            with self.distribute_strategy.scope():
-                held = self._held_draws[has_masks] = HeldDraw(draw)
-            self._functions_under_draws.pop(has_masks, None)
-        held.assign(draw)
-        own = self.test_function, self.predict_function
-        self.test_function, self.predict_function = self._functions_under_draws.get(has_masks, (None, None))
-        self._held_draw = held
-        try:
-            yield
-            self._functions_under_draws[has_masks] = self.test_function, self.predict_function
-        finally:
-            self.test_function, self.predict_function = own
-            self._held_draw = None
-
-    def draw_of_call(self) -> Draw:
-        """The draw that `predict` and `evaluate` run under: the one that they were given, or the mean."""
-        return self.posterior.mean() if self._held_draw is None else self._held_draw.read()
 
     def make_train_function(self, force: bool = False) -> Any:
         """Makes the train function, anew for other class weights and where others are pruned or frozen."""

@@ -67,7 +67,7 @@ def taken_from(arguments: dict[str, Any], model: keras.Model) -> Iterator[None]:
     They are then removed from the arguments.
     """
     given = arguments.get("class_weight")
-    if given is None or model.likelihood is not likelihoods.categorical:
+    if given is None or not isinstance(model.likelihood, likelihoods.CategoricalLikelihood):
         yield
         return
     if arguments.get("sample_weight") is not None:

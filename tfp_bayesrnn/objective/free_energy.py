@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.objective import likelihoods
-from tfp_bayesrnn.objective.likelihoods import NegativeLogLikelihood
+from tfp_bayesrnn.objective.likelihoods import Likelihood
 
 
 class LogLikelihood(NamedTuple):
@@ -38,7 +38,7 @@ class FreeEnergy(NamedTuple):
 
 
 def negative_log_likelihood(
-    likelihood: NegativeLogLikelihood,
+    likelihood: Likelihood,
     targets: tf.Tensor,
     outputs: tf.Tensor,
     weights: tf.Tensor | None,
@@ -50,7 +50,7 @@ def negative_log_likelihood(
     Where they are 0 neither the target nor the output matters: they may be NaN.
 
     Args:
-      likelihood: the likelihood, a function that gives one number in nats for each target.
+      likelihood: the likelihood, which gives one number in nats for each target.
       targets: the targets, [B, ...].
       outputs: the network's outputs, [B, ...]; cast to float32 here, whatever precision they were computed
         in.
@@ -63,10 +63,10 @@ def negative_log_likelihood(
     if targets is None:
         raise ValueError("The negative log-likelihood is one of targets. Received: targets=None")
     targets, outputs = tf.convert_to_tensor(targets), tf.cast(outputs, tf.float32)
-    weights = product(weights, mask)
+    weights = product(product(weights, mask), likelihood.counted(targets))
     if weights is not None:
         targets, outputs = _without_padding(weights, targets, outputs)
-    nats = likelihoods.evaluate(likelihood, likelihoods.checked(likelihood, targets, outputs), outputs)
+    nats = likelihoods.nats(likelihood, targets, outputs)
     weights = product(weights, keras_internals.mask_of(nats))
     nats = tf.cast(nats, tf.float32)
     if weights is None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.objective.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
 from tfp_bayesrnn.prediction import uncertainty
 from tfp_bayesrnn.prediction.uncertainty import TargetScores, Uncertainty
 
@@ -41,19 +41,17 @@ def log_add_exp(one: tf.Tensor | None, other: tf.Tensor) -> tf.Tensor:
 
 
 class Probabilities:
-    """The average of the distributions that a discrete likelihood makes of outputs, and its uncertainty."""
+    """The average of the distributions that a likelihood of classes makes of outputs, and its uncertainty."""
 
-    def __init__(self, likelihood: Any = likelihoods.categorical):
-        """Takes the likelihood: "categorical", for logits [..., V], or "bernoulli", for logits [...] of 1."""
-        self._is_categorical = likelihoods.get(likelihood) is likelihoods.categorical
+    def __init__(self, likelihood: CategoricalLikelihood | BernoulliLikelihood):
+        """Takes the likelihood."""
+        self._likelihood = likelihood
 
-    def add(self, sums: tuple[tf.Tensor, tf.Tensor] | None, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the sums with one draw more."""
-        logits = tf.cast(logits, tf.float32)
-        if self._is_categorical:
-            log_probs = tf.nn.log_softmax(logits)
-        else:
-            log_probs = tf.math.log_sigmoid(tf.stack([-logits, logits], axis=-1))
+    def add(
+        self, sums: tuple[tf.Tensor, tf.Tensor] | None, outputs: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the sums with the network's outputs under one draw more."""
+        log_probs = self._likelihood.log_probs(outputs)
         found = tf.exp(log_probs), uncertainty.entropy(log_probs)
         return found if sums is None else (sums[0] + found[0], sums[1] + found[1])
 
@@ -66,23 +64,47 @@ class Probabilities:
 
 
 class Moments:
-    """The mean of outputs, and the sum of squares around it, by Welford (1962): no difference of sums."""
+    """The mean of values, and the sum of squares around it, by Welford (1962): no difference of sums."""
 
     def add(
-        self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None, output: tf.Tensor
+        self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor] | None, value: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the sums with one draw more."""
-        output = tf.cast(output, tf.float32)
+        value = tf.cast(value, tf.float32)
         if sums is None:
-            return tf.ones([]), output, tf.zeros_like(output)
+            return tf.ones([]), value, tf.zeros_like(value)
         count, mean, squares = sums[0] + 1.0, *sums[1:]
-        difference = output - mean
+        difference = value - mean
         mean += difference / count
-        return count, mean, squares + difference * (output - mean)
+        return count, mean, squares + difference * (value - mean)
 
     def finish(self, sums: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The mean, and the sum of squares: divided by S the draws' variance, by S - 1 an estimate of q's."""
         return sums[1], sums[2]
+
+
+class Variances:
+    """The mean of a target over draws and noise, and the parts of its variance (law of total variance)."""
+
+    def __init__(self, likelihood: Likelihood):
+        """Takes the likelihood, of real targets or counts."""
+        self._likelihood, self._moments = likelihood, Moments()
+
+    def add(self, sums: tuple[Any, tf.Tensor] | None, outputs: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Returns the sums with the network's outputs under one draw more."""
+        outputs = tf.cast(outputs, tf.float32)
+        mean, variance = self._likelihood.mean(outputs), self._likelihood.variance(outputs)
+        variance = tf.broadcast_to(tf.cast(variance, tf.float32), tf.shape(mean))
+        if sums is None:
+            return self._moments.add(None, mean), variance
+        return self._moments.add(sums[0], mean), sums[1] + variance
+
+    def finish(self, sums: tuple[Any, tf.Tensor], count: int | tf.Tensor) -> tuple[tf.Tensor, Uncertainty]:
+        """The mean [...], and the variance of a target of the mixture over the draws, in its parts [...]."""
+        mean, squares = self._moments.finish(sums[0])
+        size = tf.cast(count, tf.float32)
+        aleatoric, epistemic = sums[1] / size, squares / size
+        return mean, Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
 
 
 class Targets:

@@ -158,18 +158,19 @@ def given_draws(source: Source, samples: int, root: tf.Tensor, dropout: bool = F
 class FreshDraws(Draws):
     """Draws that are made anew whenever they are used: the memory is that of one, whatever their number.
 
-    Draw s is that of the seed `derive(root, s)`, without dropout.
+    Draw s is that of the seed `derive(root, s)`, without dropout where nothing else is said.
     """
 
-    def __init__(self, source: Source, num_samples: int | tf.Tensor, root: tf.Tensor):
-        """Takes the source of the draws; S, at least 1; a seed, int32 [2]."""
-        self._source = source
+    def __init__(self, source: Source, num_samples: int | tf.Tensor, root: tf.Tensor, dropout: bool = False):
+        """Takes the source of the draws; S, at least 1; a seed, int32 [2]; whether they have dropout."""
+        self._source, self._dropout = source, dropout
         self.num_samples = tf.convert_to_tensor(num_samples)
         self._root = root
 
     def draw(self, place: tf.Tensor | int) -> Draw:
         """Returns the draw of a number."""
-        return self._source.sample(noise.derive(self._root, place)).without_dropout()
+        draw = self._source.sample(noise.derive(self._root, place))
+        return draw if self._dropout else draw.without_dropout()
 
 
 class HeldDraws(FreshDraws):

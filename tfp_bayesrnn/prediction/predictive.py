@@ -1,115 +1,221 @@
-"""The predictive distribution of a Bayesian model, and how sure it is: `tfp_bayesrnn.predictive`."""
+"""The predictive distribution of a Bayesian model as a value: what `BayesianModel.predictive` returns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.objective import likelihoods
-from tfp_bayesrnn.objective import outputs as outputs_of
-from tfp_bayesrnn.prediction.averages import Moments, Probabilities
+from tfp_bayesrnn.objective.likelihoods import BernoulliLikelihood, Likelihood
+from tfp_bayesrnn.prediction import mixtures
+from tfp_bayesrnn.prediction.averages import Probabilities, Variances
+from tfp_bayesrnn.prediction.uncertainty import Uncertainty
+
+# From how many samples a quantile is taken where the distribution has no distribution function.
+_SAMPLES = 1000
+
+# The number of outputs that samples are made of at once: 64 MiB.
+_SAMPLED_AT_ONCE = 2**24
 
 
-@dataclass(frozen=True, eq=False)
 class Predictive:
-    """A model's predictions, and the parts of their uncertainty: total = aleatoric + epistemic.
+    """The distribution of the targets of N rows: the average over S draws of the weights.
+
+    >>> predictive = model.predictive(x, num_samples=50)
+    >>> low, high = predictive.interval(0.95)
+    >>> unsure = np.argsort(-predictive.epistemic())[:10]
+
+    Every method returns a NumPy array, float32 where nothing else is said; [N, ...] is the shape of the
+    targets. Draws are held together over the whole of a row, so a sample of a sequence is one that the
+    network believes in as a whole; quantiles and intervals are those of each target by itself.
 
     Attributes:
-      mean: the predictions, float32: for a categorical likelihood the class probabilities [..., V]; for a
-        Bernoulli likelihood the probability of a 1, [...]; for a `NormalLikelihood` the expected target
-        [...].
-      total: the total uncertainty, float32 [...]: in nats, the entropy of the average distribution; for a
-        `NormalLikelihood`, in squared units of the target, the variance of a target.
-      aleatoric: the uncertainty that would be left if the weights were known: the draws' mean entropy, or the
-        variance of the noise. In the units of `total`.
-      epistemic: the uncertainty that the weights leave open: the mutual information of class and weights, or
-        the variance of the draws' means. In the units of `total`, and at least 0.
+      outputs: the network's outputs under each draw, float32 [S, N, ...].
+      likelihood: the likelihood of the targets.
     """
 
-    mean: np.ndarray
-    total: np.ndarray
-    aleatoric: np.ndarray
-    epistemic: np.ndarray
+    def __init__(self, outputs: ArrayLike, likelihood: Any, seed: int = 0):
+        """Takes outputs, as `model.predictive` does for a model.
 
+        Args:
+          outputs: the network's outputs under each draw, [S, N, ...].
+          likelihood: the likelihood, as `BayesianModel` takes it.
+          seed: the seed of `sample`.
+        """
+        self.outputs = np.asarray(outputs, np.float32)
+        self.likelihood: Likelihood = likelihoods.get(likelihood)
+        self._root = noise.derive(noise.make_seed(seed), noise.Stream.PREDICTIVE_NOISE)
+        self._mixture = mixtures.Mixture(self.likelihood, self.outputs)
+        self._parts: tuple[np.ndarray, Uncertainty] | None = None
 
-def predictive(
-    model: Any, x: Any, samples: int = 10, seed: int | None = None, batch_size: int | None = None
-) -> Any:
-    """Averages a model's predictions over draws of its weights, and finds the parts of their uncertainty.
+    @property
+    def num_samples(self) -> int:
+        """S, the number of draws."""
+        return len(self.outputs)
 
-    >>> found = tfp_bayesrnn.predictive(model, images, samples=20)
-    >>> unsure = images[np.argsort(-found.epistemic)[:10]]
+    def mean(self) -> np.ndarray:
+        """The expected target, [N, ...]; of classes probabilities, [N, ..., V]; of zeros and ones that of 1.
 
-    Args:
-      model: a `BayesianModel`, built, with a categorical, Bernoulli or normal likelihood.
-      x: the inputs that `model.predict` takes; iterated S times.
-      samples: S. Draws of a model without distributions and without this library's dropout are all the mean.
-      seed: the seed of the draws, which are those of `StreamEvaluator.average`; None for the model's.
-      batch_size: the number of rows in a minibatch; see `model.predict`.
+        Raises:
+          ValueError: if the likelihood is a function, which has no mean.
+        """
+        return self._averaged()[0]
 
-    Returns:
-      A `Predictive`; for a network with several outputs, one for each in their structure, and None for an
-      output without a likelihood.
+    def total(self) -> np.ndarray:
+        """The uncertainty, aleatoric + epistemic: the entropy in nats, or the variance, [N, ...]."""
+        return self._averaged()[1].total
 
-    Raises:
-      ValueError: if there is fewer than 1 sample, or the likelihood's uncertainty has no such parts.
-    """
-    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
-        raise ValueError(f"samples must be an integer of at least 1. Received: samples={samples!r}")
-    root = noise.derive(noise.make_seed(model.seed if seed is None else seed), noise.Stream.EVALUATION_DRAWS)
-    kinds: list[_Kind | None] = []
-    sums: list[Any] = []
-    for sample in range(samples):
-        draw = model.posterior.sample(noise.derive(root, sample))
-        outputs = model.predict(x, batch_size=batch_size, verbose=0, draw=draw)
-        if not kinds:
-            names = getattr(model, "output_names", None)
-            found = outputs_of.spread("likelihood", model.likelihood, outputs, names, shared=True)
-            kinds = [_Kind.of(likelihood) for likelihood in found]
-            sums = [None] * len(kinds)
-        flat = zip(kinds, sums, keras.tree.flatten(outputs), strict=True)
-        sums = [kind and kind.add(so_far, output) for kind, so_far, output in flat]
-    finished = [kind and kind.finish(one, samples) for kind, one in zip(kinds, sums, strict=True)]
-    return keras.tree.pack_sequence_as(outputs, finished)
+    def aleatoric(self) -> np.ndarray:
+        """What would be left if the weights were known, [N, ...].
 
+        Of classes it is the draws' mean entropy, in nats. Of real targets and counts it is the mean variance
+        of the noise, in their squared units.
+        """
+        return self._averaged()[1].aleatoric
 
-class _Kind:
-    """The way in which a likelihood's predictions are averaged."""
+    def epistemic(self) -> np.ndarray:
+        """What the weights leave open, [N, ...], at least 0.
 
-    def __init__(self, likelihood: Any):
-        self._likelihood = likelihood
-        is_normal = isinstance(likelihood, likelihoods.NormalLikelihood)
-        self._average = Moments() if is_normal else Probabilities(likelihood)
+        Of classes it is the mutual information with the weights, in nats. Of real targets and counts it is
+        the variance of the draws' means, in their squared units. It grows away from the training data, which
+        the noise need not do.
+        """
+        return self._averaged()[1].epistemic
 
-    @classmethod
-    def of(cls, likelihood: Any) -> _Kind | None:
-        if likelihood is None:
-            return None
-        known = likelihood in (likelihoods.categorical, likelihoods.bernoulli)
-        if not known and not isinstance(likelihood, likelihoods.NormalLikelihood):
+    def entropy(self) -> np.ndarray:
+        """The entropy of the average distribution of classes, nats [N, ...].
+
+        Raises:
+          ValueError: if targets are no classes.
+        """
+        self._check(self.likelihood.is_classes, "entropy", "stddev()")
+        return self.total()
+
+    def stddev(self) -> np.ndarray:
+        """The standard deviation of a target, noise and weights together, [N, ...].
+
+        Raises:
+          ValueError: if targets are classes.
+        """
+        self._check(not self.likelihood.is_classes, "stddev", "entropy()")
+        return np.sqrt(self.total())
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """The central interval that holds a target with the probability `level`: both ends, [N, ...].
+
+        Args:
+          level: the probability, above 0 and below 1; as much lies below the interval as above.
+
+        Raises:
+          ValueError: if it is not, or targets are classes.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level must be above 0 and below 1. Received: level={level}")
+        low, high = self.quantile([0.5 - level / 2.0, 0.5 + level / 2.0])
+        return low, high
+
+    def quantile(self, q: ArrayLike) -> np.ndarray:
+        """The quantile of the mixture over the draws: the least y with P(target <= y) >= q.
+
+        It is exact to rounding. Where a distribution has no distribution function it is that of 1000 samples.
+
+        Args:
+          q: one probability, above 0 and below 1, or several.
+
+        Returns:
+          [N, ...]; for several, with their axis in front, as `np.quantile` has it.
+
+        Raises:
+          ValueError: if a probability is out of range, or targets are classes.
+        """
+        self._check(not self.likelihood.is_classes, "quantile", "mean() for the probabilities")
+        levels = np.asarray(q, np.float64)
+        if not np.all((levels > 0.0) & (levels < 1.0)):
+            raise ValueError(f"q must be above 0 and below 1. Received: q={q!r}")
+        flat = list(levels.ravel())
+        try:
+            found = self._mixture.quantiles(flat).numpy()
+        except NotImplementedError:
+            found = np.quantile(self.sample(_SAMPLES), flat, axis=0).astype(np.float32)
+        return np.reshape(found, [*levels.shape, *found.shape[1:]])
+
+    def cdf(self, y: ArrayLike) -> np.ndarray:
+        """P(target <= y), [N, ...], of targets y [N, ...]: their probability integral transform.
+
+        Raises:
+          ValueError: if targets are classes.
+        """
+        self._check(not self.likelihood.is_classes, "cdf", "mean() for the probabilities")
+        return self._mixture.cdf(self._aligned(y)[tf.newaxis])[0].numpy()
+
+    def sample(self, n: int = 1, seed: int | None = None) -> np.ndarray:
+        """Samples n sets of targets, [n, N, ...]; each set is of one draw of the weights, chosen at random.
+
+        Args:
+          n: the number of samples.
+          seed: their seed; None for that of the draws. The same seed gives the same samples.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1. Received: n={n}")
+        root = (
+            self._root if seed is None else noise.derive(noise.make_seed(seed), noise.Stream.PREDICTIVE_NOISE)
+        )
+        places = mixtures.sample_places(n, self.num_samples, noise.derive(root, 0)).numpy()
+        size = max(1, _SAMPLED_AT_ONCE // max(1, self.outputs[0].size))
+        parts = [
+            self._mixture.sample(places[start : start + size], noise.derive(root, 1, start)).numpy()
+            for start in range(0, n, size)
+        ]
+        return np.concatenate(parts)
+
+    def log_prob(self, y: ArrayLike) -> np.ndarray:
+        """The log-probability of targets, or its density, in nats, [N, ...]: of the average over the draws.
+
+        Args:
+          y: the targets, as `fit` takes them.
+
+        Raises:
+          ValueError: if they are not those of the likelihood.
+        """
+        targets = tf.convert_to_tensor(y)
+        nats = [likelihoods.nats(self.likelihood, targets, tf.constant(one)) for one in self.outputs]
+        return mixtures.log_prob(-tf.stack(nats)).numpy()
+
+    def crps(self, y: ArrayLike, n: int = 256) -> np.ndarray:
+        """The continuous ranked probability score of targets, in their units, 0 is best, [N, ...].
+
+        Args:
+          y: the targets, [N, ...].
+          n: the number of samples that it is estimated from, without bias.
+        """
+        self._check(not self.likelihood.is_classes, "crps", "log_prob(y)")
+        return mixtures.crps(tf.constant(self.sample(n)), self._aligned(y)).numpy()
+
+    def _aligned(self, y: ArrayLike) -> tf.Tensor:
+        return self.likelihood.aligned(tf.convert_to_tensor(y), tf.constant(self.outputs[0]))
+
+    def _averaged(self) -> tuple[np.ndarray, Uncertainty]:
+        if self._parts is None:
+            make: Callable = Probabilities if self.likelihood.is_classes else Variances
+            average, sums = make(self.likelihood), None
+            for one in self.outputs:
+                sums = average.add(sums, tf.constant(one))
+            mean, parts = average.finish(sums, self.num_samples)
+            mean = mean[..., 1] if isinstance(self.likelihood, BernoulliLikelihood) else mean
+            self._parts = mean.numpy(), Uncertainty(*(part.numpy() for part in parts))
+        return self._parts
+
+    def _check(self, holds: bool, method: str, instead: str) -> None:
+        if not holds:
             raise ValueError(
-                "predictive knows the parts of the uncertainty of the likelihoods 'categorical', 'bernoulli' "
-                "and NormalLikelihood; for another, average model.predict(x, draw=draw) over draws of "
-                f"model.posterior.sample(seed). Received: likelihood={likelihood!r}"
+                f"{method} is not one of targets of this kind; accepted: {instead}. "
+                f"Received: likelihood={self.likelihood!r}"
             )
-        return cls(likelihood)
 
-    def add(self, sums: Any, output: Any) -> Any:
-        return self._average.add(sums, tf.convert_to_tensor(output))
-
-    def finish(self, sums: Any, samples: int) -> Predictive:
-        if isinstance(self._average, Moments):  # The law of total variance, for the mixture of the draws.
-            mean, squares = self._average.finish(sums)
-            epistemic = squares / samples
-            aleatoric = tf.fill(tf.shape(mean), self._likelihood.scale**2)
-            parts = (aleatoric + epistemic, aleatoric, epistemic)
-        else:
-            mean, parts = self._average.finish(sums, samples)
-            if self._likelihood is likelihoods.bernoulli:
-                mean = mean[..., 1]
-        return Predictive(mean.numpy(), *(part.numpy() for part in parts))
+    def __repr__(self) -> str:
+        return f"Predictive(num_samples={self.num_samples}, likelihood={self.likelihood!r})"

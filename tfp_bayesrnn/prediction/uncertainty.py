@@ -22,14 +22,15 @@ _ROUNDING = 1e-6
 
 
 class Uncertainty(NamedTuple):
-    """Parts of the uncertainty of predictions, float32 or float64 [...], in nats.
+    """Parts of the uncertainty of predictions, float32 or float64 [...]; total = aleatoric + epistemic.
 
-    By the chain rule of entropy total = aleatoric + epistemic (Depeweg et al., 2018).
+    Of classes in nats, by the chain rule of entropy (Depeweg et al., 2018); of real targets and counts their
+    variance, in squared units, by the law of total variance.
     """
 
-    total: tf.Tensor  # H[mean_s p_s], the entropy of the average.
-    aleatoric: tf.Tensor  # mean_s H[p_s], what would be left if the weights were known.
-    epistemic: tf.Tensor  # I[class; weights], the mutual information.
+    total: tf.Tensor  # H[mean_s p_s], the entropy of the average; or the variance of a target.
+    aleatoric: tf.Tensor  # mean_s H[p_s], what would be left if the weights were known; or mean_s Var_s.
+    epistemic: tf.Tensor  # I[class; weights], the mutual information; or the variance of the draws' means.
 
 
 class TargetScores(NamedTuple):

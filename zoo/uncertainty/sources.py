@@ -27,7 +27,7 @@ import tensorflow as tf
 from tfp_bayesrnn import BayesianModel, Dropout, Posterior, keras_internals
 from tfp_bayesrnn.errors import InputError, quoted
 from tfp_bayesrnn.filesystem.paths import check_regular, local_path, plain
-from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.objective.likelihoods import CategoricalLikelihood
 from zoo.configuration import limits
 from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.checksums import Checksums
@@ -146,7 +146,7 @@ def score_network(
     """
     network, kind, jit = model, None, False
     if isinstance(model, BayesianModel):
-        if model.likelihood is not likelihoods.categorical:
+        if not isinstance(model.likelihood, CategoricalLikelihood):
             raise InputError(f"{name} has another likelihood than 'categorical': it predicts no words")
         network, kind, jit = model.network, "logits", model.use_jit()
     shape = getattr(network, "input_shape", None)

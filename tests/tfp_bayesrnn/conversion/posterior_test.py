@@ -24,6 +24,7 @@ from conversion_models import (
 )
 
 from tfp_bayesrnn import (
+    CategoricalLikelihood,
     CentredNormalPrior,
     InputError,
     MeanFieldNormal,
@@ -180,9 +181,11 @@ class TestTraining:
     @pytest.mark.slow
     def test_probabilities_with_a_likelihood_of_them(self):
         model = sequential(layers.Dense(3, activation="softmax"), shape=(4,))
-        with pytest.raises(InputError, match="takes logits"):
+        with pytest.raises(
+            InputError, match=r"ends in the softmax.*CategoricalLikelihood\(from_logits=False\)"
+        ):
             converted(model)
-        bayesian = converted(model, likelihood=keras.losses.sparse_categorical_crossentropy)
+        bayesian = converted(model, likelihood=CategoricalLikelihood(from_logits=False))
         bayesian.compile(keras.optimizers.SGD(0.1))
         targets = np.array([0, 1, 2, 0])
         expected = -np.log(model(features((ROWS, 4))).numpy()[np.arange(ROWS), targets]).mean()

@@ -35,7 +35,7 @@ def of_two(structure, *names):
 
 def exported(network, directory, likelihood=None, **arguments):
     """The SavedModel of a network; and the network's outputs under the draws that `serve_mc` makes."""
-    model = BayesianModel(network, 6, likelihood or NormalLikelihood())
+    model = BayesianModel(network, 6, likelihood or NormalLikelihood(1.0))
     model.build(network.input_shape)
     model.export(directory / "m", **arguments)
     return tf.saved_model.load(str(directory / "m")), model
@@ -127,7 +127,7 @@ OUTPUTS = {
 def test_draws_of_several_outputs_are_averaged_each_by_its_likelihood(tmp_path, case):
     structure, likelihood, (one, two) = case
     likelihood = keras.tree.map_structure(
-        lambda name: NormalLikelihood() if name == "normal" else name, likelihood
+        lambda name: NormalLikelihood(1.0) if name == "normal" else name, likelihood
     )
     loaded, model = exported(of_outputs(structure), tmp_path, likelihood)
     first, second = keras.tree.flatten(model.network(ONE))
@@ -137,19 +137,39 @@ def test_draws_of_several_outputs_are_averaged_each_by_its_likelihood(tmp_path, 
     np.testing.assert_allclose(served[two], second, rtol=1e-6)
     found = sampled(loaded, inputs=ONE)
     parts = ("probabilities", "entropy", "mutual_information")
-    assert set(found) == {one, f"{one}_variance", *(f"{two}_{part}" for part in parts)}
+    has_noise = {} if first_likelihood(likelihood) is None else {f"{one}_epistemic_variance"}
+    assert set(found) == {one, f"{one}_variance", *has_noise, *(f"{two}_{part}" for part in parts)}
     values, logits = keras.tree.flatten(draws(model, ONE))
     each = scipy.special.softmax(logits, axis=-1)
     total = scipy.special.entr(each.mean(0)).sum(-1)
     expected = {
         one: values.mean(0),
-        f"{one}_variance": values.var(0, ddof=1),
+        f"{one}_variance": values.var(0) + 1.0 if has_noise else values.var(0, ddof=1),
         f"{two}_probabilities": each.mean(0),
         f"{two}_entropy": total,
         f"{two}_mutual_information": total - scipy.special.entr(each).sum(-1).mean(0),
     }
+    if has_noise:
+        expected[f"{one}_epistemic_variance"] = values.var(0)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def first_likelihood(likelihood):
+    return likelihood[0] if isinstance(likelihood, list) else next(iter(likelihood.values()))
+
+
+def test_draws_are_averaged_to_the_figures_of_predictive(tmp_path):
+    """The variance of a target holds the noise as well, for every family that has one."""
+    likelihood = {"mixed": "negative_binomial", "other": "student_t"}
+    inputs = keras.Input((2,))
+    outputs = {"mixed": dense(2)(inputs), "other": dense(3)(inputs)}
+    loaded, model = exported(keras.Model(inputs, outputs), tmp_path, likelihood)
+    found = sampled(loaded, **{"inputs": ONE})
+    for name, predictive in model.predictive(ONE.numpy(), SAMPLES, SEED).items():
+        np.testing.assert_allclose(found[name], predictive.mean(), rtol=1e-5)
+        np.testing.assert_allclose(found[f"{name}_variance"], predictive.stddev() ** 2, rtol=1e-5)
+        np.testing.assert_allclose(found[f"{name}_epistemic_variance"], predictive.epistemic(), rtol=1e-4)
 
 
 def string_lookup():
@@ -243,7 +263,7 @@ def test_a_signature_as_keras_takes_it(tmp_path):
         def call(self, inputs):
             return {"out": self.out(inputs)}
 
-    model = BayesianModel(Network(), 6, NormalLikelihood())
+    model = BayesianModel(Network(), 6, NormalLikelihood(1.0))
     expected = model(ONE)["out"]
     with pytest.raises(ValueError, match=r"Received: .*input_signature=None"):
         model.export(tmp_path / "m")

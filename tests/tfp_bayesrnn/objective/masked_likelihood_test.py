@@ -237,7 +237,7 @@ def test_targets_that_do_not_count_may_be_missing(eagerly, seed):
     y = np.random.default_rng(seed).normal(size=(ROWS, STEPS, 1)).astype(np.float32)
     after = []
     for missing in (0.0, np.nan):
-        model = compiled(network(outputs=1), model={"likelihood": NormalLikelihood()})
+        model = compiled(network(outputs=1), model={"likelihood": NormalLikelihood(1.0)})
         model.optimizer.learning_rate = 0.1
         model.train_on_batch(x, np.where(MASK[..., None], y, missing))
         after.append([variable.numpy() for variable in model.trainable_variables])
