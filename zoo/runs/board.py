@@ -45,7 +45,7 @@ class Board:
         self._last: tuple[int, float] | None = None
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """A training step's own figures: loss, free energy, NLL, KL, gradient norm; and the speed since the last."""
+        """A training step's own figures: loss, free energy, NLL, KL and gradient norm; and the speed."""
         if step % STEPS:
             return
         now = time.monotonic()
