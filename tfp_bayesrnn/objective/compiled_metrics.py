@@ -73,7 +73,7 @@ def matched(
     predictions = outputs_of.with_masks(predictions, keras.tree.pack_sequence_as(predictions, masks))
     targets = [
         shapes.with_axes_of(prediction.shape, tf.convert_to_tensor(target))
-        if likelihood is not None and likelihood.parameters is not None
+        if likelihood is not None
         else target
         for likelihood, target, prediction in zip(
             found, targets, keras.tree.flatten(predictions), strict=True

@@ -63,6 +63,7 @@ def negative_log_likelihood(
     if targets is None:
         raise ValueError("The negative log-likelihood is one of targets. Received: targets=None")
     targets, outputs = tf.convert_to_tensor(targets), tf.cast(outputs, tf.float32)
+    targets = likelihood.encoded(targets, outputs)
     weights = product(product(weights, mask), likelihood.counted(targets))
     if weights is not None:
         targets, outputs = _without_padding(weights, targets, outputs)

@@ -49,7 +49,8 @@ class PredictiveScores:
         self.total += float(-tf.reduce_sum(log_probs * weights))
         self.predictions += float(tf.reduce_sum(weights))
         self.rows += rows
-        targets = output.likelihood.aligned(tf.convert_to_tensor(output.targets), output.values[0])
+        targets = output.likelihood.encoded(tf.convert_to_tensor(output.targets), output.values[0])
+        targets = output.likelihood.aligned(targets, output.values[0])
         if isinstance(output.likelihood, CategoricalLikelihood | BernoulliLikelihood):
             self._add_classes(output.likelihood, output.values, targets, weights)
         elif output.likelihood.has_moments:

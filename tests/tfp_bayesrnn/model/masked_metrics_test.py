@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, PointMass, VariationalDense, VariationalLSTM
+from tfp_bayesrnn import BayesianModel, NormalLikelihood, PointMass, VariationalDense, VariationalLSTM
 
 ROWS, STEPS, CLASSES = 6, 5, 4
 MASK = np.arange(STEPS) < np.array([5, 4, 3, 2, 1, 0])[:, None]
@@ -121,3 +121,36 @@ def test_in_graphs_and_of_several_outputs(argument):
         for prefix in ("", "val_"):
             found = history[f"{prefix}{name}_root_mean_squared_error"]
             np.testing.assert_allclose(found, [oracle.result()], rtol=1e-5)
+
+
+OF_POSITIVES = {
+    "mae": metrics.MeanAbsoluteError,
+    "mse": metrics.MeanSquaredError,
+    "root mean square": metrics.RootMeanSquaredError,
+    "poisson": metrics.Poisson,
+    "divergence": metrics.KLDivergence,
+    "log-cosh": metrics.LogCoshError,
+    "percent": metrics.MeanAbsolutePercentageError,
+}
+
+
+@pytest.mark.parametrize("shape", ["of rows", "of steps", "of masked steps"])
+@pytest.mark.parametrize("name", OF_POSITIVES)
+def test_targets_may_lack_the_axis_of_1_that_outputs_have(eagerly, name, shape):
+    """Of targets [B] and outputs [B, 1] some of Keras's metrics would make [B, B], or a raw error."""
+    keras.utils.set_random_seed(2)
+    first = [keras.layers.Masking(0.0)] if shape == "of masked steps" else []
+    recurrent = keras.layers.LSTM(3, return_sequences=shape != "of rows")
+    net = keras.Sequential([*first, recurrent, keras.layers.Dense(1), keras.layers.ReLU()])
+    y = GENERATOR.uniform(0.1, 0.9, MASK.shape if shape != "of rows" else ROWS).astype(np.float32)
+    outputs = net(REAL).numpy()[..., 0]
+    counts = MASK if first else np.ones(y.shape, bool)
+    oracle, metric = OF_POSITIVES[name](), OF_POSITIVES[name]()
+    oracle.update_state(y[counts][:, None], outputs[counts][:, None])
+    model = BayesianModel(net, likelihood=NormalLikelihood(0.5))
+    model.compile(keras.optimizers.SGD(0.0), metrics=[metric], run_eagerly=True)
+    for targets in (y, y[..., None]):
+        for method in (model.test_on_batch, model.train_on_batch):
+            model.reset_metrics()
+            found = method(REAL, targets, return_dict=True)[metric.name]
+            np.testing.assert_allclose(found, oracle.result(), rtol=1e-4)

@@ -239,7 +239,7 @@ class TestShapes:
 
     REFUSED = {
         "classes of half the rows": ("categorical", (B,), (B, T, V)),
-        "one-hot classes": ("categorical", (B, V), (B, V)),
+        "one-hot classes of another number": ("categorical", (B, V + 1), (B, V)),
         "zeros and ones for each of two": ("bernoulli", (B,), (B, 2)),
         "one number for several outputs": (NormalLikelihood(1.0), (B, 1), (B, 3)),
         "a function of rows and a column": (squares, (B,), (B, 1)),

@@ -11,11 +11,15 @@ from tensorflow_probability import distributions as tfd
 from tfp_bayesrnn import checks
 from tfp_bayesrnn.objective.likelihoods import shapes
 from tfp_bayesrnn.objective.likelihoods.likelihood import Likelihood
+from tfp_bayesrnn.objective.metrics import ClassAccuracy
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
 class CategoricalLikelihood(Likelihood):
-    """Integer classes [...], of outputs [..., V] with V at least 2: logits, or probabilities."""
+    """Integer classes [...], of outputs [..., V] with V at least 2: logits, or probabilities.
+
+    Targets of the shape of the outputs are the same classes, one-hot.
+    """
 
     is_discrete = is_classes = True
 
@@ -71,6 +75,14 @@ class CategoricalLikelihood(Likelihood):
         logits = self.logits(outputs)
         return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(targets, tf.int32), logits)
 
+    def encoded(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The classes of one-hot targets; -1, which is none, for what has not a single 1 among zeros."""
+        if not shapes.has_classes_on_last_axis(targets, outputs):
+            return targets
+        zeros, ones = (tf.reduce_sum(tf.cast(targets == value, tf.int32), -1) for value in (0, 1))
+        is_one_hot = (ones == 1) & (zeros == tf.shape(targets)[-1] - 1)
+        return tf.where(is_one_hot, tf.argmax(targets, -1, tf.int32), -1)
+
     def aligned(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The targets without an axis of 1 at their end, where the outputs ask for that."""
         return shapes.with_axes_of(outputs.shape[:-1], targets)
@@ -101,8 +113,8 @@ class CategoricalLikelihood(Likelihood):
         return tf.not_equal(targets, tf.cast(self.ignore_class, targets.dtype))
 
     def metric(self, name: str) -> Any:
-        """Keras's metric of sparse classes for "accuracy"."""
-        return keras.metrics.SparseCategoricalAccuracy(name=name) if name in ("accuracy", "acc") else name
+        """The accuracy of classes, integers or one-hot, for "accuracy"."""
+        return ClassAccuracy(name) if name in ("accuracy", "acc") else name
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

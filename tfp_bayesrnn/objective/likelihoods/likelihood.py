@@ -73,6 +73,11 @@ class Likelihood:
 
     # What a subclass may say otherwise.
 
+    def encoded(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The targets, if they come in another form, in that of the likelihood."""
+        del outputs
+        return targets
+
     def aligned(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The targets with an axis of 1 added or removed at their end, where the outputs ask for that.
 
@@ -169,6 +174,7 @@ def nats(likelihood: Likelihood, targets: tf.Tensor, outputs: tf.Tensor) -> tf.T
         averaged over an axis; or outputs or targets are not those of the likelihood.
     """
     likelihood.check_outputs(outputs)
+    targets = likelihood.encoded(targets, outputs)
     targets = likelihood.aligned(likelihood.checked(targets, outputs), outputs)
     found = likelihood(targets, outputs)
     if found is None or targets.shape.rank is None:

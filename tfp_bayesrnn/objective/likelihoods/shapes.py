@@ -37,6 +37,14 @@ def one_for_each(nats: tf.Tensor, targets: tf.Tensor, outputs: tf.Tensor, axes: 
     )
 
 
+def has_classes_on_last_axis(targets: tf.Tensor, outputs: tf.Tensor) -> bool:
+    """Whether targets have the axis of the outputs' classes, as one-hot ones do."""
+    return targets.shape.rank == outputs.shape.rank and targets.shape[-1] == outputs.shape[-1] not in (
+        1,
+        None,
+    )
+
+
 def with_axes_of(shape: tf.TensorShape, targets: tf.Tensor) -> tf.Tensor:
     """Returns the targets with an axis of 1 added or removed at the end, if that gives them as many axes."""
     ranks = targets.shape.rank, shape.rank
