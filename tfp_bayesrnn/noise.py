@@ -40,6 +40,7 @@ class Stream(enum.IntEnum):
     CONTINUATION_NOISE = -6
     PRUNED_KL = -7  # The draw by which a pruned posterior's KL is estimated.
     PREDICTIVE_NOISE = -8  # The noise of targets that are sampled from a predictive distribution.
+    FORECAST_NOISE = -9  # The values of sample paths.
 
 
 def make_seed(seed: int | tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from zoo.captioning.task import TASK as CAPTIONING
 from zoo.configuration.checks import choice
+from zoo.forecasting.task import TASK as FORECASTING
 from zoo.language_model.task import TASK as LANGUAGE_MODEL
 from zoo.runs.settings import RunConfig
 from zoo.task import Task
@@ -19,6 +20,7 @@ TASKS: Mapping[str, Task] = {
     for task in (
         LANGUAGE_MODEL,
         CAPTIONING,
+        FORECASTING,
     )
 }
 """The tasks by name, in the order in which their presets are listed."""

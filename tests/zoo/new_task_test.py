@@ -41,8 +41,8 @@ class Evaluation(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastingConfig(RunConfig):
-    task: str = setting("forecasting", checks.choice("forecasting"), "what is learnt")
+class WavesConfig(RunConfig):
+    task: str = setting("waves", checks.choice("waves"), "what is learnt")
     method: str = setting("bbb", checks.choice("bbb"), "how weights are learnt")
     data: Data = table(Data)
     model: Model = table(Model)
@@ -63,7 +63,7 @@ def restorable(config, vocabulary=None):
     )
 
 
-class ForecastingExperiment(Experiment):
+class WavesExperiment(Experiment):
     unit = "values"
     layout = "one series"
     steps_per_epoch, predictions_per_step = 4, 8.0
@@ -103,25 +103,23 @@ class ForecastingExperiment(Experiment):
 
 
 TASK = Task(
-    name="forecasting",
+    name="waves",
     label="forecaster",
     about="the next value of a series",
-    config=ForecastingConfig,
-    presets={
-        "waves": {"task": "forecasting", "preset": "waves", "description": "waves", "train": {"batch": 2}}
-    },
+    config=WavesConfig,
+    presets={"waves": {"task": "waves", "preset": "waves", "description": "waves", "train": {"batch": 2}}},
     size=lambda config: f"{config.model.lags} lags",
     load_data=load_data,
     model_for=lambda config, data=None: restorable(config),
     restorable=restorable,
-    experiment=ForecastingExperiment,
+    experiment=WavesExperiment,
     has_vocabulary=False,
 )
 
 
 @pytest.fixture(autouse=True)
 def task(monkeypatch):
-    monkeypatch.setitem(registry.TASKS, "forecasting", TASK)
+    monkeypatch.setitem(registry.TASKS, "waves", TASK)
     monkeypatch.setitem(presets.PRESETS, "waves", TASK.presets["waves"])
 
 

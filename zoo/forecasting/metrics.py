@@ -106,7 +106,7 @@ def mean_absolute_scaled_error(forecasts: ArrayLike, values: ArrayLike, scales: 
 
     NaN where the scale is, or all values are missing.
     """
-    return _scaled_mean(np.abs(np.asarray(forecasts) - np.asarray(values)), scales)
+    return scaled_mean(np.abs(np.asarray(forecasts) - np.asarray(values)), scales)
 
 
 def mean_scaled_interval_score(
@@ -119,10 +119,10 @@ def mean_scaled_interval_score(
     """
     low, high, values = (np.asarray(one, np.float64) for one in (low, high, values))
     outside = np.maximum(low - values, 0.0) + np.maximum(values - high, 0.0)
-    return _scaled_mean(high - low + 2.0 / (1.0 - level) * outside, scales)
+    return scaled_mean(high - low + 2.0 / (1.0 - level) * outside, scales)
 
 
-def _scaled_mean(errors: np.ndarray, scales: ArrayLike) -> np.ndarray:
+def scaled_mean(errors: np.ndarray, scales: ArrayLike) -> np.ndarray:
     """The mean over the steps of [N, H] that are no NaN, over a scale [N]."""
     known = np.isfinite(errors)
     with np.errstate(invalid="ignore", divide="ignore"):

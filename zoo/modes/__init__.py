@@ -16,6 +16,7 @@ MODES: dict[str, Mode] = {
             "zoo.modes.evaluate",
             "zoo.modes.caption",
             "zoo.modes.generate",
+            "zoo.modes.forecast",
             "zoo.modes.uncertainty",
             "zoo.modes.prune",
             "zoo.modes.export",

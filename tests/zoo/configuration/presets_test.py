@@ -8,7 +8,11 @@ from zoo.configuration import config
 from zoo.configuration.fields import settings
 from zoo.registry import TASKS
 
-OF_TASK = {"language_model": "ptb_medium_bbb", "captioning": "coco_bbb"}
+OF_TASK = {
+    "language_model": "ptb_medium_bbb",
+    "captioning": "coco_bbb",
+    "forecasting": "demo_forecast_bbb",
+}
 
 
 def fields(name):
@@ -36,7 +40,7 @@ def test_the_presets_there_are():
 
 def test_language_models_are_listed_first():
     tasks = [preset["task"] for preset in presets.PRESETS.values()]
-    assert tasks == sorted(tasks, reverse=True)
+    assert tasks == sorted(tasks, key=list(OF_TASK).index)
     assert set(tasks) == set(OF_TASK)
     assert presets.preset_names()[0] == "demo_deterministic"
 
@@ -44,12 +48,12 @@ def test_language_models_are_listed_first():
 @pytest.mark.parametrize("name", [name for name in presets.preset_names() if name.endswith("_sharpened")])
 def test_sharpening_is_all_that_a_sharpened_preset_adds(name):
     plain, sharpened = fields(name.removesuffix("_sharpened")), fields(name)
-    named = ("preset", "method", "description")
+    named = ("preset", "method", "description", "sharpening.sigma0")
     assert {f: v for f, v in plain.items() if f not in named} == {
         f: v for f, v in sharpened.items() if f not in named
     }
     assert sharpened["method"] == "bbb_sharpened"
-    assert sharpened["sharpening.sigma0"] == 0.02
+    assert sharpened["sharpening.sigma0"] == (0.002 if sharpened["task"] == "forecasting" else 0.02)
 
 
 @pytest.mark.parametrize("name", [name for name in presets.preset_names() if name.endswith("_ktied")])
