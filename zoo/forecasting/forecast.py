@@ -94,20 +94,24 @@ def forecast_series(
         config.seed,
         settings.batch,
     )
-    text = _as_csv(found, series, levels, samples)
-    if files.numbers is None:
-        sys.stdout.write(text)
-    else:
-        write_whole(files.numbers, text)
     shown = len(places.series) if names else min(CHARTS, len(places.series))
     picture = charts(found, series, config.data.season, range(shown))
-    write_whole(files.chart, picture.png() if files.chart.suffix.lower() == ".png" else picture.svg())
+    _write(files, _as_csv(found, series, levels, samples), picture)
     print(
         f"{len(places.series)} series, {config.data.horizon} steps each, {len(found.paths)} paths: "
         f"{files.numbers or 'stdout'}; {shown} of them drawn: {files.chart}",
         file=sys.stderr if files.numbers is None else sys.stdout,
     )
     return found
+
+
+def _write(files: Files, numbers: str, picture: Picture) -> None:
+    if files.numbers is None:
+        sys.stdout.write(numbers)
+    else:
+        write_whole(files.numbers, numbers)
+    is_png = files.chart.suffix.lower() == ".png"
+    write_whole(files.chart, picture.png() if is_png else picture.svg())
 
 
 def charts(found: Forecasts, series: SeriesSet, season: int, shown: Iterable[int]) -> Picture:

@@ -7,7 +7,7 @@ lag, P paths in all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Draw
 from zoo.forecasting.windows import Layout, Rows
 
-_MARGIN = 3.0
+MARGIN = 3.0
 """How far paths of logarithms may leave those of the history: exp of a heavy tail would have no mean."""
 
 
@@ -71,7 +71,7 @@ class PathSampler:
             return paths
         values, flags = rows.history[:, 0], rows.history[:, 1]
         highest = np.where(flags > 0.0, location + scale * values, 0.0).max(axis=1)
-        return np.expm1(np.clip(paths, 0.0, highest[:, np.newaxis] + _MARGIN))
+        return np.expm1(np.clip(paths, 0.0, highest[:, np.newaxis] + MARGIN))
 
     def _paths(
         self,
@@ -101,39 +101,55 @@ class PathSampler:
         known = inputs["known"][:, context:]
         if not has_masks:
             state, ahead, known, history = tf.nest.map_structure(copied, (state, ahead, known, history))
-        paths = self._walked(draw, seed, state, ahead, known, history)
+
+        def run(inputs: dict[str, tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+            with ambient.under(draw):
+                return network.run(inputs, state)
+
+        paths = walked(run, self.model.likelihood, self.layout, seed, state, ahead, known, history)
         return tf.reshape(paths, [copies, count, self.layout.horizon])
 
-    def _walked(
-        self,
-        draw: Draw,
-        seed: tf.Tensor,
-        state: Any,
-        ahead: dict[str, tf.Tensor],
-        known: tf.Tensor,
-        history: tf.Tensor,
-    ) -> tf.Tensor:
-        """The paths of all rows from their contexts on, [R, H]."""
-        network, layout = self.model.network, self.layout
-        back = [history.shape[-1] - lag for lag in layout.lags]
 
-        def step(number: tf.Tensor, state: Any, past: tf.Tensor, paths: tf.TensorArray) -> tuple:
-            seen = tf.gather(past, back, axis=2)
-            lags = tf.concat([seen[:, 0], seen[:, 1]], axis=1)[:, tf.newaxis]
-            inputs = {**ahead, "lags": lags, "known": known[:, number][:, tf.newaxis]}
-            with ambient.under(draw):
-                outputs, state = network.run(inputs, state)
-            value = self.model.likelihood.sample(outputs[:, 0], noise.derive(seed, number))
-            scaled = value / ahead["scale"][:, 1] if layout.has_counts else value
-            new = tf.stack([scaled, tf.ones_like(scaled)], axis=1)[:, :, tf.newaxis]
-            past = tf.concat([past[:, :, 1:], new], axis=2)
-            return number + 1, state, past, paths.write(number, value)
+def walked(
+    run: Callable[[dict[str, tf.Tensor], Any], tuple[tf.Tensor, Any]],
+    likelihood: Any,
+    layout: Layout,
+    seed: tf.Tensor,
+    state: Any,
+    ahead: dict[str, tf.Tensor],
+    known: tf.Tensor,
+    history: tf.Tensor,
+) -> tf.Tensor:
+    """The paths of R rows from their contexts on, [R, H]: scaled values or, of heads of counts, counts.
 
-        paths = tf.TensorArray(tf.float32, layout.horizon, element_shape=[None])
-        *_, paths = tf.while_loop(
-            lambda number, *_: number < layout.horizon,
-            step,
-            (tf.constant(0), state, history, paths),
-            parallel_iterations=1,
-        )
-        return tf.transpose(paths.stack())
+    Args:
+      run: (inputs of some steps, state) -> (outputs, state after them), the network under a draw.
+      likelihood: the distribution of a value, given its outputs.
+      layout: the form of a window.
+      seed: the seed of the values, int32 [2].
+      state: the state after the context.
+      ahead: the inputs of a window: "categories" and "scale".
+      known: what is known in advance of the horizon, [R, H, K].
+      history: the values before the forecast and their flags, [R, 2, M].
+    """
+    back = [history.shape[-1] - lag for lag in layout.lags]
+
+    def step(number: tf.Tensor, state: Any, past: tf.Tensor, paths: tf.TensorArray) -> tuple:
+        seen = tf.gather(past, back, axis=2)
+        lags = tf.concat([seen[:, 0], seen[:, 1]], axis=1)[:, tf.newaxis]
+        inputs = {**ahead, "lags": lags, "known": known[:, number][:, tf.newaxis]}
+        outputs, state = run(inputs, state)
+        value = likelihood.sample(outputs[:, 0], noise.derive(seed, number))
+        scaled = value / ahead["scale"][:, 1] if layout.has_counts else value
+        new = tf.stack([scaled, tf.ones_like(scaled)], axis=1)[:, :, tf.newaxis]
+        past = tf.concat([past[:, :, 1:], new], axis=2)
+        return number + 1, state, past, paths.write(number, value)
+
+    paths = tf.TensorArray(tf.float32, layout.horizon, element_shape=[None])
+    *_, paths = tf.while_loop(
+        lambda number, *_: number < layout.horizon,
+        step,
+        (tf.constant(0), state, history, paths),
+        parallel_iterations=1,
+    )
+    return tf.transpose(paths.stack())

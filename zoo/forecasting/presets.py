@@ -1,8 +1,8 @@
 """The presets of the forecasters: what differs from the defaults of `zoo.forecasting.configuration`.
 
-The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. Prior, posterior and
-schedules are of our choice: weights of a forecaster begin with scales of a tenth to a third of the prior's,
-which is normal, so that its few values are heard.
+The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. All else is of our
+choice. The prior is normal, and the posterior begins with scales of a tenth to a third of the prior's and a
+weight of the KL of a tenth: values are few, and so precise that weights have to be.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from zoo.configuration.methods import BAYESIAN_METHODS, LABELS
+from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, SHARPENED_METHODS
 from zoo.data.datasets import SERIES_SETS
 from zoo.forecasting.configuration import METHODS
 
 _PRIOR = {"log_sigma1": math.log(0.3), "log_sigma2": math.log(0.3)}
 _POSTERIOR = {"recurrent_scale_range": (0.1, 0.3), "other_scale_range": (0.1, 0.3)}
+_KL_WEIGHT = 0.1
+_SIGMA0 = 0.002  # Of sharpening: the curvature of precise values is large, and 0.02 steps over it.
 _DROPOUT = 0.1
 _SAMPLES = 20
 
-_DATA: dict[str, dict[str, Any]] = {
+_LONG = {"epochs": 40, "hold_epochs": 15, "decay": 0.85, "learning_rate": 0.003}
+
+_KINDS: dict[str, dict[str, Any]] = {
     "demo_forecast": {
         "data": {
             "name": "builtin_series",
@@ -29,14 +33,43 @@ _DATA: dict[str, dict[str, Any]] = {
             "covariates": "promotion",
             "categories": "kind",
         },
-        "model": {"head": "normal", "context": 24, "units": 32, "layers": 1, "category_units": 4},
+        "model": {
+            "head": "normal",
+            "scaling": "location_scale",
+            "context": 24,
+            "units": 32,
+            "layers": 1,
+            "category_units": 4,
+        },
         "train": {"epochs": 40, "hold_epochs": 20, "decay": 0.9, "learning_rate": 0.005},
+    },
+    "tourism_monthly": {
+        "data": {"name": "tourism_monthly", "season": 12, "horizon": 24},
+        "model": {"context": 36},
+        "train": _LONG,
+    },
+    "tourism_quarterly": {
+        "data": {"name": "tourism_quarterly", "season": 4, "horizon": 8},
+        "model": {"context": 16},
+        "train": _LONG,
+    },
+    "electricity": {
+        "data": {
+            "name": "electricity",
+            "frequency": "half_hourly",
+            "season": 48,
+            "horizon": 48,
+            "origins": 28,
+            "covariates": "temperature,holiday",
+        },
+        "model": {"context": 48, "lags": (1, 2, 3, 47, 48, 49, 96, 336)},
+        "train": _LONG,
     },
 }
 
 
 def _preset(name: str, kind: str, method: str) -> dict[str, Any]:
-    how = _DATA[kind]
+    how = _KINDS[kind]
     is_bayesian = method in BAYESIAN_METHODS
     return {
         "task": "forecasting",
@@ -50,13 +83,14 @@ def _preset(name: str, kind: str, method: str) -> dict[str, Any]:
             "optimizer": "adam",
             "clip_norm": 10.0,
             **how["train"],
-            **({"kl_warmup_epochs": how["train"]["epochs"] / 4} if is_bayesian else {}),
+            **({"kl_weight": _KL_WEIGHT} if is_bayesian else {}),
         },
         **({"prior": _PRIOR, "posterior": _POSTERIOR} if is_bayesian else {}),
+        **({"sharpening": {"sigma0": _SIGMA0}} if method in SHARPENED_METHODS else {}),
         **({"evaluate": {"num_samples": _SAMPLES}} if method != "deterministic" else {}),
     }
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    f"{kind}_{method}": _preset(f"{kind}_{method}", kind, method) for kind in _DATA for method in METHODS
+    f"{kind}_{method}": _preset(f"{kind}_{method}", kind, method) for kind in _KINDS for method in METHODS
 }

@@ -24,6 +24,7 @@ TASK = Task(
     model_for=later("zoo.forecasting.model", "model_for"),
     restorable=later("zoo.forecasting.model", "restorable"),
     experiment=later("zoo.forecasting.experiment", "ForecastingExperiment"),
+    export=later("zoo.forecasting.export", "export"),
     report_section=later("zoo.forecasting.report", "fans"),
     report_tables=later("zoo.forecasting.report", "score_tables"),
     modes={"forecast": later("zoo.forecasting.forecast", "forecast_series")},
