@@ -42,6 +42,7 @@ _KINDS: dict[str, dict[str, Any]] = {
             "category_units": 4,
         },
         "train": {"epochs": 40, "hold_epochs": 20, "decay": 0.9, "learning_rate": 0.005},
+        "jit_compile": "off",  # It would take longer than it saves.
     },
     "tourism_monthly": {
         "data": {"name": "tourism_monthly", "season": 12, "horizon": 24},
@@ -85,6 +86,7 @@ def _preset(name: str, kind: str, method: str) -> dict[str, Any]:
             **how["train"],
             **({"kl_weight": _KL_WEIGHT} if is_bayesian else {}),
         },
+        **({"jit_compile": how["jit_compile"]} if "jit_compile" in how else {}),
         **({"prior": _PRIOR, "posterior": _POSTERIOR} if is_bayesian else {}),
         **({"sharpening": {"sigma0": _SIGMA0}} if method in SHARPENED_METHODS else {}),
         **({"evaluate": {"num_samples": _SAMPLES}} if method != "deterministic" else {}),

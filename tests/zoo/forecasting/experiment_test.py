@@ -9,6 +9,8 @@ import pytest
 from quick_runs import quick  # noqa: F401
 
 import absl_main
+import zoo
+from tfp_bayesrnn import InputError
 
 SIZE = (
     *("--config.model.units=3", "--config.model.layers=1", "--config.model.context=6"),
@@ -166,3 +168,13 @@ def test_a_task_without_series_does_not_forecast(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
     assert command("forecast", tmp_path) == 2
     assert "\n" not in capsys.readouterr().err.strip()
+
+
+def test_models_of_presets_without_a_run():
+    small = {"model.units": 2, "model.layers": 1, "model.context": 3}
+    model = zoo.from_preset("demo_forecast_bbb", small)
+    windows = model.training_rows
+    # 90 series of 132 - 24 months for training, whose first 3 are only read.
+    assert 90 * (108 - 3) / 12 <= windows <= 90 * (108 - 3) / 12 + 32 + 90 / 2
+    with pytest.raises(InputError, match=r"pass corpus=zoo\.forecasting\.splits\.load_data"):
+        zoo.from_preset("demo_forecast_bbb", {**small, "data.name": "series"})
