@@ -1,7 +1,7 @@
 """The presets of the forecasters: what differs from the defaults of `zoo.forecasting.configuration`.
 
 The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. All else is of our
-choice. The prior is normal, and the posterior begins with scales of a tenth to a third of the prior's and a
+choice. The prior is normal, and the posterior begins with scales of a thirtieth to a tenth of the prior's and a
 weight of the KL of a tenth: values are few, and so precise that weights have to be.
 """
 
@@ -15,7 +15,7 @@ from zoo.data.datasets import SERIES_SETS
 from zoo.forecasting.configuration import METHODS
 
 _PRIOR = {"log_sigma1": math.log(0.3), "log_sigma2": math.log(0.3)}
-_POSTERIOR = {"recurrent_scale_range": (0.1, 0.3), "other_scale_range": (0.1, 0.3)}
+_POSTERIOR = {"recurrent_scale_range": (0.03, 0.1), "other_scale_range": (0.03, 0.1)}
 _KL_WEIGHT = 0.1
 _SIGMA0 = 0.002  # Of sharpening: the curvature of precise values is large, and 0.02 steps over it.
 _DROPOUT = 0.1
