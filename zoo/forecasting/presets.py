@@ -1,7 +1,7 @@
 """The presets of the forecasters: what differs from the defaults of `zoo.forecasting.configuration`.
 
 The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. All else is of our
-choice. The prior is normal, and the posterior begins with scales of a thirtieth to a tenth of the prior's and a
+choice. The prior is normal, and the posterior begins with a thirtieth to a tenth of its scale and a
 weight of the KL of a tenth: values are few, and so precise that weights have to be.
 """
 

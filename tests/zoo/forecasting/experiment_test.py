@@ -13,7 +13,7 @@ import zoo
 from tfp_bayesrnn import InputError
 
 SIZE = (
-    *("--config.model.units=3", "--config.model.layers=1", "--config.model.context=6"),
+    *("--config.model.units=3", "--config.model.layers=1", "--config.model.context=3"),
     *("--config.train.epochs=2", "--config.evaluate.paths=6", "--jit_compile=off"),
     *("--config.train.batch=32", "--config.model.lags=(1,12)"),
 )
@@ -38,7 +38,7 @@ def a_file(folder, counts=False, months=40, extra=0):
 
 OWN = (
     *("--config.data.name=series", "--config.data.frequency=monthly", "--config.data.season=12"),
-    *("--config.data.horizon=4", "--config.data.covariates=warm", "--config.data.categories=region"),
+    *("--config.data.horizon=3", "--config.data.covariates=warm", "--config.data.categories=region"),
 )
 
 
@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
     """(workdir, data directory) of a Bayesian run on series of one's own, back-tested from two origins."""
     data = a_file(tmp_path_factory.mktemp("data"))
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    more = ("--config.data.origins=2", "--config.evaluate.num_samples=3", f"--data_dir={data}")
+    more = ("--config.data.origins=2", "--config.evaluate.num_samples=2", f"--data_dir={data}")
     assert command("train", workdir, "--preset=demo_forecast_bbb", *OWN, *SIZE, *more) == 0
     return workdir, data
 
@@ -56,7 +56,7 @@ def test_what_a_run_leaves(finished):
     workdir, _ = finished
     results = json.loads((workdir / "results.json").read_text())
     for key in ("valid", "valid_mc", "test", "test_mc"):
-        assert results[key]["predictions"] == (12 if key.startswith("valid") else 24)
+        assert results[key]["predictions"] == (9 if key.startswith("valid") else 18)
         assert results[key]["paths"] == 6
         assert {"nll", "crps", "wql", "mase", "msis", "coverage_90", "width_95"} <= set(results[key])
     assert results["seasonal_naive"]["mase"] > 0 and results["kl_per_training_value"] > 0
@@ -83,8 +83,8 @@ def test_forecasts_as_numbers_and_as_a_chart(finished, tmp_path):
     chart = tmp_path / "fan.png"
     assert command("forecast", workdir, f"--data_dir={data}", f"--chart={chart}", "--num_samples=2") == 0
     rows = list(csv.DictReader((workdir / "forecast.csv").open()))
-    assert [row["time"] for row in rows[:4]] == ["2021-05", "2021-06", "2021-07", "2021-08"]
-    assert [row["series"] for row in rows] == [name for name in "abc" for _ in range(4)]
+    assert [row["time"] for row in rows[:3]] == ["2021-05", "2021-06", "2021-07"]
+    assert [row["series"] for row in rows] == [name for name in "abc" for _ in range(3)]
     for row in rows:
         levels = [float(row[name]) for name in row if name.startswith("q")]
         assert len(levels) == 9 and levels == sorted(levels)
@@ -97,7 +97,7 @@ def test_newer_values_are_forecast_from(finished, tmp_path, capsys):
     more = ("--output=-", "--series=b", "--samples", f"--chart={tmp_path / 'fan.svg'}")
     assert command("forecast", workdir, f"--data_dir={newer}", *more) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["time"] for row in rows] == ["2021-07", "2021-08", "2021-09", "2021-10"]
+    assert [row["time"] for row in rows] == ["2021-07", "2021-08", "2021-09"]
     assert len([name for name in rows[0] if name.startswith("sample_")]) == 6
     assert "<svg" in (tmp_path / "fan.svg").read_text()
 
@@ -129,7 +129,7 @@ def test_covariates_must_be_known_for_the_horizon(finished, tmp_path, capsys):
     workdir, _ = finished
     assert command("forecast", workdir, f"--data_dir={a_file(tmp_path / 'late', extra=4)}") == 2
     assert (
-        "has covariates for 2 steps after its value at step 44, and a forecast needs 4"
+        "has covariates for 2 steps after its value at step 44, and a forecast needs 3"
         in capsys.readouterr().err
     )
 
