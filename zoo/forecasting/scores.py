@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -160,8 +160,3 @@ NAMES: Mapping[str, str] = {
     **{f"coverage_{100 * level:.0f}": f"in {100 * level:.0f} %" for level in metrics.LEVELS},
 }
 """Scores that tables show, and what they are called there."""
-
-
-def figures_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores among the figures of a split that tables show."""
-    return {name: found[name] for name in NAMES if name in found}
