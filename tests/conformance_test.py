@@ -170,6 +170,7 @@ def assert_close(actual, expected, tolerance):
         np.testing.assert_allclose(actual[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow(but=["families", "likelihoods"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_trains_saves_and_exports(kind, tmp_path):
     model, inputs, targets = make(kind, run_eagerly=True)

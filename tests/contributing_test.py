@@ -105,6 +105,7 @@ def outcome(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heading", TOUCHED)
 def test_a_step_is_trained_with_what_a_recipe_adds(outcome, heading):
     assert f"done: {heading}" in outcome.stdout.splitlines(), outcome.stderr[-3000:]
