@@ -53,7 +53,7 @@ LIKELIHOODS = {
     "bernoulli": "bernoulli",
     "normal": NormalLikelihood(0.5),
     "joint": JointLikelihood(distance),
-    "normal with its scale": "normal",
+    "normal_with_its_scale": "normal",
     "student_t": "student_t",
     "poisson": "poisson",
     "negative_binomial": "negative_binomial",
