@@ -45,6 +45,9 @@ class Data(Table):
     origins: int = setting(
         1, checks.whole(1, limits.ROWS), "forecasts of each series in test, one later than another"
     )
+    hold_out_valid: bool = setting(
+        True, checks.FLAG, "whether validation is kept from training; without, its scores say little"
+    )
     stride: int = setting(0, checks.COUNT, "steps from one of them to the next; 0: the horizon")
     covariates: str = setting("", checks.TEXT, "columns that are known in advance, with commas between them")
     categories: str = setting("", checks.TEXT, "columns that say of what kind a series is, likewise")

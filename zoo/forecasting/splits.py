@@ -1,8 +1,9 @@
 """The data of a forecaster: series, the words of their categories, and which end of each is kept back.
 
 A series ends in the steps of test, before them are those of validation, a horizon, and before these the steps
-of training. Test has one or several origins, each later than the one before: a rolling back-test, in which
-every forecast is made from all that came before it.
+of training; or, once it is known how long to train, training goes on to test. Test has one or several
+origins, each later than the one before: a rolling back-test, in which every forecast is made from all that
+came before it.
 """
 
 from __future__ import annotations
@@ -106,13 +107,14 @@ def split_up(series: SeriesSet, config: ForecastingConfig) -> ForecastData:
                 f"{data.horizon} of validation, and two to learn from"
             )
     test = lengths - data.test_span
-    ends = {"train": test - data.horizon, "valid": test, "test": lengths}
+    valid = test - data.horizon
+    ends = {"train": valid if data.hold_out_valid else test, "valid": test, "test": lengths}
     return ForecastData(
         series,
         vocabulary_of(series),
         ends,
         {
-            "valid": _rolling(ends["train"], 1, 0),
+            "valid": _rolling(valid, 1, 0),
             "test": _rolling(test, data.origins, data.stride or data.horizon),
         },
     )

@@ -143,6 +143,7 @@ def test_the_report_has_scores_and_fan_charts(finished, tmp_path):
     assert "Fan charts of forecasts of a, b, c" in text
 
 
+@pytest.mark.slow(but=["dropout"])
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -150,6 +151,7 @@ def test_the_report_has_scores_and_fan_charts(finished, tmp_path):
         ("dropout", ("--config.model.head=negative_binomial", "--config.model.scaling=mean_absolute")),
         ("bbb_sharpened", ("--config.data.name_as_category=true", "--config.model.cell=gru")),
     ],
+    ids=["deterministic", "dropout", "bbb_sharpened"],
 )
 def test_methods_and_heads(tmp_path, method, more):
     data, workdir = a_file(tmp_path / "data", counts=True), tmp_path / "run"

@@ -109,6 +109,7 @@ def inputs_of(series, config, chosen):
     }
 
 
+@pytest.mark.slow(but=["half hours, logarithms"])
 @pytest.mark.parametrize("case", CASES)
 def test_exported_forecasts_are_those_of_the_zoo(case, tmp_path):
     config, series, model, vocabulary = made(case)

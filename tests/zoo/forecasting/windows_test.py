@@ -168,6 +168,9 @@ def test_splits_and_rolling_origins():
     assert data.places["valid"].origins.tolist() == [20, 10]
     assert data.places["test"].series.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.places["test"].origins.tolist() == [23, 25, 27, 13, 15, 17]
+    whole = split_up(data.series, with_overrides(config, {"data.hold_out_valid": False}))
+    assert whole.ends["train"].tolist() == [23, 13]
+    assert whole.places["valid"].origins.tolist() == [20, 10]
     prints = data.fingerprints()
     changed = split_up(a_set(np.arange(30.0), np.r_[np.arange(19.0), 5.0]), config).fingerprints()
     assert [name for name in prints if prints[name] != changed[name]] == ["test"]
