@@ -14,7 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import BayesianModel, PointMass, Posterior, PosteriorSharpening, VariationalLSTM, noise
+from tfp_bayesrnn import (
+    BayesianModel,
+    PointMass,
+    Posterior,
+    PosteriorSharpening,
+    VariationalLSTM,
+    noise,
+    released,
+)
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.configuration.config import with_overrides
 from zoo.language_model.network import build_network
@@ -53,7 +61,7 @@ def layer(units: int) -> dict[str, Call]:
     reference(inputs)
     deterministic = VariationalLSTM(units, return_sequences=True, posterior=PointMass())
     deterministic.build(inputs.shape)
-    variational = VariationalLSTM(units, return_sequences=True)
+    variational = VariationalLSTM(units, return_sequences=True, **released.RECURRENT)
     variational.build(inputs.shape)
     posterior = Posterior.of(variational)
 
@@ -141,7 +149,7 @@ def our_model(size: str, method: str, jit: bool | str = "auto", dtype: str = "fl
     config = with_overrides(get_preset(f"ptb_{size}_{METHODS[method]}"), {"compute_dtype": dtype})
     sharpening = PosteriorSharpening() if method == "BBB + sharpening" else None
     network = build_network(config, VOCABULARY)
-    model = BayesianModel(network, training_rows=TRAINING_ROWS, sharpening=sharpening)
+    model = BayesianModel(network, training_rows=TRAINING_ROWS, kl_warmup_steps=0, sharpening=sharpening)
     model.build((None, None))
     model.compile(keras.optimizers.SGD(0.1), clip_norm=5.0, jit_compile=jit)
     model.optimizer.build(model.trainable_variables)

@@ -133,6 +133,7 @@ def build_model(method: Method, training_rows: int, steps: int, seed: int) -> Ba
         keras.Sequential(layers),
         training_rows=training_rows,
         kl_weight=method.kl_weight,
+        kl_warmup_steps=0,
         sharpening=None if method.sigma0 is None else PosteriorSharpening(method.sigma0),
         seed=seed,
     )

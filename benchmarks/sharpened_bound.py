@@ -44,7 +44,7 @@ class Study:
         """That of the network sharpened with `sigma0`; what is learned of eta stays behind."""
         if sigma0 not in self.evaluators:
             network = self.experiment.model.network
-            model = BayesianModel(network, 1.0, sharpening=PosteriorSharpening(sigma0))
+            model = BayesianModel(network, 1.0, kl_warmup_steps=0, sharpening=PosteriorSharpening(sigma0))
             model.build((None, None))
             self.evaluators[sigma0] = StreamEvaluator(model)
         return self.evaluators[sigma0]

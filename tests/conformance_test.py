@@ -147,7 +147,7 @@ def make(kind, strategy=None, **compiled):
         else:
             targets = targets_of(likelihood, generator)
         network = keras.Model(inputs, hidden)
-        model = BayesianModel(network, likelihood=likelihood, training_rows=ROWS, seed=3)
+        model = BayesianModel(network, likelihood=likelihood, training_rows=ROWS, kl_warmup_steps=0, seed=3)
         model.build(ids.shape)
         model.posterior.initialize(5)
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **compiled)

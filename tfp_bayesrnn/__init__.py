@@ -11,11 +11,12 @@ if _keras.backend.backend() != "tensorflow":
         f"Received: backend={_keras.backend.backend()!r}"
     )
 
-from tfp_bayesrnn import noise, replicas
+from tfp_bayesrnn import noise, released, replicas
 from tfp_bayesrnn.conversion.networks import to_bayesian, to_deterministic
 from tfp_bayesrnn.distributions import (
     CentredNormalPrior,
     DistributionPrior,
+    FanInNormalPrior,
     KTiedNormal,
     MeanFieldNormal,
     NormalPrior,
@@ -76,6 +77,7 @@ __all__ = [
     "Draw",
     "Dropout",
     "ExactResume",
+    "FanInNormalPrior",
     "HoldThenDecay",
     "InputError",
     "JointLikelihood",
@@ -110,6 +112,7 @@ __all__ = [
     "VariationalWeight",
     "noise",
     "pruning",
+    "released",
     "replicas",
     "to_bayesian",
     "to_deterministic",

@@ -109,7 +109,15 @@ class Model(keras.Model):
     """A `keras.Model` that gives names of ours to the private parts that `BayesianModel` needs."""
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if iterator is not None:
+            self.begins_to_read(iterator)
         super()._maybe_symbolic_build(*self.example_for_build(iterator, data_batch))
+
+    def begins_to_read(self, iterator: Any) -> None:
+        """Is called by `fit` and `evaluate` with Keras's iterator, before anything is built or traced.
+
+        No public function is told what `fit` has made of its arguments.
+        """
 
     def example_for_build(self, iterator: Any, data_batch: Any) -> tuple[Any, Any]:
         """The iterator, or the minibatch, from whose shapes Keras builds a model before its first step."""

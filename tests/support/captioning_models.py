@@ -94,7 +94,10 @@ def captioning_model(posterior="wide", optimizer=None, rows=6, run_eagerly=False
     parts = ("feature_dropout", "trainable", "image_as", "dropout", "init_range", "units")
     of_network = {name: arguments.pop(name) for name in parts if name in arguments}
     posterior = MeanFieldNormal((0.3, 0.6)) if posterior == "wide" else posterior
-    model = BayesianModel(network(posterior, **of_network), **{"training_rows": rows, "seed": 3, **arguments})
+    model = BayesianModel(
+        network(posterior, **of_network),
+        **{"training_rows": rows, "kl_warmup_steps": 0, "seed": 3, **arguments},
+    )
     model.build((None, None))
     model.compile(optimizer or keras.optimizers.SGD(0.1), jit_compile=False, run_eagerly=run_eagerly)
     return model

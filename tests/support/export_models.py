@@ -23,7 +23,7 @@ def language_model(posterior="wide", vocabulary=VOCABULARY, **arguments):
     network = LanguageModelNetwork(
         len(vocabulary), prior=PRIOR, recurrent_posterior=posterior, other_posterior=posterior, **settings
     )
-    model = BayesianModel(network, training_rows=6, seed=3)
+    model = BayesianModel(network, training_rows=6, kl_warmup_steps=0, seed=3)
     model.build((None, None))
     model.compile(jit_compile=False)
     return model

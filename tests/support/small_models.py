@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import (
     BayesianModel,
+    MeanFieldNormal,
     NormalLikelihood,
     PointMass,
     ScaleMixturePrior,
@@ -19,6 +20,8 @@ VOCABULARY, UNITS, ROWS, STEPS = 7, 3, 2, 4
 
 # Both components wide: the KL and its gradient are of the data's size, and one does not drown the other.
 PRIOR = ScaleMixturePrior(pi=0.5, log_sigma1=0.0, log_sigma2=-1.0)
+# And a posterior that is wide too.
+WIDE = {"prior": PRIOR, "posterior": MeanFieldNormal((0.5, 1.0))}
 
 
 def regression_data(rows=6, features=3, seed=0):
@@ -30,8 +33,14 @@ def regression_data(rows=6, features=3, seed=0):
 def regression(layers=None, *, features=3, compiled=True, run_eagerly=True, **arguments):
     """Two variational layers, or other `layers`, with a normal likelihood; 6 training rows."""
     keras.utils.set_random_seed(1)
-    layers = layers or [VariationalDense(2, activation="tanh", prior=PRIOR), VariationalDense(1, prior=PRIOR)]
-    arguments = {"training_rows": 6, "likelihood": NormalLikelihood(0.5), "seed": 3, **arguments}
+    layers = layers or [VariationalDense(2, activation="tanh", **WIDE), VariationalDense(1, **WIDE)]
+    arguments = {
+        "training_rows": 6,
+        "likelihood": NormalLikelihood(0.5),
+        "kl_warmup_steps": 0,
+        "seed": 3,
+        **arguments,
+    }
     model = BayesianModel(keras.Sequential(layers), **arguments)
     model.build((None, features))
     if compiled:
@@ -47,16 +56,17 @@ def tokens(rows=ROWS, length=3 * STEPS, seed=0):
 def language_model(*, posterior=None, layers=(), learning_rate=0.5, run_eagerly=True, **arguments):
     """Embedding, LSTM, further `layers`, softmax; all of it a point mass with `posterior=PointMass()`."""
     keras.utils.set_random_seed(1)
-    common = {"prior": PRIOR, "posterior": posterior}
+    common = {"prior": PRIOR, "posterior": posterior or WIDE["posterior"]}
+    recurrent = {"prior": PRIOR, "posterior": posterior or MeanFieldNormal((0.25, 0.5))}
     network = keras.Sequential(
         [
             VariationalEmbedding(VOCABULARY, UNITS, embeddings_initializer="normal", **common),
-            VariationalLSTM(UNITS, return_sequences=True, **common),
+            VariationalLSTM(UNITS, return_sequences=True, **recurrent),
             *layers,
             VariationalDense(VOCABULARY, **common),
         ]
     )
-    model = BayesianModel(network, **{"training_rows": 6, "seed": 3, **arguments})
+    model = BayesianModel(network, **{"training_rows": 6, "kl_warmup_steps": 0, "seed": 3, **arguments})
     model.build((None, None))
     model.compile(
         keras.optimizers.SGD(learning_rate), clip_norm=5.0, jit_compile=False, run_eagerly=run_eagerly

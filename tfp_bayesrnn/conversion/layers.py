@@ -55,7 +55,9 @@ def check_weights(layer: keras.layers.Layer) -> None:
         )
 
 
-def variational(layer: keras.layers.Layer, **distributions: Prior | VariationalFamily) -> keras.layers.Layer:
+def variational(
+    layer: keras.layers.Layer, **distributions: Prior | VariationalFamily | None
+) -> keras.layers.Layer:
     """Returns the variational counterpart of a Keras layer, not built, with the same options."""
     kind = VARIATIONAL[type(layer)]
     config = cloning.config_of(layer)

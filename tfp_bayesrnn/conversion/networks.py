@@ -16,7 +16,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfp_bayesrnn.conversion import cloning, layers
-from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, VariationalFamily, families, priors
+from tfp_bayesrnn.distributions import CentredNormalPrior, Prior, VariationalFamily, families
 from tfp_bayesrnn.distributions.softplus import rho_from_scale, scale_from_rho
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
@@ -30,7 +30,7 @@ SMALLEST_SCALE = 1e-4  # The least sigma relative to a weight: that of a weight 
 
 def to_bayesian(
     model: keras.Model,
-    training_rows: float,
+    training_rows: float | None = None,
     prior: str | Prior = "zero",
     initial_scale: float | Sequence[float] | None = None,
     relative_scale: float | None = None,
@@ -54,9 +54,9 @@ def to_bayesian(
     Args:
       model: a built `keras.Sequential` or `keras.Model(inputs, outputs)`. How it was compiled is ignored.
       training_rows: the number of rows in one pass over the training data; see `BayesianModel`.
-      prior: "zero" for the library's default, a scale mixture around 0; "empirical" for normal distributions
-        of scale 1 centred on the trained weights, as MOPED has them (Krishnan et al., 2020); or any `Prior`.
-        `CentredNormalPrior(scale)` is "empirical" with another scale.
+      prior: "zero" for normal distributions around 0, the default of the layers; "empirical" for normal
+        distributions of scale 1 centred on the trained weights, as MOPED has them (Krishnan et al., 2020); or
+        any `Prior`. `CentredNormalPrior(scale)` is "empirical" with another scale.
       initial_scale: sigma, for all weights; or (low, high): rho is drawn uniformly between the values that
         belong to both ends.
       relative_scale: sigma in units of |w|, but at least 1e-4, in place of `initial_scale`; 0.1 where neither
@@ -78,9 +78,9 @@ def to_bayesian(
     """
     if not isinstance(model, keras.Model) or isinstance(model, BayesianModel):
         raise ValueError(f"model must be a deterministic keras.Model. Received: model={model!r}")
-    prior, scales = _prior(prior), _scales(initial_scale, relative_scale)
+    scales = _scales(initial_scale, relative_scale)
     family = {} if posterior is None else {"posterior": families.get(posterior)}
-    conversion = _Conversion({"prior": prior, **family}, scales, seed)
+    conversion = _Conversion({"prior": _prior(prior), **family}, scales, seed)
     network = cloning.copy_network(model, conversion.replace, conversion.fill)
     if not conversion.has_converted:
         raise InputError(
@@ -144,10 +144,9 @@ class _Conversion:
             weight.assign(mean, self._scales(mean, self._generator) if weight.is_variational else None)
 
 
-def _prior(prior: str | Prior) -> Prior:
-    named = {"zero": lambda: priors.get(None), "empirical": CentredNormalPrior}
-    if isinstance(prior, str) and prior in named:
-        return named[prior]()
+def _prior(prior: str | Prior) -> Prior | None:
+    if isinstance(prior, str) and prior in ("zero", "empirical"):
+        return CentredNormalPrior() if prior == "empirical" else None
     if isinstance(prior, Prior):
         return prior
     raise ValueError(f"prior must be 'zero', 'empirical' or a Prior. Received: prior={prior!r}")

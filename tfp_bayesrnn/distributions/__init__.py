@@ -8,6 +8,7 @@ from tfp_bayesrnn.distributions.point_mass import PointMass
 from tfp_bayesrnn.distributions.priors import (
     CentredNormalPrior,
     DistributionPrior,
+    FanInNormalPrior,
     NormalPrior,
     Prior,
     ScaleMixturePrior,
@@ -17,6 +18,7 @@ from tfp_bayesrnn.distributions.scale_mixture import ScaleMixtureNormal
 __all__ = [
     "CentredNormalPrior",
     "DistributionPrior",
+    "FanInNormalPrior",
     "IndependentNormal",
     "KTiedNormal",
     "MeanFieldNormal",

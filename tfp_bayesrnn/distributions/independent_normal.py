@@ -12,6 +12,13 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_bayesrnn.distributions.families import Variables, VariationalFamily
 
+SCALE_RANGE = (0.02, 0.05)
+"""Where sigma starts, in units of the prior's standard deviation, where nothing else is said.
+
+So little noise that the network learns at first as it would without: XOR, forecasts and texts of 100 to 1,000
+rows are learned in as many steps. What the data do not determine widens as it is trained.
+"""
+
 
 class IndependentNormal(VariationalFamily):
     """q(w) = N(mu, sigma^2), independent for every element; a subclass defines sigma.
@@ -20,7 +27,7 @@ class IndependentNormal(VariationalFamily):
     and `scale_variables_for`, if weights are to be set to a given sigma.
     """
 
-    def __init__(self, scale_range: Sequence[float] = (0.5, 1.0)):
+    def __init__(self, scale_range: Sequence[float] = SCALE_RANGE):
         """Builds the family; sigma starts in `scale_range`, in units of the prior's standard deviation."""
         try:
             low, high = (float(end) for end in scale_range)

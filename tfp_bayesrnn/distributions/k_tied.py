@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.distributions.families import Variables
-from tfp_bayesrnn.distributions.independent_normal import IndependentNormal
+from tfp_bayesrnn.distributions.independent_normal import SCALE_RANGE, IndependentNormal
 from tfp_bayesrnn.distributions.mean_field import MeanFieldNormal
 from tfp_bayesrnn.distributions.priors import AddVariable, Prior
 from tfp_bayesrnn.distributions.softplus import (
@@ -38,7 +38,7 @@ class KTiedNormal(IndependentNormal):
     as in `MeanFieldNormal`.
     """
 
-    def __init__(self, k: int = 2, scale_range: Sequence[float] = (0.5, 1.0)):
+    def __init__(self, k: int = 2, scale_range: Sequence[float] = SCALE_RANGE):
         """Builds the family: `k` is the rank of sigma, at least 1; `scale_range` is where sigma starts."""
         super().__init__(scale_range)
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:

@@ -19,9 +19,9 @@ class MeanFieldNormal(IndependentNormal):
     """q(w) = N(mu, sigma^2), independent for every weight (Fortunato et al., 2017, section 2).
 
     sigma is softplus(rho) + 1e-5. rho, not sigma, starts uniformly between the inverse softplus of the two
-    ends of `scale_range`, which are in units of the prior's standard deviation. The released ranges are
-    (1/4, 1/2) for recurrent layers and (1/2, 1) for the embedding and the softmax. SGD hardly moves sigma:
-    the range is a real hyper-parameter.
+    ends of `scale_range`, which are in units of the prior's standard deviation. Adam moves rho by its
+    learning rate a step, and SGD hardly moves it: the range is a real hyper-parameter. `released` has the
+    ranges of the authors' language models.
     """
 
     def rho_initializer(self, prior_stddev: float) -> keras.initializers.Initializer:

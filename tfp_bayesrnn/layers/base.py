@@ -9,7 +9,15 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, noise
-from tfp_bayesrnn.distributions import PointMass, VariationalFamily, families, priors
+from tfp_bayesrnn.distributions import (
+    FanInNormalPrior,
+    MeanFieldNormal,
+    PointMass,
+    Prior,
+    VariationalFamily,
+    families,
+    priors,
+)
 from tfp_bayesrnn.posterior import ambient, initial_values
 from tfp_bayesrnn.posterior.kl_weights import KLWeight, KLWeighted
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
@@ -34,14 +42,18 @@ class VariationalLayer(KLWeighted):
     """
 
     def _init_variational(
-        self, prior: Any, posterior: VariationalFamily, kl_weight: float | None, seed: int | None
+        self, prior: Any, posterior: VariationalFamily | None, kl_weight: float | None, seed: int | None
     ) -> None:
-        self.prior = priors.get(prior)
-        self.posterior = families.get(posterior)
+        self.prior = self.default_prior() if prior is None else priors.get(prior)
+        self.posterior = MeanFieldNormal() if posterior is None else families.get(posterior)
         self.kl_weight = kl_weight
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._initializers: list[initial_values.Initializer] = []
+
+    def default_prior(self) -> Prior:
+        """The prior of the layer's weights where none is given."""
+        return FanInNormalPrior()
 
     def _variational_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

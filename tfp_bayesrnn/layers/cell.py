@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import keras_internals, ops
-from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
+from tfp_bayesrnn.distributions import Prior, VariationalFamily
 from tfp_bayesrnn.errors import quoted
 from tfp_bayesrnn.layers import signatures
 from tfp_bayesrnn.layers.base import VariationalLayer, dropout_mask, mask_seed
@@ -125,8 +125,8 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
           bias_initializer: the initializer of the (posterior mean of the) bias.
           dropout: the rate at which inputs are dropped, by one mask for all steps (Gal and Ghahramani, 2016).
           recurrent_dropout: the same for the hidden state that enters the recurrent product.
-          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
-          posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `FanInNormalPrior()`.
+          posterior: a `VariationalFamily`; None: `MeanFieldNormal()`.
           variational_bias: whether the bias has a distribution too, as in the released code.
           kl_weight: the weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: the seed of the draws that the layer makes by itself.
@@ -137,7 +137,7 @@ class VariationalRNNCell(VariationalLayer, keras.layers.Layer, keras_internals.D
         """
         self._check_arguments(locals())
         super().__init__(**kwargs)
-        self._init_variational(prior, posterior or MeanFieldNormal((0.25, 0.5)), kl_weight, seed)
+        self._init_variational(prior, posterior, kl_weight, seed)
         self.units = int(units)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import ops
-from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
+from tfp_bayesrnn.distributions import Prior, VariationalFamily
 from tfp_bayesrnn.layers.base import VariationalLayer
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -44,15 +44,15 @@ class VariationalDense(VariationalLayer, keras.layers.Layer):
           use_bias: whether there is a bias.
           kernel_initializer: the initializer of the posterior mean of the kernel.
           bias_initializer: the initializer of the (posterior mean of the) bias.
-          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
-          posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `FanInNormalPrior()`.
+          posterior: a `VariationalFamily`; None: `MeanFieldNormal()`.
           variational_bias: whether the bias has a distribution too.
           kl_weight: the weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: the seed of the draws that the layer makes by itself.
           **kwargs: further arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
-        self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
+        self._init_variational(prior, posterior, kl_weight, seed)
         if units <= 0:
             raise ValueError(f"units must be positive. Received: units={units}")
         self.units = int(units)

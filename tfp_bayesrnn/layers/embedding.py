@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import checks
-from tfp_bayesrnn.distributions import MeanFieldNormal, Prior, VariationalFamily
+from tfp_bayesrnn.distributions import NormalPrior, Prior, VariationalFamily
 from tfp_bayesrnn.layers.base import VariationalLayer
 
 
@@ -47,14 +47,14 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
           embeddings_initializer: the initializer of the posterior mean of the table.
           mask_zero: whether id 0 is padding, to be masked in the layers that follow.
           attend_bias: whether `attend` adds a bias, which starts at zero and has no distribution.
-          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `ScaleMixturePrior()`.
-          posterior: a `VariationalFamily`; None: `MeanFieldNormal`, with the released range of scales.
+          prior: a `Prior`, a function from a shape to a `tfd.Distribution`, or None: `NormalPrior()`.
+          posterior: a `VariationalFamily`; None: `MeanFieldNormal()`.
           kl_weight: the weight of the KL where no `BayesianModel` owns the objective; see `VariationalLayer`.
           seed: the seed of the draws that the layer makes by itself.
           **kwargs: further arguments of `keras.layers.Layer`.
         """
         super().__init__(**kwargs)
-        self._init_variational(prior, posterior or MeanFieldNormal((0.5, 1.0)), kl_weight, seed)
+        self._init_variational(prior, posterior, kl_weight, seed)
         if input_dim <= 0 or output_dim <= 0:
             raise ValueError(
                 "input_dim and output_dim must be positive. "
@@ -67,6 +67,10 @@ class VariationalEmbedding(VariationalLayer, keras.layers.Layer):
         self.attend_bias = attend_bias
         self.supports_masking = mask_zero
         self.autocast = False
+
+    def default_prior(self) -> Prior:
+        """`NormalPrior()`: an id looks up one row, so that the fan-in is 1."""
+        return NormalPrior()
 
     def build(self, input_shape: Any = None) -> None:
         """Makes the table [input_dim, output_dim], and the bias [input_dim] of `attend`."""

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 
 
@@ -25,12 +26,13 @@ def check_model(network: Any, training_rows: Any, kl_warmup_steps: Any, sharpeni
         )
     if training_rows is not None and not (is_number(training_rows) and 0.0 < training_rows < math.inf):
         raise ValueError(
-            "training_rows must be a positive number, or None if no weight has a distribution. "
+            "training_rows must be a positive number, or None for fit to count them. "
             f"Received: training_rows={training_rows!r}"
         )
-    if not (is_number(kl_warmup_steps) and 0 <= kl_warmup_steps < math.inf):
+    is_auto = isinstance(kl_warmup_steps, str) and kl_warmup_steps == "auto"
+    if not is_auto and not (is_number(kl_warmup_steps) and 0 <= kl_warmup_steps < math.inf):
         raise ValueError(
-            "kl_warmup_steps must be a number of steps that is not negative. "
+            "kl_warmup_steps must be 'auto', or a number of steps that is not negative. "
             f"Received: kl_warmup_steps={kl_warmup_steps!r}"
         )
     if sharpening is not None and (not isinstance(sharpening, PosteriorSharpening) or sharpening.built):
@@ -63,6 +65,27 @@ def check_compile(clip_norm: Any, jit_compile: Any, steps_per_execution: Any, **
         raise ValueError(
             "steps_per_execution must be a positive integer. "
             f"Received: steps_per_execution={steps_per_execution!r}"
+        )
+
+
+def check_owns_objective(model: Any) -> None:
+    """Refuses to train a `BayesianModel` whose objective is not whole, or not its own.
+
+    Raises:
+      ValueError: if a layer would add its KL by itself, or the number of training rows is not known.
+    """
+    for layer in keras_internals.layers_within(model.network):
+        if getattr(layer, "kl_weight", None) is not None:
+            raise ValueError(
+                "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of "
+                f"its layers. Received: layer {layer.name!r} with kl_weight={float(layer.kl_weight):g}"
+            )
+    if not model.counted_rows.is_known and model.posterior.is_variational:
+        raise ValueError(
+            "training_rows is needed to share the KL out over the training data: batch * windows for a "
+            "stream, else the number of training examples. fit counts the rows of arrays and of datasets "
+            "whose cardinality is known; for other data, and outside of fit, give the number. "
+            "Received: training_rows=None"
         )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import checks, keras_internals, noise, replicas
+from tfp_bayesrnn import checks, noise, replicas
 from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
-from tfp_bayesrnn.model import arguments
+from tfp_bayesrnn.model import arguments, compilation
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.trainer import BayesianTrainer
 from tfp_bayesrnn.model.training import Minibatch
@@ -45,10 +45,9 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     >>> model = BayesianModel(
     ...     keras.Sequential([
     ...         VariationalEmbedding(100, 8), VariationalLSTM(8, return_sequences=True), VariationalDense(100)
-    ...     ]),
-    ...     training_rows=64,
+    ...     ])
     ... )
-    >>> model.compile(keras.optimizers.SGD(1.0), clip_norm=5.0)
+    >>> model.compile()
     >>> history = model.fit(tokens[:, :-1], tokens[:, 1:], batch_size=16)
     """
 
@@ -60,7 +59,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         training_rows: float | None = None,
         likelihood: Any = "categorical",
         kl_weight: float | keras.Variable | tf.Variable = 1.0,
-        kl_warmup_steps: int = 0,
+        kl_warmup_steps: int | str = "auto",
         sharpening: PosteriorSharpening | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -71,7 +70,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
           network: a Keras model of layers that own `VariationalWeight`s, and any others.
           training_rows: the number of rows in one pass over the training data, so that every pass counts the
             KL once: batch * windows for a stream cut into windows, else the number of examples or sequences.
-            May be left out only if no weight has a distribution.
+            None: `fit` counts those of arrays, of a `PyDataset` and of a dataset of known cardinality, anew
+            in each call.
           likelihood: the distribution of targets, given outputs: "categorical" (integer targets, logits),
             "bernoulli", "normal", "student_t", "poisson", "negative_binomial", "quantile", a `Likelihood`
             such as `NormalLikelihood(scale)` or `DistributionLikelihood(function)`, or a function (targets,
@@ -82,7 +82,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             so. It is a variable, which a callback can assign (`model.kl_weight = 0.3`); a given variable is
             used itself.
           kl_warmup_steps: the number of steps over which the KL's weight rises linearly from 0 to
-            `kl_weight`.
+            `kl_weight`; "auto" for a third of `training_rows`, but 300 at least and 1,000 at most. 0 for the
+            whole KL from the first step, which few data may not stand.
           sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
           seed: the seed of all draws in training; each draw is a function of it, the step and the replica.
           **kwargs: further arguments of `keras.Model`.
@@ -146,18 +147,17 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     @property
     def objective(self) -> steps.Objective:
         """The objective as a value: all that a step needs to know of the model."""
-        compiles_likelihood = (  # Not the network, whose products XLA would slow down: this part is float32.
-            self.jit_compile_request == "auto" and not self.run_eagerly and self._is_faster_without_xla()
-        )
+        # Not the network, whose products XLA would slow down: this part is float32.
+        is_auto = self.jit_compile_request == "auto" and not self.run_eagerly
         return steps.Objective(
             network=self.network,
             posterior=self.posterior,
             likelihood=self.likelihood,
-            training_rows=self.training_rows or 1.0,
+            training_rows=self.counted_rows.read(),
             variables=self.trainable_variables,
             sharpening=self.sharpening,
             output_names=getattr(self, "output_names", None),
-            compiles_likelihood=compiles_likelihood,
+            compiles_likelihood=is_auto and compilation.is_faster_without(self),
         )
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
@@ -205,23 +205,13 @@ class BayesianModel(KLWeighted, BayesianTrainer):
 
     def step_kl_weight(self) -> tf.Tensor:
         """The KL's weight at this step."""
-        if not self.kl_warmup_steps:
+        steps: Any = self.kl_warmup_steps
+        if steps == "auto":
+            steps = self.counted_rows.warmup_steps()
+        elif not steps:
             return self._kl_weight.read()
         step = tf.cast(optimizers.steps_taken(self.optimizer), tf.float32)
-        return self._kl_weight.read() * tf.minimum(1.0, step / self.kl_warmup_steps)
-
-    def _check_owns_objective(self) -> None:
-        for layer in keras_internals.layers_within(self.network):
-            if getattr(layer, "kl_weight", None) is not None:
-                raise ValueError(
-                    "Inside a BayesianModel the model adds the KL of every weight: leave kl_weight out of "
-                    f"its layers. Received: layer {layer.name!r} with kl_weight={float(layer.kl_weight):g}"
-                )
-        if self.training_rows is None and self.posterior.is_variational:
-            raise ValueError(
-                "training_rows is needed to share the KL out over the training data: batch * windows for a "
-                "stream, else the number of training examples. Received: training_rows=None"
-            )
+        return self._kl_weight.read() * tf.minimum(1.0, step / steps)
 
     def _free_energy_gradients(
         self, batch: Minibatch, state: Any, seed: tf.Tensor, kl_weight: tf.Tensor, share: Any, loss_scale: Any
@@ -247,17 +237,18 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         """
         batch = self.batch_of(data)
         if self.compiled_step is None:
-            self._check_owns_objective()
+            arguments.check_owns_objective(self)
             function = checks.collecting(self._free_energy_gradients)
+            self.is_step_compiled = self.use_jit()
             compiled = tf.function(function, jit_compile=True, autograph=False)
-            self.compiled_step = compiled if self.use_jit() else function
+            self.compiled_step = compiled if self.is_step_compiled else function
         optimizers.build(self.optimizer, self.trainable_variables)
         carried = self.carried("train", batch)
         state = carried.read() if carried else None
         share = replicas.share(tf.nest.flatten(batch.inputs)[0], equal_rows)
         loss_scale = self.optimizer.scale_loss(1.0)
-        arguments = (batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
-        step, found = self.compiled_step(*arguments)
+        given = (batch, state, self.step_seed(), self.step_kl_weight(), share, loss_scale)
+        step, found = self.compiled_step(*given)
         step = checks.enforce(found, step)
         if carried:
             carried.write(step.state)
@@ -383,7 +374,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         return {
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
-            "training_rows": self.training_rows,
+            "training_rows": self.counted_rows.given,
             "likelihood": likelihoods.serialize(self.likelihood),
             "kl_weight": self._kl_weight.number(),
             "kl_warmup_steps": self.kl_warmup_steps,

@@ -9,9 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_bayesrnn import checks, keras_internals, replicas, workers
-from tfp_bayesrnn.model import arguments
+from tfp_bayesrnn import checks, replicas, workers
+from tfp_bayesrnn.model import arguments, compilation, fit_watch
 from tfp_bayesrnn.model.carried import StateCarrier, in_order
+from tfp_bayesrnn.model.fit_watch import FitWatch
+from tfp_bayesrnn.model.training_rows import TrainingRows
 from tfp_bayesrnn.model.under_draws import DrawsModel
 from tfp_bayesrnn.objective import class_weights, compiled_metrics
 from tfp_bayesrnn.objective.class_weights import ClassWeights
@@ -34,11 +36,24 @@ class BayesianTrainer(StateCarrier, DrawsModel):
         self.auto_scale_loss = False
         self.jit_compile_request: bool | str = "auto"
         self.compiled_step: Callable[..., Any] | None = None
+        self.is_step_compiled: bool | None = None  # By XLA; None until there is a step.
         self.class_weights: ClassWeights | None = None  # Those of the call of `fit` in progress.
         self._class_weights_in: ClassWeights | None = None  # Those in the train function.
         self._masked_in: dict[str, frozenset[int]] = {}
         self._trained_in: frozenset[int] = frozenset()
         self.forget_states()
+        self.counted_rows = TrainingRows(None)
+        self._rows_in: TrainingRows | None = None  # Those in the train function.
+        self.fit_watch: FitWatch | None = None  # That of the call of `fit` in progress.
+
+    @property
+    def training_rows(self) -> float | None:
+        """The number of rows in one pass over the training data: the one that was given, or `fit`'s count."""
+        return self.counted_rows.number
+
+    @training_rows.setter
+    def training_rows(self, value: float | None) -> None:
+        self.counted_rows = TrainingRows(value)
 
     def compile(
         self,
@@ -63,7 +78,8 @@ class BayesianTrainer(StateCarrier, DrawsModel):
           loss_weights: not accepted: see `kl_weight` of the constructor, and `sample_weight` of `fit`.
           clip_norm: the global norm that the gradients of all variables are clipped to.
           jit_compile: whether XLA compiles the free energy and its gradients; "auto": wherever all layers
-            support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so.
+            support it, but for bfloat16 on a CPU without a distribution over any weight, which is faster so,
+            and for so few steps of `fit`, times weights, that compiling would take longer than it saves.
           metrics: the metrics, as `keras.Model.compile` takes them; compiling again without them leaves none.
             They see the outputs under the draw in training (with sharpening, under one that has seen the
             targets), under the mean in evaluation. Always reported are `loss`, the NLL summed over time per
@@ -101,7 +117,7 @@ class BayesianTrainer(StateCarrier, DrawsModel):
         self.auto_scale_loss = auto_scale_loss
         self.clip_norm = clip_norm
         self.jit_compile_request = jit_compile
-        self.compiled_step = None
+        self.compiled_step = self.is_step_compiled = None
         self.forget_states()
         self._functions_under_draws = {}
 
@@ -128,8 +144,13 @@ class BayesianTrainer(StateCarrier, DrawsModel):
         self.make_state_for(x)
         kwargs.update(zip(list(inspect.signature(super().fit).parameters)[1:], args, strict=False))
         kwargs = in_order(x, kwargs)
-        with class_weights.taken_from(kwargs, self), checks.explained():
+        with class_weights.taken_from(kwargs, self), checks.explained(), fit_watch.watching(self, kwargs):
             return super().fit(x, **kwargs)
+
+    def begins_to_read(self, iterator: Any) -> None:
+        """Has the watch of `fit` look at what `fit` reads first."""
+        if self.fit_watch is not None:
+            self.fit_watch.look_at(iterator)
 
     def train_on_batch(
         self,
@@ -151,6 +172,10 @@ class BayesianTrainer(StateCarrier, DrawsModel):
         changed, self._trained_in = trained != self._trained_in, trained
         if self._masks_have_changed("train") or changed or force:
             force, self.compiled_step = True, None
+        if self.is_step_compiled is False and self.use_jit():  # For more steps than those of an earlier call.
+            force, self.compiled_step = True, None
+        if self.counted_rows is not self._rows_in:
+            force, self.compiled_step, self._rows_in = True, None, self.counted_rows
         if self.class_weights != self._class_weights_in:
             force, self._class_weights_in = True, self.class_weights
         return super().make_train_function(force)
@@ -195,22 +220,7 @@ class BayesianTrainer(StateCarrier, DrawsModel):
 
     def use_jit(self) -> bool:
         """Whether XLA compiles the free energy and its gradients."""
-        request, layers = self.jit_compile_request, keras_internals.layers_within(self.network)
-        unable = [layer for layer in layers if not layer.supports_jit]
-        if request == "auto":
-            return not self.run_eagerly and not unable and not self._is_faster_without_xla()
-        if request and (self.run_eagerly or unable):
-            why = (
-                f"layer {unable[0].name!r} does not support it" if unable else "run_eagerly=True excludes it"
-            )
-            raise ValueError(f"jit_compile={request}, but {why}. Accepted then: jit_compile='auto' or False")
-        return bool(request)
-
-    def _is_faster_without_xla(self) -> bool:
-        """Whether it makes bfloat16 products on a CPU, whose own instructions for them XLA does not use."""
-        if self.posterior.is_variational or tf.config.list_physical_devices("GPU"):
-            return False
-        return any(layer.compute_dtype == "bfloat16" for layer in keras_internals.layers_within(self.network))
+        return compilation.uses_xla(self)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile`; None for a model that has not been compiled."""

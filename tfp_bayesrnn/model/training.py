@@ -70,7 +70,7 @@ class Objective:
     network: keras.Model
     posterior: Posterior
     likelihood: Any
-    training_rows: float
+    training_rows: float | tf.Tensor
     variables: Sequence[keras.Variable]
     sharpening: PosteriorSharpening | None = None
     output_names: Sequence[str] | None = None

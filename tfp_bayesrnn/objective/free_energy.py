@@ -170,7 +170,7 @@ def _of_predictions(weights: tf.Tensor, nats: tf.Tensor) -> tf.Tensor:
 def free_energy(
     nll: LogLikelihood,
     kl: tf.Tensor,
-    training_rows: float,
+    training_rows: float | tf.Tensor,
     kl_weight: tf.Tensor | float = 1.0,
     kl_sharpening: tf.Tensor | None = None,
 ) -> FreeEnergy:

@@ -18,6 +18,7 @@ from tfp_bayesrnn import (
     VariationalDense,
     VariationalEmbedding,
     VariationalFamily,
+    released,
 )
 from tfp_bayesrnn.distributions import Prior, priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
@@ -135,7 +136,7 @@ class LanguageModelNetwork(keras.Model):
             "recurrent_dropout": recurrent_dropout,
             "output_dropout": output_dropout,
         }
-        self._prior = priors.get(prior)
+        self._prior = released.PRIOR if prior is None else priors.get(prior)
         self._recurrent_posterior = recurrent_posterior or PointMass()
         self._other_posterior = other_posterior or PointMass()
         self.tied = tied

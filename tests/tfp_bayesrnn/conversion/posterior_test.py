@@ -26,13 +26,13 @@ from conversion_models import (
 from tfp_bayesrnn import (
     CategoricalLikelihood,
     CentredNormalPrior,
+    FanInNormalPrior,
     InputError,
     MeanFieldNormal,
     NormalLikelihood,
     NormalPrior,
     PointMass,
     PosteriorSharpening,
-    ScaleMixturePrior,
     VariationalWeight,
     to_deterministic,
 )
@@ -85,9 +85,10 @@ class TestScalesAndPriors:
         assert len(bayesian.posterior.variational) == 5
 
     def test_the_prior_by_default_is_the_library_s(self):
-        for prior in ("zero", ScaleMixturePrior()):
-            for weight in converted(language_model(), prior=prior).posterior.variational:
-                assert weight.prior.get_config() == ScaleMixturePrior().get_config()
+        for weight in converted(language_model(), prior="zero").posterior.variational:
+            kind = NormalPrior if weight.name == "embeddings" else FanInNormalPrior
+            assert type(weight.prior) is kind
+            assert weight.prior.get_config() == kind().get_config()
 
     def test_another_prior(self):
         prior = NormalPrior(0.4)

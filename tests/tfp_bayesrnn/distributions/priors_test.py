@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from bayes_oracles import SHAPES, STDDEV, mixture_log_prob, weights_of_both_components
 from scipy import stats
 
+from tfp_bayesrnn import released
 from tfp_bayesrnn.distributions import (
     DistributionPrior,
     KTiedNormal,
@@ -42,7 +43,7 @@ class TestScaleMixturePrior:
         np.testing.assert_allclose(prior.distribution((4, 3)).log_prob(value), expected, rtol=1e-5)
 
     def test_released_values_and_their_standard_deviation(self):
-        prior = priors.get(None)
+        prior = released.PRIOR
         assert prior.get_config() == {
             "pi": 0.25,
             "log_sigma1": -1.0,

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from bayes_oracles import mixture_log_prob, normal_kl, normal_log_prob
 
+from tfp_bayesrnn import released
 from tfp_bayesrnn.distributions import MeanFieldNormal, NormalPrior, PointMass, ScaleMixturePrior
 from tfp_bayesrnn.layers import (
     VariationalDense,
@@ -264,7 +265,7 @@ class TestConformance:
     @pytest.mark.slow(every=3)
     @each_case
     def test_alone_it_adds_the_kl_of_the_sample_it_ran_with(self, case, draws_made):
-        layer = built(case, kl_weight=KL_WEIGHT)
+        layer = built(case, kl_weight=KL_WEIGHT, **released.OTHERS)
         outputs = [layer(case.inputs, training=True).numpy() for _ in range(2)]
         assert len(draws_made) == 2
         assert np.any(np.abs(outputs[1] - outputs[0]) > 1e-3)  # Each call has a draw of its own.

@@ -45,7 +45,11 @@ def model():
         1, use_bias=False, prior=NormalPrior(PRIOR), posterior=MeanFieldNormal((0.5, 1.0)), name="linear"
     )
     model = BayesianModel(
-        keras.Sequential([layer]), training_rows=ROWS, likelihood=NormalLikelihood(NOISE), seed=1
+        keras.Sequential([layer]),
+        training_rows=ROWS,
+        likelihood=NormalLikelihood(NOISE),
+        kl_warmup_steps=0,
+        seed=1,
     )
     model.build((None, 3))
     model.compile(keras.optimizers.Adam(), jit_compile=False, steps_per_execution=100)

@@ -31,7 +31,8 @@ def network(posterior, regularizer=None):
 
 
 def compiled(net, learning_rate=0.0, **arguments):
-    model = BayesianModel(net, **{"training_rows": 10, "likelihood": NormalLikelihood(0.5), **arguments})
+    common = {"training_rows": 10, "likelihood": NormalLikelihood(0.5), "kl_warmup_steps": 0}
+    model = BayesianModel(net, **{**common, **arguments})
     model.compile(keras.optimizers.SGD(learning_rate), run_eagerly=True)
     return model
 

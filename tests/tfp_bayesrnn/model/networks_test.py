@@ -46,7 +46,9 @@ class TestNetworks:
         inputs = {"a": keras.Input((2,), name="a"), "b": keras.Input((1,), name="b")}
         both = keras.layers.Concatenate()([inputs["a"], inputs["b"]])
         network = keras.Model(inputs, VariationalDense(1, prior=PRIOR)(both))
-        model = BayesianModel(network, training_rows=6, likelihood=NormalLikelihood(0.5), seed=3)
+        model = BayesianModel(
+            network, training_rows=6, likelihood=NormalLikelihood(0.5), kl_warmup_steps=0, seed=3
+        )
         model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
         x = {"a": X[:, :2], "b": X[:, 2:]}
         expected, _, _ = free_energy_of(model, x, Y, model.posterior.sample(model.step_seed()))
@@ -81,6 +83,7 @@ class TestNetworks:
             keras.Sequential([VariationalDense(1, prior=PRIOR)]),
             training_rows=6,
             likelihood=NormalLikelihood(0.5),
+            kl_warmup_steps=0,
             seed=3,
         )
         model.compile(keras.optimizers.SGD(0.0), jit_compile=False, run_eagerly=run_eagerly)

@@ -274,14 +274,14 @@ class SharedEmbedding(keras.layers.Layer):
 
     def __init__(self):
         super().__init__()
-        self.table = VariationalEmbedding(6, 4)
+        self.table = VariationalEmbedding(6, 4, prior=ScaleMixturePrior())
 
     def call(self, ids, training=False):
         return self.table.attend(self.table(ids, training=training), training=training)
 
 
 def twice_called():
-    layer = VariationalDense(4, use_bias=False)
+    layer = VariationalDense(4, use_bias=False, prior=ScaleMixturePrior())
     inputs = keras.Input((4,))
     return keras.Model(inputs, layer(layer(inputs))), tf.ones([2, 4])
 

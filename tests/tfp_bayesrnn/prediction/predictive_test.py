@@ -20,6 +20,7 @@ from tfp_bayesrnn import (
     VariationalLSTM,
     noise,
     pruning,
+    released,
 )
 from tfp_bayesrnn.prediction import averages, mixtures, uncertainty
 
@@ -29,6 +30,7 @@ eagerly = pytest.mark.usefixtures("eagerly")
 
 
 def model_of(likelihood, units, **kwargs):
+    kwargs = {**released.OTHERS, **kwargs}  # Draws that differ by more than the tolerances.
     network = keras.Sequential(
         [keras.Input([3]), VariationalDense(4, **kwargs), VariationalDense(units, **kwargs)]
     )
