@@ -110,7 +110,7 @@ def test_free_energy_bounds_the_evidence_by_the_known_gap(model, problem):
     weight.mu.assign(problem.mean[:, np.newaxis])
     rho = [[inverse_softplus(scale - 1e-5)] for scale in problem.mean_field_scale]
     weight.rho.assign(np.array(rho))
-    free_energy = train(model, problem, 2000, 0.0)["loss"][0] * ROWS
+    free_energy = train(model, problem, 2000, 0.0)["free_energy"][0] * ROWS
     gap = (np.log(np.diag(problem.precision)).sum() - np.linalg.slogdet(problem.precision)[1]) / 2
     assert gap > 0.3
     assert free_energy > -problem.log_evidence
