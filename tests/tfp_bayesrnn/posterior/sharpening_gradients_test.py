@@ -100,7 +100,8 @@ class TestFreeEnergy:
     def test_the_price_of_sharpening_is_by_the_row_and_never_tempered(self, kl_weight):
         model = regression(sharpening=PosteriorSharpening(0.3), training_rows=40)
         energies = [step_of(model, (X, Y), kl_weight=weight).energy for weight in (kl_weight, 1.0)]
-        loss, nll, kl, kl_sharpening = energies[0]
+        energy = energies[0]
+        loss, nll, kl, kl_sharpening = energy.loss, energy.nll, energy.kl, energy.kl_sharpening
         assert kl_sharpening == energies[1].kl_sharpening and nll.rows == 6.0
         assert kl_sharpening / 6 > 0.1  # Much more than the tolerance.
         np.testing.assert_allclose(loss, nll.total / 6 + kl_weight * kl / 40 + kl_sharpening / 6, rtol=1e-6)
