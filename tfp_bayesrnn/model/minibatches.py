@@ -50,6 +50,13 @@ def _of_dataset(x: Any, y: Any, sample_weight: Any) -> Iterator[tuple[Any, Any, 
             "Targets and weights come with the minibatches of a data set: leave y and sample_weight out. "
             f"Received: x={x!r}, and y or sample_weight"
         )
+    if isinstance(x, list | tuple | dict | str | float | int) or not (
+        hasattr(x, "__iter__") or isinstance(x, keras.utils.PyDataset)
+    ):
+        raise ValueError(
+            "x must be arrays or tensors, a tf.data.Dataset, a keras.utils.PyDataset, or an iterable of "
+            f"minibatches; of a list of numbers make an array, np.asarray(x). Received: x={x!r}"
+        )
     batches: Iterable = (x[index] for index in range(len(x))) if isinstance(x, keras.utils.PyDataset) else x
     for batch in batches:
         yield keras.utils.unpack_x_y_sample_weight(batch)

@@ -265,6 +265,9 @@ class TestDraws:
         for samples in (0, 1.5, True):
             with pytest.raises(ValueError, match=r"integer of at least 1. Received: num_samples="):
                 model.predictive(X, samples)
+        for x in ([[0.5, 1.0, 2.0]], 3.0, "x"):
+            with pytest.raises(ValueError, match=r"of a list of numbers make an array.*Received: x="):
+                model.predictive(x, 2)
         with pytest.raises(ValueError, match="StreamEvaluator"):
             model.predictive({"inputs": X, "is_first": np.ones(20, bool)}, 2)
         with pytest.raises(ValueError, match="Give either one draw"):
