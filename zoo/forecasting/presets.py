@@ -2,7 +2,8 @@
 
 The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. All else is of our
 choice. The prior is normal, and the posterior begins with a thirtieth to a tenth of its scale and a
-weight of the KL of a tenth: values are few, and so precise that weights have to be.
+weight of the KL of a tenth: values are few, and so precise that weights have to be. Tourism is learnt up to
+test, as competitors could: with validation held out, the number of epochs was found to be about right.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SIGMA0 = 0.002  # Of sharpening: the curvature of precise values is large, and 
 _DROPOUT = 0.1
 _SAMPLES = 20
 
-_LONG = {"epochs": 40, "hold_epochs": 15, "decay": 0.85, "learning_rate": 0.003}
+_SCHEDULE = {"epochs": 20, "hold_epochs": 8, "decay": 0.8, "learning_rate": 0.003}
 
 _KINDS: dict[str, dict[str, Any]] = {
     "demo_forecast": {
@@ -45,14 +46,14 @@ _KINDS: dict[str, dict[str, Any]] = {
         "jit_compile": "off",  # It would take longer than it saves.
     },
     "tourism_monthly": {
-        "data": {"name": "tourism_monthly", "season": 12, "horizon": 24},
+        "data": {"name": "tourism_monthly", "season": 12, "horizon": 24, "hold_out_valid": False},
         "model": {"context": 36},
-        "train": _LONG,
+        "train": _SCHEDULE,
     },
     "tourism_quarterly": {
-        "data": {"name": "tourism_quarterly", "season": 4, "horizon": 8},
+        "data": {"name": "tourism_quarterly", "season": 4, "horizon": 8, "hold_out_valid": False},
         "model": {"context": 16},
-        "train": _LONG,
+        "train": _SCHEDULE,
     },
     "electricity": {
         "data": {
@@ -64,7 +65,7 @@ _KINDS: dict[str, dict[str, Any]] = {
             "covariates": "temperature,holiday",
         },
         "model": {"context": 48, "lags": (1, 2, 3, 47, 48, 49, 96, 336)},
-        "train": _LONG,
+        "train": _SCHEDULE,
     },
 }
 
