@@ -20,6 +20,7 @@ from tfp_bayesrnn.posterior.posterior import Posterior
 from zoo import presets
 from zoo.captioning.model import build_model as build_captioning_model
 from zoo.configuration.config import with_overrides
+from zoo.forecasting.model import build_model as build_forecasting_model
 from zoo.language_model.model import build_model as build_language_model
 
 RandomUniform = keras.initializers.RandomUniform
@@ -48,7 +49,9 @@ def assert_uncorrelated(values):
 def small(name, **dotted):
     """A preset with few weights: what is initialised how is its own."""
     config = presets.get_preset(name)
-    sizes = {"model.units": 40, "model.embedding_units": 40 if config.model.tied else 48}
+    sizes = {"model.units": 40}
+    if config.task != "forecasting":
+        sizes["model.embedding_units"] = 40 if config.model.tied else 48
     if config.task == "captioning":
         encoder = {"name": "compact", "width": 12, "image_size": 16, "weights": "", "trainable": True}
         sizes |= {f"encoder.{field}": value for field, value in encoder.items()}
@@ -58,6 +61,8 @@ def small(name, **dotted):
 def built(config):
     if config.task == "captioning":
         return build_captioning_model(config, 60, training_images=10, steps_per_epoch=2)
+    if config.task == "forecasting":
+        return build_forecasting_model(config, 60, training_rows=10, steps_per_epoch=2)
     return build_language_model(config, 60, windows_per_epoch=2)
 
 
