@@ -1,8 +1,9 @@
 """The presets of the forecasters: what differs from the defaults of `zoo.forecasting.configuration`.
 
 The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. All else is of our
-choice. The prior is normal, and the posterior is tempered: values are few, and so precise that weights have to be. Tourism is learnt up to
-test, as competitors could: with validation held out, the number of epochs was found to be about right.
+choice. The prior is normal, and the posterior is tempered: values are few, and so precise that weights have
+to be. Tourism is learnt up to test, as competitors could: with validation held out, the number of epochs was
+found to be about right.
 """
 
 from __future__ import annotations
