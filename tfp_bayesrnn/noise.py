@@ -40,6 +40,7 @@ class Stream(enum.IntEnum):
     CONTINUATION_NOISE = -6
     PRUNED_KL = -7  # The draw by which a pruned posterior's KL is estimated.
     PREDICTIVE_NOISE = -8  # The noise of targets that are sampled from a predictive distribution.
+    PREDICTIVE_CHOICE = -10  # Which of its draws such a target is of.
     FORECAST_NOISE = -9  # The values of sample paths.
 
 

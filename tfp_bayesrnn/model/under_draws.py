@@ -276,7 +276,7 @@ class DrawsModel(keras_internals.Model):
 
     def _scores(self, batches: Iterator[tuple[steps.Minibatch, Any, Any]], seed: int) -> dict[str, float]:
         names = getattr(self, "output_names", None)
-        root = noise.derive(noise.make_seed(seed), noise.Stream.PREDICTIVE_NOISE)
+        root = noise.make_seed(seed)
         found: list[PredictiveScores] = []
         self.reset_metrics()
         for index, (batch, outputs, masks) in enumerate(batches):

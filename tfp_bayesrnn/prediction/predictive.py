@@ -49,7 +49,7 @@ class Predictive:
         """
         self.outputs = np.asarray(outputs, np.float32)
         self.likelihood: Likelihood = likelihoods.get(likelihood)
-        self._root = noise.derive(noise.make_seed(seed), noise.Stream.PREDICTIVE_NOISE)
+        self._seed = seed
         self._mixture = mixtures.Mixture(self.likelihood, self.outputs)
         self._parts: tuple[np.ndarray, Uncertainty] | None = None
 
@@ -162,13 +162,15 @@ class Predictive:
         """
         if n < 1:
             raise ValueError(f"n must be at least 1. Received: n={n}")
-        root = (
-            self._root if seed is None else noise.derive(noise.make_seed(seed), noise.Stream.PREDICTIVE_NOISE)
+        root = noise.make_seed(self._seed if seed is None else seed)
+        chosen, drawn = (
+            noise.derive(root, stream)
+            for stream in (noise.Stream.PREDICTIVE_CHOICE, noise.Stream.PREDICTIVE_NOISE)
         )
-        places = mixtures.sample_places(n, self.num_samples, noise.derive(root, 0)).numpy()
+        places = mixtures.sample_places(n, self.num_samples, chosen).numpy()
         size = max(1, _SAMPLED_AT_ONCE // max(1, self.outputs[0].size))
         parts = [
-            self._mixture.sample(places[start : start + size], noise.derive(root, 1, start)).numpy()
+            self._mixture.sample(places[start : start + size], noise.derive(drawn, start)).numpy()
             for start in range(0, n, size)
         ]
         return np.concatenate(parts)

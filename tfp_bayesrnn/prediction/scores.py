@@ -100,9 +100,13 @@ class PredictiveScores:
         weights: tf.Tensor,
         seed: tf.Tensor,
     ) -> None:
-        places = mixtures.sample_places(_SAMPLES, len(values), noise.derive(seed, 0))
+        chosen, drawn = (
+            noise.derive(seed, stream)
+            for stream in (noise.Stream.PREDICTIVE_CHOICE, noise.Stream.PREDICTIVE_NOISE)
+        )
+        places = mixtures.sample_places(_SAMPLES, len(values), chosen)
         mixture = mixtures.Mixture(likelihood, values)
-        samples, targets = mixture.sample(places, noise.derive(seed, 1)), tf.cast(targets, tf.float32)
+        samples, targets = mixture.sample(places, drawn), tf.cast(targets, tf.float32)
         below, up_to = _around(mixture, likelihood.is_discrete, samples, targets)
         scores = {"crps": mixtures.crps(samples, targets)}
         for level in LEVELS:

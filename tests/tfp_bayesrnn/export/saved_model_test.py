@@ -11,7 +11,7 @@ import tensorflow as tf
 from export_models import language_model
 from odd_names import ODD_NAMES
 
-from tfp_bayesrnn import BayesianModel, InputError, PointMass, VariationalDense, noise
+from tfp_bayesrnn import BayesianModel, InputError, MeanFieldNormal, PointMass, VariationalDense, noise
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from tfp_bayesrnn.export.storage import StoredArray
 from tfp_bayesrnn.posterior import ambient, pruning
@@ -138,7 +138,9 @@ class LinearPosterior:
     """In the place of an `ExportedPosterior`: draws of one weight [4, CLASSES]."""
 
     def __init__(self):
-        network = keras.Sequential([VariationalDense(CLASSES, use_bias=False, prior=small_models.PRIOR)])
+        wide = MeanFieldNormal((0.5, 1.0))  # So that draws differ.
+        layer = VariationalDense(CLASSES, use_bias=False, prior=small_models.PRIOR, posterior=wide)
+        network = keras.Sequential([layer])
         network.build((None, 4))
         self.exported = ExportedPosterior(network)
         (self.weight,) = self.exported.posterior.weights
@@ -302,7 +304,9 @@ def test_export_of_a_regression(tmp_path):
     x, _ = small_models.regression_data()
     sampled, outputs = served(small_models.regression(), tmp_path / "m", tf.constant(x))
     np.testing.assert_allclose(sampled["outputs"], outputs.mean(axis=0), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(sampled["outputs_variance"], outputs.var(axis=0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(sampled["outputs_epistemic_variance"], outputs.var(axis=0), rtol=1e-4)
+    # The noise of the targets has the scale 0.5.
+    np.testing.assert_allclose(sampled["outputs_variance"], outputs.var(axis=0) + 0.25, rtol=1e-4)
 
 
 def test_export_of_a_classifier(tmp_path):
@@ -326,7 +330,8 @@ def assert_probabilities(sampled, each):
 def test_export_of_a_bernoulli_likelihood_of_named_inputs(tmp_path):
     one, two = keras.Input((3,), name="one"), keras.Input((2,), name="two")
     hidden = keras.layers.BatchNormalization()(keras.layers.Concatenate()([one, two]))
-    outputs = VariationalDense(1, prior=small_models.PRIOR)(hidden)
+    wide = MeanFieldNormal((0.5, 1.0))  # So that draws differ.
+    outputs = VariationalDense(1, prior=small_models.PRIOR, posterior=wide)(hidden)
     model = BayesianModel(keras.Model({"one": one, "two": two}, outputs), 6, "bernoulli")
     model.build({"one": (None, 3), "two": (None, 2)})
     inputs = {"one": tf.ones([4, 3]), "two": tf.zeros([4, 2])}

@@ -252,7 +252,7 @@ class TestConformance:
             layer(case.inputs, training=True)
         layer(case.inputs, training=False)  # Inference needs neither.
         other = Posterior.of(built(case)).sample(0)
-        with pytest.raises(ValueError, match="kl_weight"):  # Nor does a draw of another network help.
+        with pytest.raises(ValueError, match="every weight of the layers"):  # Nor a draw of others.
             run_under(layer, other, case.inputs, training=True)
 
     @each_case

@@ -85,7 +85,8 @@ def test_saving_keeps_what_is_frozen(name, moment, tmp_path):
 
 
 def bayesian(*layers, **kwargs):
-    model = BayesianModel(keras.Sequential([keras.Input(SHAPE), *layers], **kwargs), training_rows=3, seed=1)
+    network = keras.Sequential([keras.Input(SHAPE), *layers], **kwargs)
+    model = BayesianModel(network, training_rows=3, kl_warmup_steps=0, seed=1)
     model.compile(keras.optimizers.Adam(0.1), run_eagerly=True)
     return model
 

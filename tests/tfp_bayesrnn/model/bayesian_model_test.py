@@ -214,7 +214,7 @@ class TestErrors:
             ({"seed": "0"}, "seed='0'"),
             ({"seed": None}, "seed=None"),
             ({"sharpening": True}, "sharpening=True"),
-            ({"likelihood": "poisson"}, "likelihood='poisson'"),
+            ({"likelihood": "gamma"}, "likelihood='gamma'"),
         ],
     )
     def test_arguments_out_of_range(self, arguments, message):

@@ -182,7 +182,7 @@ class TestAsABayesianModel:
         for kl_weight in (1.0, 0.25, 0.0):
             model = captioning_model(rows=6, kl_weight=kl_weight)
             figures = model.update(data)
-            losses.append(float(figures["loss"]))
+            losses.append(float(figures["free_energy"]))
             kls.append(float(figures["kl"]))
         nll = float(figures["nll"]) * float(tf.reduce_sum(data[2])) / B
         assert kls[0] == kls[1] == kls[2] > 1.0
