@@ -71,7 +71,7 @@ def test_there_is_a_program_of_at_most_20_lines_for_each():
         assert len([line for line in program.splitlines() if line.strip()]) <= 20, name
 
 
-@pytest.mark.slow(but=["regression"])
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_it_does_what_the_page_says(name, folder):
     found = json.loads(process(RUN, folder, name).split("found: ")[1])

@@ -133,6 +133,7 @@ def test_under_replicas(mirrored):
     assert_centred(layer)
 
 
+@pytest.mark.slow
 def test_pretrained_embeddings_stay_where_the_prior_is(eagerly):
     """With little data a posterior is near its prior: near the pretrained matrix, not near 0."""
     distances = []

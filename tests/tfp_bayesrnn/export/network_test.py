@@ -159,6 +159,7 @@ def first_likelihood(likelihood):
     return likelihood[0] if isinstance(likelihood, list) else next(iter(likelihood.values()))
 
 
+@pytest.mark.slow
 def test_draws_are_averaged_to_the_figures_of_predictive(tmp_path):
     """The variance of a target holds the noise as well, for every family that has one."""
     likelihood = {"mixed": "negative_binomial", "other": "student_t"}

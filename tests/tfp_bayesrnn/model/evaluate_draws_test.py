@@ -62,6 +62,7 @@ def test_calibration_of_classes():
 
 
 @pytest.mark.parametrize("likelihood, units", [("normal", 2), ("student_t", 3), ("negative_binomial", 2)])
+@pytest.mark.slow(every=3)
 def test_of_numbers(likelihood, units):
     model = model_of(likelihood, units, metrics=["mae"])
     y = np.random.default_rng(2).poisson(1.5, ROWS).astype(np.float32)

@@ -44,6 +44,7 @@ def history_of(model, **arguments):
 
 @pytest.mark.parametrize("regularizer", [None, "l2"])
 @pytest.mark.parametrize("posterior", [PointMass(), CERTAIN], ids=["point mass", "normal"])
+@pytest.mark.slow(every=2)
 def test_loss_and_val_loss_are_comparable(eagerly, posterior, regularizer):
     """On the same data, with weights that are all but certain, they are equal: neither holds the KL."""
     model = compiled(network(posterior, regularizer))

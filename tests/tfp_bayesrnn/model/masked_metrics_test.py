@@ -98,6 +98,7 @@ def test_a_metric_is_that_of_the_predictions_that_count(eagerly, name, argument,
 
 
 @pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
+@pytest.mark.slow(every=2)
 def test_in_graphs_and_of_several_outputs(argument):
     """One output for each step and one for the row, which has no mask; given by name, in another order."""
     inputs = keras.Input((None,), dtype="int32")
@@ -136,6 +137,7 @@ OF_POSITIVES = {
 
 @pytest.mark.parametrize("shape", ["of rows", "of steps", "of masked steps"])
 @pytest.mark.parametrize("name", OF_POSITIVES)
+@pytest.mark.slow(every=4)
 def test_targets_may_lack_the_axis_of_1_that_outputs_have(eagerly, name, shape):
     """Of targets [B] and outputs [B, 1] some of Keras's metrics would make [B, B], or a raw error."""
     keras.utils.set_random_seed(2)

@@ -65,6 +65,7 @@ def fit(model, data, **arguments):
 
 
 @pytest.mark.parametrize("name", DATA)
+@pytest.mark.slow(every=3)
 def test_fit_counts_them_where_none_are_given(name):
     data, rows = DATA[name]
     model = regression(training_rows=None)
@@ -103,6 +104,7 @@ def test_other_data_need_a_number(name):
         fit(regression(training_rows=None), UNKNOWN[name])
 
 
+@pytest.mark.slow
 def test_another_number_counts_from_the_next_fit_on():
     model = regression(run_eagerly=False)
     losses = []
@@ -129,6 +131,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
+@pytest.mark.slow(every=3)
 def test_a_wrong_number_is_noticed_once(name):
     given, data = WRONG[name]
     make = DATA[data][0] if data in DATA else UNKNOWN[data]
@@ -151,6 +154,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.slow(every=3)
 def test_a_right_number_is_not_remarked_upon(name):
     given, data = RIGHT[name]
     make = DATA[data][0] if data in DATA else UNKNOWN[data]
@@ -180,6 +184,7 @@ def test_validation_and_a_list_of_callbacks_are_left_alone():
     assert stack.callbacks == before
 
 
+@pytest.mark.slow
 def test_several_replicas_have_the_rows_of_all_of_them(mirrored):
     with mirrored(2).scope():
         model = regression(training_rows=None, compiled=False)

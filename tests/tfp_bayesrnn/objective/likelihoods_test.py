@@ -131,6 +131,7 @@ class TestAgainstSciPy:
 
     @pytest.mark.parametrize("jit", [False, True])
     @pytest.mark.parametrize("name", ["student_t", "poisson", "negative_binomial", "quantile", "normal"])
+    @pytest.mark.slow(every=3)
     def test_gradients_are_finite_for_outputs_of_any_size(self, name, jit):
         likelihood = likelihoods.get(name)
         targets = tf.constant([0.0, 1.0, 1e4, 3.0])

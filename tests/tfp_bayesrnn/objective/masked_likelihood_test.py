@@ -135,6 +135,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("weights", ["none", "of rows", "of time"])
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow(every=3)
 def test_networks_of_every_kind_weigh_as_keras_does(eagerly, name, weights):
     """Its loss is divided by the mask's sum; weights of rows it cannot take beside a mask of steps."""
     x, y = data()

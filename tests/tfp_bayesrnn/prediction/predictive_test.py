@@ -148,6 +148,7 @@ class TestNumbers:
         np.testing.assert_allclose(found.aleatoric(), aleatoric, rtol=1e-4)
         np.testing.assert_allclose(found.stddev(), np.sqrt(aleatoric + epistemic), rtol=1e-4)
 
+    @pytest.mark.slow(every=2)
     def test_distribution_function_and_quantiles(self, case):
         likelihood, units, distribution = case
         model = model_of(likelihood, units)
@@ -168,6 +169,7 @@ class TestNumbers:
         np.testing.assert_array_equal(high, quantiles[2])
         np.testing.assert_allclose(found.cdf(quantiles[1]), each.cdf(quantiles[1]).mean(0), atol=1e-5)
 
+    @pytest.mark.slow(every=3)
     def test_log_probability(self, case):
         likelihood, units, distribution = case
         model = model_of(likelihood, units)
@@ -177,6 +179,7 @@ class TestNumbers:
         expected = scipy.special.logsumexp(log_prob(y), axis=0) - np.log(SAMPLES)
         np.testing.assert_allclose(found.log_prob(y), expected, rtol=1e-4)
 
+    @pytest.mark.slow(every=3)
     def test_samples(self, case):
         """Their distribution function, within five standard errors of 2000."""
         likelihood, units, distribution = case
@@ -187,6 +190,7 @@ class TestNumbers:
         expected = each.cdf(at).mean(0)
         np.testing.assert_allclose(np.mean(samples <= at, axis=0), expected, atol=5 * 0.5 / 2000**0.5)
 
+    @pytest.mark.slow(every=3)
     def test_crps(self, case):
         """Against 2 * the integral of the pinball loss over quantiles (Gneiting and Raftery, 2007)."""
         found = model_of(*case[:2]).predictive(X, SAMPLES, SEED)
