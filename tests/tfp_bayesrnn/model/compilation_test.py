@@ -44,6 +44,7 @@ def test_outside_of_fit_it_compiles():
     assert model().use_jit()
 
 
+@pytest.mark.slow
 def test_few_steps_are_not_compiled_and_many_are_from_the_next_fit_on(monkeypatch):
     one = model(training_rows=None)
     data = {"batch_size": 4, "epochs": 2, "verbose": 0}

@@ -31,6 +31,7 @@ FIT = {"epochs": 20, "batch_size": 20, "verbose": 0}
 
 
 @pytest.mark.parametrize("model", ["function", "instance"])
+@pytest.mark.slow(every=2)
 def test_classifier(model):
     estimator = keras.wrappers.SKLearnClassifier(
         classifier if model == "function" else model_of("categorical", 2), fit_kwargs=FIT

@@ -162,6 +162,7 @@ def test_a_right_number_is_not_remarked_upon(name):
 
 
 @pytest.mark.parametrize(("given", "is_noticed"), [(2 * 5, False), (5, True), (2, True)])
+@pytest.mark.slow(every=3)
 def test_windows_of_a_stream_are_rows_too(given, is_noticed):
     """Two rows go on through five windows."""
     data = as_dataset(windows(tokens(rows=2, length=20)))

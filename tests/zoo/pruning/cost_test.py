@@ -104,6 +104,7 @@ def points_of(results, by, scope, weight=None):
 
 class TestCurves:
     @pytest.mark.parametrize("by", ["signal_to_noise", "magnitude"])
+    @pytest.mark.slow(every=2)
     def test_of_the_whole_network(self, pruned, restored, by):
         results = pruned[1]
         points = points_of(results, by, "network")
