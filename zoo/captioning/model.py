@@ -12,8 +12,9 @@ from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData, load_captions
 from zoo.data.datasets import CAPTION_SETS
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model.network import build_network, dtype_policy
+from zoo.language_model.network import build_network
 from zoo.runs.assembly import assemble
+from zoo.runs.networks import dtype_policy
 
 
 def build_model(

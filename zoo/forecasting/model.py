@@ -17,8 +17,8 @@ from zoo.forecasting.minibatches import Minibatches
 from zoo.forecasting.network import ForecastNetwork
 from zoo.forecasting.splits import ForecastData
 from zoo.forecasting.windows import Layout, Windows, feature_count
-from zoo.language_model.network import dtype_policy
 from zoo.runs.assembly import assemble
+from zoo.runs.networks import dtype_policy
 
 
 def minibatches(config: ForecastingConfig, data: ForecastData) -> Minibatches:

@@ -23,13 +23,14 @@ from tfp_bayesrnn import (
 from tfp_bayesrnn.distributions import Prior, priors
 from tfp_bayesrnn.model import recurrence
 from zoo.language_model import cells
+from zoo.runs.networks import VariationalNetwork
 
 State = list[list[tf.Tensor]]
 Inputs = Mapping[str, tf.Tensor]
 
 
 @keras.saving.register_keras_serializable("zoo")
-class ForecastNetwork(keras.Model):
+class ForecastNetwork(VariationalNetwork):
     """{"lags" [B, W, 2 L], "known" [B, W, K], "categories" [B, J], "scale" [B, 2]} -> outputs [B, W, P].
 
     The outputs are the raw parameters of the distribution of each step's value, in units of the window's
@@ -187,25 +188,6 @@ class ForecastNetwork(keras.Model):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the outputs, [B, W, P]."""
         return (*input_shape["lags"][:2], self._arguments["parameters"])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            **self._arguments,
-            "prior": serialize(self._prior),
-            "recurrent_posterior": serialize(self._recurrent_posterior),
-            "other_posterior": serialize(self._other_posterior),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ForecastNetwork:
-        """The network whose `get_config` gave `config`."""
-        config = dict(config)
-        for name in ("prior", "recurrent_posterior", "other_posterior"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
 
 
 def _raw(positive: tf.Tensor) -> tf.Tensor:

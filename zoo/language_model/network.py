@@ -26,6 +26,7 @@ from tfp_bayesrnn.model import recurrence
 from zoo.configuration import methods
 from zoo.language_model import cells
 from zoo.language_model.configuration import Model
+from zoo.runs.networks import VariationalNetwork, dtype_policy
 from zoo.runs.settings import RunConfig
 
 
@@ -59,7 +60,7 @@ class WordDropout(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
-class LanguageModelNetwork(keras.Model):
+class LanguageModelNetwork(VariationalNetwork):
     """ids [B, T] -> logits [B, T, V] of the next word.
 
     One network for every method. A deterministic or dropout model has point masses where the Bayesian one has
@@ -262,25 +263,6 @@ class LanguageModelNetwork(keras.Model):
         """The shape of the logits, [B, T, V]."""
         return (*input_shape, self._arguments["vocabulary_size"])
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            **self._arguments,
-            "prior": serialize(self._prior),
-            "recurrent_posterior": serialize(self._recurrent_posterior),
-            "other_posterior": serialize(self._other_posterior),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LanguageModelNetwork:
-        """The network whose `get_config` gave `config`."""
-        config = dict(config)
-        for name in ("prior", "recurrent_posterior", "other_posterior"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
-
 
 def build_network(config: RunConfig, vocabulary_size: int, **more: Any) -> LanguageModelNetwork:
     """The network of a configuration whose table `model` is that of language models, or derived from it.
@@ -309,8 +291,3 @@ def _family(config: RunConfig, scale_range: tuple[float, float]) -> VariationalF
     if config.posterior.family == "k_tied":
         return KTiedNormal(config.posterior.k, scale_range)
     return MeanFieldNormal(scale_range)
-
-
-def dtype_policy(config: RunConfig) -> str:
-    """Keras's name for the precision of a resolved configuration: variables stay float32."""
-    return config.compute_dtype if config.compute_dtype == "float32" else f"mixed_{config.compute_dtype}"
