@@ -87,11 +87,9 @@ class DrawsModel(keras_internals.Model):
             found for _, found, _ in self._under_many(x, None, None, num_samples, seed, batch_size, steps)
         ]
         joined = keras.tree.map_structure(lambda *each: np.concatenate(each, axis=1), *outputs)
-        names = getattr(self, "output_names", None)
-        likelihoods = outputs_of.spread("likelihood", self.likelihood, joined, names, shared=True)
         found = [
             None if likelihood is None else Predictive(one, likelihood, seed)
-            for likelihood, one in zip(likelihoods, keras.tree.flatten(joined), strict=True)
+            for likelihood, one in zip(self._likelihoods_of(joined), keras.tree.flatten(joined), strict=True)
         ]
         return keras.tree.pack_sequence_as(joined, found)
 
@@ -306,11 +304,11 @@ class DrawsModel(keras_internals.Model):
         """Has the metrics of `compile` see the average over the draws."""
         if not self.has_compiled_metrics:
             return
-        names = getattr(self, "output_names", None)
-        likelihoods = outputs_of.spread("likelihood", self.likelihood, outputs, names, shared=True)
         averaged = [
             tf.reduce_mean(one, axis=0) if likelihood is None else likelihood.averaged(one)
-            for likelihood, one in zip(likelihoods, keras.tree.flatten(outputs), strict=True)
+            for likelihood, one in zip(
+                self._likelihoods_of(outputs), keras.tree.flatten(outputs), strict=True
+            )
         ]
         averaged = outputs_of.with_masks(keras.tree.pack_sequence_as(outputs, averaged), masks)
         self.compute_metrics_of(batch.inputs, batch.targets, averaged, batch.weights)
@@ -321,14 +319,19 @@ class DrawsModel(keras_internals.Model):
 
     def _names_of_outputs(self, outputs: Any) -> list[str]:
         """What the scores of every output that has a likelihood begin with; nothing, if there is one."""
-        names = getattr(self, "output_names", None)
-        likelihoods = outputs_of.spread("likelihood", self.likelihood, outputs, names, shared=True)
         paths = [path for path, _ in keras.tree.flatten_with_path(outputs)]
         if len(paths) == 1:
             return [""]
         has_keys = any(isinstance(part, str) for path in paths for part in path)
+        names = getattr(self, "output_names", None)
         own = ["_".join(map(str, path)) for path in paths] if has_keys or names is None else names
+        likelihoods = self._likelihoods_of(outputs)
         return [f"{name}_" for name, one in zip(own, likelihoods, strict=True) if one is not None]
+
+    def _likelihoods_of(self, outputs: Any) -> list[Any]:
+        """The likelihood of every output, None where it has none."""
+        names = getattr(self, "output_names", None)
+        return outputs_of.spread("likelihood", self.likelihood, outputs, names, shared=True)
 
 
 def _check_one_way(draw: Draw | None, num_samples: int) -> None:

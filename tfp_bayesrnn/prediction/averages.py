@@ -6,7 +6,7 @@ Each is a fold: `add(None, first)`, then `add(so far, next)`, eagerly or in a gr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,16 @@ class Variances:
         size = tf.cast(count, tf.float32)
         aleatoric, epistemic = sums[1] / size, squares / size
         return mean, Uncertainty(aleatoric + epistemic, aleatoric, epistemic)
+
+
+def over(
+    average: Probabilities | Variances, outputs: Sequence[Any] | tf.Tensor
+) -> tuple[tf.Tensor, Uncertainty]:
+    """The average over the draws that outputs [S, ...] are of, and its uncertainty."""
+    sums: Any = None
+    for one in outputs:
+        sums = average.add(sums, tf.convert_to_tensor(one))
+    return average.finish(sums, len(outputs))
 
 
 class Targets:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from tfp_bayesrnn import noise
 from tfp_bayesrnn.objective.likelihoods import Likelihood
 from tfp_bayesrnn.prediction import averages
+
+# The number of outputs that samples are made of at once: 64 MiB.
+_SAMPLED_AT_ONCE = 2**24
 
 
 def log_prob(each: tf.Tensor) -> tf.Tensor:
@@ -39,9 +45,29 @@ class Mixture:
         """
         return self._functions.cdf(self._outputs, tf.cast(y, tf.float32))
 
-    def sample(self, places: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Samples, float32 [n, N, ...], each of the draw at its place, int32 [n]."""
-        return self._functions.sample(tf.gather(self._outputs, places), seed)
+    def sample(self, count: int, seed: tf.Tensor) -> np.ndarray:
+        """Samples, float32 [n, N, ...], each of one draw for all of N, chosen at random.
+
+        Args:
+          count: n.
+          seed: their seed, int32 [2].
+        """
+        chosen, drawn = (
+            noise.derive(seed, stream)
+            for stream in (noise.Stream.PREDICTIVE_CHOICE, noise.Stream.PREDICTIVE_NOISE)
+        )
+        draws, size = (
+            len(self._outputs),
+            max(1, _SAMPLED_AT_ONCE // max(1, math.prod(self._outputs.shape[1:]))),
+        )
+        places = tf.random.stateless_uniform([count], chosen, 0, draws, tf.int32)
+        parts = [
+            self._functions.sample(
+                tf.gather(self._outputs, places[start : start + size]), noise.derive(drawn, start)
+            )
+            for start in range(0, count, size)
+        ]
+        return np.concatenate([part.numpy() for part in parts])
 
     def quantiles(self, levels: Sequence[float]) -> tf.Tensor:
         """The quantiles, [Q, N, ...]: the least y with P(target <= y) >= q.
@@ -116,21 +142,3 @@ def _functions(likelihood: Likelihood) -> _Functions:
     return _Functions(
         *(tf.function(each, autograph=False, reduce_retracing=True) for each in (cdf, ends, spread, sample))
     )
-
-
-def crps(samples: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The continuous ranked probability score E|Y - y| - E|Y - Y'| / 2, from independent samples [n, ...].
-
-    The estimate has no bias (Gneiting and Raftery, 2007, eq. 21; Ferro, 2014). In the units of the target; 0
-    is the best.
-    """
-    count = tf.cast(tf.shape(samples)[0], tf.float32)
-    ascending = tf.sort(tf.cast(samples, tf.float32), axis=0)
-    weights = (2.0 * tf.range(1.0, count + 1.0) - count - 1.0) / (count * (count - 1.0))
-    spread = tf.tensordot(weights, ascending, axes=1)
-    return tf.reduce_mean(tf.abs(ascending - tf.cast(y, tf.float32)), axis=0) - spread
-
-
-def sample_places(count: Any, draws: Any, seed: tf.Tensor) -> tf.Tensor:
-    """Which of S components each of n independent samples of the mixture comes from, int32 [n]."""
-    return tf.random.stateless_uniform([count], seed, 0, draws, tf.int32)

@@ -12,15 +12,12 @@ from numpy.typing import ArrayLike
 from tfp_bayesrnn import noise
 from tfp_bayesrnn.objective import likelihoods
 from tfp_bayesrnn.objective.likelihoods import BernoulliLikelihood, Likelihood
-from tfp_bayesrnn.prediction import mixtures
+from tfp_bayesrnn.prediction import averages, mixtures, uncertainty
 from tfp_bayesrnn.prediction.averages import Probabilities, Variances
 from tfp_bayesrnn.prediction.uncertainty import Uncertainty
 
 # From how many samples a quantile is taken where the distribution has no distribution function.
 _SAMPLES = 1000
-
-# The number of outputs that samples are made of at once: 64 MiB.
-_SAMPLED_AT_ONCE = 2**24
 
 
 class Predictive:
@@ -162,18 +159,7 @@ class Predictive:
         """
         if n < 1:
             raise ValueError(f"n must be at least 1. Received: n={n}")
-        root = noise.make_seed(self._seed if seed is None else seed)
-        chosen, drawn = (
-            noise.derive(root, stream)
-            for stream in (noise.Stream.PREDICTIVE_CHOICE, noise.Stream.PREDICTIVE_NOISE)
-        )
-        places = mixtures.sample_places(n, self.num_samples, chosen).numpy()
-        size = max(1, _SAMPLED_AT_ONCE // max(1, self.outputs[0].size))
-        parts = [
-            self._mixture.sample(places[start : start + size], noise.derive(drawn, start)).numpy()
-            for start in range(0, n, size)
-        ]
-        return np.concatenate(parts)
+        return self._mixture.sample(n, noise.make_seed(self._seed if seed is None else seed))
 
     def log_prob(self, y: ArrayLike) -> np.ndarray:
         """The log-probability of targets, or its density, in nats, [N, ...]: of the average over the draws.
@@ -196,7 +182,7 @@ class Predictive:
           n: the number of samples that it is estimated from, without bias.
         """
         self._check(not self.likelihood.is_classes, "crps", "log_prob(y)")
-        return mixtures.crps(tf.constant(self.sample(n)), self._aligned(y)).numpy()
+        return uncertainty.crps_of_samples(self.sample(n), self._aligned(y)).astype(np.float32)
 
     def _aligned(self, y: ArrayLike) -> tf.Tensor:
         return self.likelihood.aligned(tf.convert_to_tensor(y), tf.constant(self.outputs[0]))
@@ -204,10 +190,7 @@ class Predictive:
     def _averaged(self) -> tuple[np.ndarray, Uncertainty]:
         if self._parts is None:
             make: Callable = Probabilities if self.likelihood.is_classes else Variances
-            average, sums = make(self.likelihood), None
-            for one in self.outputs:
-                sums = average.add(sums, tf.constant(one))
-            mean, parts = average.finish(sums, self.num_samples)
+            mean, parts = averages.over(make(self.likelihood), self.outputs)
             mean = mean[..., 1] if isinstance(self.likelihood, BernoulliLikelihood) else mean
             self._parts = mean.numpy(), Uncertainty(*(part.numpy() for part in parts))
         return self._parts

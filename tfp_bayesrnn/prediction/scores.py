@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_bayesrnn import noise
 from tfp_bayesrnn.objective import free_energy as energies
 from tfp_bayesrnn.objective.likelihoods import BernoulliLikelihood, CategoricalLikelihood, Likelihood
 from tfp_bayesrnn.objective.outputs import Output
-from tfp_bayesrnn.prediction import mixtures, uncertainty
+from tfp_bayesrnn.prediction import averages, mixtures, uncertainty
 from tfp_bayesrnn.prediction.averages import Probabilities
 from tfp_bayesrnn.prediction.mixtures import Mixture
 
@@ -79,11 +78,7 @@ class PredictiveScores:
         targets: tf.Tensor,
         weights: tf.Tensor,
     ) -> None:
-        average = Probabilities(likelihood)
-        sums = average.add(None, values[0])
-        for one in values[1:]:
-            sums = average.add(sums, one)
-        probabilities, _ = average.finish(sums, len(values))
+        probabilities, _ = averages.over(Probabilities(likelihood), values)
         predicted = tf.argmax(probabilities, axis=-1)
         if isinstance(likelihood, BernoulliLikelihood):
             targets = tf.cast(targets, tf.float32) > 0.5  # As Keras's binary accuracy takes probabilities.
@@ -100,15 +95,10 @@ class PredictiveScores:
         weights: tf.Tensor,
         seed: tf.Tensor,
     ) -> None:
-        chosen, drawn = (
-            noise.derive(seed, stream)
-            for stream in (noise.Stream.PREDICTIVE_CHOICE, noise.Stream.PREDICTIVE_NOISE)
-        )
-        places = mixtures.sample_places(_SAMPLES, len(values), chosen)
-        mixture = mixtures.Mixture(likelihood, values)
-        samples, targets = mixture.sample(places, drawn), tf.cast(targets, tf.float32)
+        mixture, targets = Mixture(likelihood, values), tf.cast(targets, tf.float32)
+        samples = mixture.sample(_SAMPLES, seed)
         below, up_to = _around(mixture, likelihood.is_discrete, samples, targets)
-        scores = {"crps": mixtures.crps(samples, targets)}
+        scores = {"crps": uncertainty.crps_of_samples(samples, targets)}
         for level in LEVELS:
             # Within [Q(low), Q(high)], whose ends belong to it: P(Y <= y) >= low and P(Y < y) < high.
             low, high = 0.5 - level / 2.0, 0.5 + level / 2.0
@@ -132,7 +122,7 @@ class PredictiveScores:
 
 
 def _around(
-    mixture: Mixture, is_discrete: bool, samples: tf.Tensor, targets: tf.Tensor
+    mixture: Mixture, is_discrete: bool, samples: np.ndarray, targets: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """P(Y < y) and P(Y <= y) of the mixture, from its samples where it has no distribution function."""
     try:

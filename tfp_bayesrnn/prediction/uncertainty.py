@@ -180,6 +180,22 @@ def reliability(
     return Reliability(edges[:-1], edges[1:], means[0], means[1], count)
 
 
+def crps_of_samples(samples: ArrayLike, values: ArrayLike) -> np.ndarray:
+    """The continuous ranked probability score of samples [P, ...] of values [...]; [...], in their units.
+
+    It is E|X - y| - E|X - X'| / 2 (Gneiting and Raftery, 2007) with the expectation over two different
+    samples, which has no bias: it is, on average, the score of the distribution that they come from.
+    """
+    samples, values = np.asarray(samples, np.float64), np.asarray(values, np.float64)
+    count = len(samples)
+    if count < 2:
+        raise ValueError(f"The CRPS needs at least two samples. Received: {count} samples")
+    error = np.abs(samples - values).mean(axis=0)
+    ranks = (2.0 * np.arange(1, count + 1) - count - 1).reshape([-1] + [1] * values.ndim)
+    spread = (ranks * np.sort(samples, axis=0)).sum(axis=0) / (count * (count - 1))
+    return error - spread
+
+
 def risk_coverage(uncertainty: ArrayLike, quality: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The mean quality of the answers that are kept when only the surest share of them is.
 

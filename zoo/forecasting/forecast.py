@@ -15,6 +15,7 @@ from absl import logging
 
 from tfp_bayesrnn.errors import InputError, quoted, unknown_name
 from tfp_bayesrnn.filesystem.paths import local_path
+from tfp_bayesrnn.prediction.scores import LEVELS
 from zoo.data import calendar
 from zoo.data.series import Series, SeriesSet
 from zoo.drawing.fan_chart import Fan, fan_charts
@@ -136,7 +137,7 @@ def charts(found: Forecasts, series: SeriesSet, season: int, shown: Iterable[int
                 one.name,
                 one.values[first:origin],
                 np.median(paths, axis=0),
-                [(level, *metrics.interval(paths, level)) for level in metrics.LEVELS],
+                [(level, *metrics.interval(paths, level)) for level in LEVELS],
                 values[number] if np.isfinite(values[number]).any() else None,
                 (times[first], times[origin], times[-1]),
             )

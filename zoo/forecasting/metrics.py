@@ -14,9 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""The central intervals that are scored."""
-
 QUANTILES = tuple(tenth / 10 for tenth in range(1, 10))
 """The quantiles that the weighted quantile loss averages over."""
 
@@ -34,22 +31,6 @@ def naive_scale(history: ArrayLike, season: int) -> float:
         if len(errors) and errors.mean() > 0.0:
             return float(errors.mean())
     return math.nan
-
-
-def crps_of_samples(samples: ArrayLike, values: ArrayLike) -> np.ndarray:
-    """The continuous ranked probability score of samples [P, ...] of values [...]; [...], in their units.
-
-    It is E|X - y| - E|X - X'| / 2 (Gneiting and Raftery, 2007) with the expectation over two different
-    samples, which has no bias: it is, on average, the score of the distribution that they come from.
-    """
-    samples, values = np.asarray(samples, np.float64), np.asarray(values, np.float64)
-    count = len(samples)
-    if count < 2:
-        raise ValueError(f"The CRPS needs at least two samples. Received: {count} samples")
-    error = np.abs(samples - values).mean(axis=0)
-    ranks = (2.0 * np.arange(1, count + 1) - count - 1).reshape([-1] + [1] * values.ndim)
-    spread = (ranks * np.sort(samples, axis=0)).sum(axis=0) / (count * (count - 1))
-    return error - spread
 
 
 def crps_of_normal(mean: ArrayLike, stddev: ArrayLike, values: ArrayLike) -> np.ndarray:

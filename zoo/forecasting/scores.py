@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.scores import LEVELS
 from zoo.data.series import SeriesSet
 from zoo.forecasting import metrics
 from zoo.forecasting.paths import PathSampler
@@ -69,11 +71,11 @@ def score(forecasts: Forecasts, series: SeriesSet, season: int) -> dict[str, flo
     values, scales = observed(forecasts, series, season)
     paths = forecasts.paths
     found = {
-        "crps": _mean(metrics.crps_of_samples(paths, values), scales),
+        "crps": _mean(uncertainty.crps_of_samples(paths, values), scales),
         "wql": metrics.weighted_quantile_loss(paths, values),
         "mase": _nanmean(metrics.mean_absolute_scaled_error(np.median(paths, axis=0), values, scales)),
     }
-    for level in metrics.LEVELS:
+    for level in LEVELS:
         low, high = metrics.interval(paths, level)
         percent = f"{100 * level:.0f}"
         if level == 0.95:
@@ -110,7 +112,7 @@ def truth_scores(forecasts: Forecasts, series: SeriesSet, season: int) -> dict[s
         "calibration_error": float(np.abs(reached - _TRUTH_LEVELS[:, np.newaxis, np.newaxis]).mean()),
         "lowest_crps": _mean(metrics.crps_of_normal(means, deviations, values), scales),
     }
-    for level in metrics.LEVELS:
+    for level in LEVELS:
         low, high = (
             metrics.normal_cdf((end - means) / deviations) for end in metrics.interval(forecasts.paths, level)
         )
@@ -157,6 +159,6 @@ NAMES: Mapping[str, str] = {
     "wql": "weighted quantile loss",
     "mase": "MASE",
     "msis": "MSIS",
-    **{f"coverage_{100 * level:.0f}": f"in {100 * level:.0f} %" for level in metrics.LEVELS},
+    **{f"coverage_{100 * level:.0f}": f"in {100 * level:.0f} %" for level in LEVELS},
 }
 """Scores that tables show, and what they are called there."""

@@ -22,7 +22,7 @@ from tfp_bayesrnn import (
     pruning,
     released,
 )
-from tfp_bayesrnn.prediction import averages, mixtures, uncertainty
+from tfp_bayesrnn.prediction import averages, uncertainty
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 SAMPLES, SEED = 4, 3
@@ -307,7 +307,7 @@ def test_crps_of_a_normal_distribution():
     samples = tf.constant(np.random.default_rng(0).normal(size=(20_000, 1)), tf.float32)
     for y in (-1.0, 0.0, 2.5):
         expected = y * (2 * scipy.stats.norm.cdf(y) - 1) + 2 * scipy.stats.norm.pdf(y) - np.pi**-0.5
-        np.testing.assert_allclose(mixtures.crps(samples, tf.constant([y])), [expected], atol=0.01)
+        np.testing.assert_allclose(uncertainty.crps_of_samples(samples, [y]), [expected], atol=0.01)
 
 
 def test_the_one_formula():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from tfp_bayesrnn.prediction import uncertainty
+from tfp_bayesrnn.prediction.scores import LEVELS
 from zoo.forecasting import metrics
 
 RANDOM = np.random.default_rng(0)
@@ -26,7 +28,7 @@ def test_crps_of_samples_comes_to_that_of_their_distribution():
     samples = RANDOM.normal(mean, stddev, [200_000, 2])
     # The score of P samples has an error of about stddev / sqrt(P), here 0.0022.
     np.testing.assert_allclose(
-        metrics.crps_of_samples(samples, values), metrics.crps_of_normal(mean, stddev, values), atol=0.008
+        uncertainty.crps_of_samples(samples, values), metrics.crps_of_normal(mean, stddev, values), atol=0.008
     )
 
 
@@ -34,18 +36,18 @@ def test_crps_of_samples_is_its_definition_over_pairs():
     samples, values = RANDOM.normal(size=[7, 3]), RANDOM.normal(size=3)
     pairs = np.abs(samples[:, None] - samples[None]).sum(axis=(0, 1)) / (7 * 6)
     expected = np.abs(samples - values).mean(axis=0) - pairs / 2
-    np.testing.assert_allclose(metrics.crps_of_samples(samples, values), expected, rtol=1e-12)
+    np.testing.assert_allclose(uncertainty.crps_of_samples(samples, values), expected, rtol=1e-12)
 
 
 def test_crps_of_few_samples_has_no_bias():
     samples = RANDOM.normal(size=[3, 200_000])
-    mean = metrics.crps_of_samples(samples, np.full(200_000, 0.7)).mean()
+    mean = uncertainty.crps_of_samples(samples, np.full(200_000, 0.7)).mean()
     np.testing.assert_allclose(mean, metrics.crps_of_normal(0.0, 1.0, 0.7), atol=0.005)
 
 
 def test_crps_of_one_sample_is_refused():
     with pytest.raises(ValueError, match=r"Received: 1 samples"):
-        metrics.crps_of_samples(np.zeros([1, 2]), np.zeros(2))
+        uncertainty.crps_of_samples(np.zeros([1, 2]), np.zeros(2))
 
 
 def test_quantile_loss_is_least_at_the_quantile():
@@ -71,10 +73,10 @@ def test_the_mean_over_quantile_losses_comes_to_the_crps():
     samples, values = RANDOM.normal(size=[4000, 3]), np.array([-1.0, 0.2, 2.0])
     levels = (np.arange(200) + 0.5) / 200
     found = metrics.weighted_quantile_loss(samples, values, levels) * np.abs(values).sum()
-    np.testing.assert_allclose(found, metrics.crps_of_samples(samples, values).sum(), rtol=5e-3)
+    np.testing.assert_allclose(found, uncertainty.crps_of_samples(samples, values).sum(), rtol=5e-3)
 
 
-@pytest.mark.parametrize("level", metrics.LEVELS)
+@pytest.mark.parametrize("level", LEVELS)
 def test_intervals_of_many_samples_cover_what_they_say(level):
     samples, values = RANDOM.normal(size=[4000, 1]), RANDOM.normal(size=50_000)
     low, high = metrics.interval(samples, level)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tfp_bayesrnn.prediction.scores import LEVELS
 from zoo.data.generated_series import generated_series
 from zoo.data.series import Series, SeriesSet
-from zoo.forecasting import metrics
 from zoo.forecasting.scores import Forecasts, naive_scores, observed, score, truth_scores
 from zoo.forecasting.splits import Places
 
@@ -27,7 +27,7 @@ def test_the_truth_is_calibrated_and_has_the_lowest_crps():
     assert found["calibration_error"] < 0.02
     assert found["true_coverage_90"] == pytest.approx(0.9, abs=0.01)
     assert found["crps"] == pytest.approx(found["lowest_crps"], rel=0.01)
-    for level in metrics.LEVELS:
+    for level in LEVELS:
         assert found[f"coverage_{100 * level:.0f}"] == pytest.approx(level, abs=0.03)
 
 
