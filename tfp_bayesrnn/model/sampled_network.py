@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfp_bayesrnn import noise
+from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.posterior import ambient
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.prediction.draws import FreshDraws
+
+
+class UnderDraws(NamedTuple):
+    """What a network gives for a minibatch under each of S draws."""
+
+    outputs: Any  # Float32 [S, B, ...] each, in their structure.
+    masks: Any  # The masks of the outputs, [B, ...] or None, in the same structure.
+    penalty: tf.Tensor  # Of the network's regularisers, the average over the draws; float32.
 
 
 class SampledNetwork:
@@ -25,11 +34,10 @@ class SampledNetwork:
     def __init__(self, network: keras.Model):
         """Takes the network, built."""
         self._network = network
-        self._functions: dict[Any, Any] = {}
-        self._structure: Any = None  # That of outputs and masks.
+        self._functions: dict[Any, _CompiledRun] = {}
 
-    def outputs(self, inputs: Any, num_samples: int, seed: int) -> tuple[Any, Any]:
-        """The outputs under each draw, float32 [S, B, ...], and their masks [B, ...], in their structure.
+    def run(self, inputs: Any, num_samples: int, seed: int) -> UnderDraws:
+        """Runs the network under each draw.
 
         Args:
           inputs: a minibatch of inputs, as the network takes them.
@@ -43,29 +51,43 @@ class SampledNetwork:
         pruned = frozenset(id(weight) for weight in posterior.weights if weight.is_pruned)
         key = (str(specs), pruned, tf.config.functions_run_eagerly())
         if key not in self._functions:
-            scalar = tf.TensorSpec([], tf.int32)
-            self._functions[key] = tf.function(
-                self._run, input_signature=[specs, scalar, tf.TensorSpec([2], tf.int32)], autograph=False
-            )
+            self._functions[key] = _CompiledRun(self._network, specs)
         root = noise.derive(noise.make_seed(seed), noise.Stream.EVALUATION_DRAWS)
-        outputs, masks = self._functions[key](inputs, tf.constant(num_samples), root)
-        outputs = [tf.transpose(one, [1, 0, *range(2, one.shape.rank)]) for one in outputs]
-        first, has_mask = self._structure
-        flat, masks = [], [mask[:, 0] for mask in masks]
-        for has in has_mask:
-            flat.append(masks.pop(0) if has else None)
-        return tuple(keras.tree.pack_sequence_as(first, each) for each in (outputs, flat))
+        return self._functions[key].run(inputs, tf.constant(num_samples), root)
 
-    def _run(self, inputs: Any, num_samples: tf.Tensor, root: tf.Tensor) -> tuple[list, list]:
+
+class _CompiledRun:
+    """A run for inputs of one signature. Tracing finds the structure of its outputs and which have masks."""
+
+    def __init__(self, network: keras.Model, specs: Any):
+        self._network = network
+        signature = [specs, tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)]
+        self._function = tf.function(self._under_each, input_signature=signature, autograph=False)
+        self._structure: Any = None
+        self._has_mask: list[bool] = []
+
+    def run(self, inputs: Any, num_samples: tf.Tensor, root: tf.Tensor) -> UnderDraws:
+        outputs, masks, penalties = self._function(inputs, num_samples, root)
+        outputs = [tf.transpose(one, [1, 0, *range(2, one.shape.rank)]) for one in outputs]
+        found = iter(masks)
+        masks = [next(found)[:, 0] if has else None for has in self._has_mask]
+        outputs, masks = (keras.tree.pack_sequence_as(self._structure, each) for each in (outputs, masks))
+        return UnderDraws(outputs, masks, tf.reduce_mean(penalties))
+
+    def _under_each(
+        self, inputs: Any, num_samples: tf.Tensor, root: tf.Tensor
+    ) -> tuple[list, list, tf.Tensor]:
         draws = FreshDraws(Posterior.of(self._network), num_samples, root, dropout=True)
 
-        def run(draw: Draw) -> tuple[list, list]:
+        def run(draw: Draw) -> tuple[list, list, tf.Tensor]:
             with ambient.under(draw):
                 outputs = self._network(inputs, training=False)
             masks = keras.tree.flatten(outputs_of.masks(outputs))
-            self._structure = keras.tree.map_structure(lambda _: 0, outputs), [m is not None for m in masks]
+            self._structure = keras.tree.map_structure(lambda _: 0, outputs)
+            self._has_mask = [mask is not None for mask in masks]
             floats = [tf.cast(one, tf.float32) for one in keras.tree.flatten(outputs)]
-            return floats, [mask for mask in masks if mask is not None]
+            penalty = tf.add_n([tf.zeros([]), *steps.penalties_of(self._network)])
+            return floats, [mask for mask in masks if mask is not None], penalty[None]
 
         return draws.start(run)
 

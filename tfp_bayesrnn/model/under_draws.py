@@ -14,7 +14,7 @@ from tfp_bayesrnn import checks, keras_internals, noise
 from tfp_bayesrnn.model import minibatches
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.held_draw import HeldDraw, check
-from tfp_bayesrnn.model.sampled_network import SampledNetwork
+from tfp_bayesrnn.model.sampled_network import SampledNetwork, UnderDraws
 from tfp_bayesrnn.objective import outputs as outputs_of
 from tfp_bayesrnn.objective.likelihoods import CategoricalLikelihood
 from tfp_bayesrnn.posterior import ambient
@@ -83,9 +83,8 @@ class DrawsModel(keras_internals.Model):
         Raises:
           ValueError: if there is fewer than 1 draw, or the inputs go on from minibatch to minibatch.
         """
-        outputs = [
-            found for _, found, _ in self._under_many(x, None, None, num_samples, seed, batch_size, steps)
-        ]
+        batches = self._under_many(x, None, None, num_samples, seed, batch_size, steps)
+        outputs = [sampled.outputs for _, sampled in batches]
         joined = keras.tree.map_structure(lambda *each: np.concatenate(each, axis=1), *outputs)
         found = [
             None if likelihood is None else Predictive(one, likelihood, seed)
@@ -149,12 +148,12 @@ class DrawsModel(keras_internals.Model):
         """Evaluates as `keras.Model.evaluate` does, under the posterior mean or, as in `predict`, a draw.
 
         With `num_samples` it evaluates the predictive distribution, the average over so many draws: `nll` is
-        its negative log-likelihood in nats per prediction, `loss` the same per row. Beside them are, of
-        classes, `accuracy` and `ece` (expected calibration error, 15 bins), and, of real targets and counts,
-        `crps` (in units of the target) and `coverage_50`, `_80`, `_90` and `_95`, the shares of targets
-        within those central intervals; for several outputs each begins with its name. Metrics of `compile`
-        see the average: logits or probabilities of the average distribution, as the likelihood takes them, or
-        the expected target.
+        its negative log-likelihood in nats per prediction, `loss` the same per row, with the penalties of
+        regularisers. Beside them are, of classes, `accuracy` and `ece` (expected calibration error, 15 bins),
+        and, of real targets and counts, `crps` (in units of the target) and `coverage_50`, `_80`, `_90` and
+        `_95`, the shares of targets within those central intervals; for several outputs each begins with its
+        name. Metrics of `compile` see the average: logits or probabilities of the average distribution, as
+        the likelihood takes them, or the expected target.
 
         Args:
           x: the inputs; see `keras.Model.evaluate`.
@@ -249,8 +248,8 @@ class DrawsModel(keras_internals.Model):
         seed: int,
         batch_size: int | None,
         steps_taken: int | None,
-    ) -> Iterator[tuple[steps.Minibatch, Any, Any]]:
-        """Yields every minibatch, its outputs under each draw, [S, B, ...], and the masks of those."""
+    ) -> Iterator[tuple[steps.Minibatch, UnderDraws]]:
+        """Yields every minibatch, and what the network gives for it under each draw."""
         is_number = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool)
         if not is_number or num_samples < 1:
             raise ValueError(
@@ -269,23 +268,25 @@ class DrawsModel(keras_internals.Model):
                 self(batch.inputs)
             if self._sampled_network is None:
                 self._sampled_network = SampledNetwork(self.network)
-            outputs, masks = self._sampled_network.outputs(batch.inputs, int(num_samples), seed)
-            yield batch, outputs, masks
+            yield batch, self._sampled_network.run(batch.inputs, int(num_samples), seed)
 
-    def _scores(self, batches: Iterator[tuple[steps.Minibatch, Any, Any]], seed: int) -> dict[str, float]:
+    def _scores(self, batches: Iterator[tuple[steps.Minibatch, UnderDraws]], seed: int) -> dict[str, float]:
         names = getattr(self, "output_names", None)
         root = noise.make_seed(seed)
         found: list[PredictiveScores] = []
+        penalties = 0.0  # Summed over rows.
         self.reset_metrics()
-        for index, (batch, outputs, masks) in enumerate(batches):
+        for index, (batch, sampled) in enumerate(batches):
+            outputs, masks, penalty = sampled
             matched = outputs_of.match(self.likelihood, batch.targets, outputs, batch.weights, masks, names)
             found = found or [PredictiveScores() for _ in matched]
             for place, (scores, output) in enumerate(zip(found, matched, strict=True)):
                 scores.add(output, noise.derive(root, index, place))
+            penalties += float(penalty) * matched[0].values.shape[1]
             self._update_compiled(batch, outputs, masks)
         total = sum(scores.total for scores in found)
         results = {
-            "loss": total / found[0].rows,
+            "loss": (total + penalties) / found[0].rows,
             "nll": total / sum(scores.predictions for scores in found),
         }
         if all(isinstance(output.likelihood, CategoricalLikelihood) for output in matched):

@@ -58,6 +58,15 @@ def test_loss_and_val_loss_are_comparable(eagerly, posterior, regularizer):
     assert "val_free_energy" not in history and "val_kl" not in history
 
 
+def test_the_loss_of_many_draws_has_the_penalties_too(eagerly):
+    """Under draws that are all but certain it is the loss under the mean, whatever the minibatches."""
+    model = compiled(network(CERTAIN, "l2"))
+    expected = model.evaluate(X, Y, batch_size=4, verbose=0, return_dict=True)
+    found = model.evaluate(X, Y, batch_size=4, return_dict=True, num_samples=3)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=2e-3)
+    assert found["loss"] - found["nll"] > 0.01
+
+
 @pytest.mark.parametrize("regularizer", [None, "l2"])
 def test_of_keras_s_layers_both_are_keras_s(eagerly, regularizer):
     """But for the constant of the normal density; regularisers count in both, as in Keras."""

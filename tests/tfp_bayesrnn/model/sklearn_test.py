@@ -48,11 +48,15 @@ def test_cross_validation_of_a_clone():
     assert estimator.score(X, LABELS) > 0.9
 
 
-def test_regressor_and_transformer():
+def test_regressor():
     regressor = keras.wrappers.SKLearnRegressor(model_of(NormalLikelihood(0.5), 1), fit_kwargs=FIT)
     regressor.fit(X, REAL)
     assert regressor.predict(X).shape == REAL.shape
     assert regressor.score(X, REAL) > 0.8
+
+
+@pytest.mark.slow
+def test_transformer():
     transformer = keras.wrappers.SKLearnTransformer(model_of(NormalLikelihood(0.5), 1), fit_kwargs=FIT)
     assert transformer.fit(X, REAL).transform(X).size == REAL.size
 

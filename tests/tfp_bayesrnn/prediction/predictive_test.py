@@ -218,7 +218,7 @@ class TestDraws:
         model.predictive(X, SAMPLES, SEED, batch_size=7)
         model.predictive(X, SAMPLES + 1, SEED + 1, batch_size=3)
         (function,) = model._sampled_network._functions.values()
-        assert function.experimental_get_tracing_count() == 1
+        assert function._function.experimental_get_tracing_count() == 1
 
     def test_see_what_is_pruned_and_trained_since(self):
         model = model_of("normal", 2)

@@ -41,14 +41,21 @@ def captioner(model, **arguments):
     return Captioner(model, VOCABULARY, MAX_WORDS, **{"seed": SEED, **arguments})
 
 
+class Captions(dict):
+    """Captions by (samples, beam): of the mean or of draws, by greedy search or beams; made when needed."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __missing__(self, key):
+        samples, beam = key
+        self[key] = captioner(self.model, samples=samples, beam=beam).caption(IMAGES)
+        return self[key]
+
+
 @pytest.fixture(scope="module")
 def found(model):
-    """Of the mean, and of draws: captions by greedy search and by beams."""
-    return {
-        (samples, beam): captioner(model, samples=samples, beam=beam).caption(IMAGES)
-        for samples in (0, SAMPLES)
-        for beam in (1, 3)
-    }
+    return Captions(model)
 
 
 def single_draws(model, samples):

@@ -77,7 +77,7 @@ def bodies(monkeypatch):
     return made
 
 
-@pytest.mark.slow(but=["MobileNetV3Small"])
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small"])
 def test_networks_of_keras_applications(name, bodies):
     """Images are preprocessed as `preprocess_input` and the network as Keras makes it do, and once."""

@@ -98,7 +98,7 @@ def test_and_goes_on_without_it(copy, trained):
     assert [line["epoch"] for line in captioning.metrics(copy)] == [1, 2]
 
 
-@pytest.mark.slow(but=["none"])
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["none", "latest", "best"])
 def test_features_are_of_the_encoder_in_the_checkpoint(copy, lost):
     for path in (copy / "checkpoints" / ("best" if lost == "best" else ".")).glob("ckpt-*.index"):
