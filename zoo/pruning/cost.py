@@ -1,5 +1,7 @@
 """The command `prune`: perplexity against the fraction of weights dropped, and a pruned workdir.
 
+Where predictions are not words, the same figure is called what it is, the exponential of the NLL.
+
 It goes by the posterior mean of a run's best checkpoint, on the rows that training validates on:
 
 * a curve of the whole network for every ranking: signal to noise, and magnitude as the baseline;
@@ -79,6 +81,7 @@ def measure_pruning(
     experiment = task_of(config).experiment(config, directory, data_dir, strategy)
     step = experiment.restore_best()
     by = "signal_to_noise" if experiment.model.posterior.is_variational else "magnitude"
+    has_words = any("perplexity" in entry for entry in directory.read_metrics())
     fractions = sorted({*fractions, *([] if fraction is None else [fraction])})
     results = {
         "task": config.task,
@@ -87,6 +90,7 @@ def measure_pruning(
         "data": config.data.name,
         "step": step,
         "by": by,
+        "measure": "perplexity" if has_words else "exp(NLL)",
         **_measure(experiment, by, fractions, alone),
     }
     with printed_after(lambda: table(results)):
@@ -208,8 +212,8 @@ def table(results: Mapping[str, Any]) -> str:
         cells = (f"{points[place][split]:.2f}" for _, points, split in columns)
         rows.append((f"{point['fraction']:.4g}", f"{results['elements'] - point['dropped']:,}", *cells))
     lines = [
-        f"{results['preset']} ({results['method']}), step {results['step']}: perplexity of the posterior "
-        f"mean ({results['layout']}) by the fraction of {results['elements']:,} weights dropped",
+        f"{results['preset']} ({results['method']}), step {results['step']}: {results['measure']} of the "
+        f"posterior mean ({results['layout']}) by the fraction of {results['elements']:,} weights dropped",
         *aligned(rows),
     ]
     alone = [one for one in curves if one["weight"] is not None]
@@ -225,7 +229,7 @@ def table(results: Mapping[str, Any]) -> str:
         lines.append(
             f"  {made['workdir']}: {made['kept']:,} of {made['elements']:,} weights, "
             f"{made['sparse_float32_bytes']:,} of {made['dense_float32_bytes']:,} bytes in float32 with a "
-            f"bit for each weight, valid perplexity {made['valid']:.2f}"
+            f"bit for each weight, valid {results['measure']} {made['valid']:.2f}"
         )
     return "\n".join(lines)
 
@@ -245,4 +249,5 @@ def plot(results: Mapping[str, Any]) -> str:
             series.append(Series(label, [p["fraction"] for p in points], [p["valid"] for p in points]))
         if series:
             panels.append(Panel(title, series, results["unpruned"]["valid"]))
-    return line_plot(panels, "fraction of weights dropped", "validation perplexity", highest=4.0)
+    label = f"validation {results['measure']}"
+    return line_plot(panels, "fraction of weights dropped", label, highest=4.0)

@@ -22,10 +22,12 @@ def pruning(contents: Contents[RunConfig]) -> Section:
     line = missing("No pruning curve yet; this measures it:", command=contents.command("prune"))
     if found is None:
         return Section(name, title, [line], is_missing=True)
+    # Files of earlier versions do not say it.
+    found = {"measure": "perplexity" if contents.has_words else "exp(NLL)", **found}
     with understood(contents.directory.pruning_path, "prune"):
         if "curves" in found:
             return Section(name, title, _content(found))
-        return Section(name, title, [paragraph(_made(found)), line], is_missing=True)
+        return Section(name, title, [paragraph(_made(found, found["measure"])), line], is_missing=True)
 
 
 def _content(found: Mapping[str, Any]) -> list[Any]:
@@ -33,15 +35,15 @@ def _content(found: Mapping[str, Any]) -> list[Any]:
     names = _short([weight["name"] for weight in found["weights"]])
     main = _points(curves, by, "network")
     label = (
-        "Validation perplexity against the fraction of weights dropped, from "
+        f"Validation {found['measure']} against the fraction of weights dropped, from "
         f"{number(main[0]['valid'], 2)} with none dropped to {number(main[-1]['valid'], 2)} at "
         f"{main[-1]['fraction']:.4g}"
     )
     picture = drawing(measured.plot(_drawable(found, names)), label)
     parts = [
         paragraph(
-            f"Perplexity of the posterior mean ({found['layout']}) by the fraction of {found['elements']:,} "
-            f"weights that are dropped, those of the lowest {_NAMES[by]} first.",
+            f"{_title(found)} of the posterior mean ({found['layout']}) by the fraction of "
+            f"{found['elements']:,} weights that are dropped, those of the lowest {_NAMES[by]} first.",
             _at_the_papers_fraction(main, by),
         ),
         scrolled(tag("div", picture, class_="plate wide"), "Pruning curves"),
@@ -53,16 +55,22 @@ def _content(found: Mapping[str, Any]) -> list[Any]:
             details("What dropping a fraction of one weight alone costs", _alone(alone, found, names))
         )
     if "pruned" in found:
-        parts.append(paragraph(code(found["pruned"]["workdir"]), ": ", _made(found["pruned"])))
+        made = _made(found["pruned"], found["measure"])
+        parts.append(paragraph(code(found["pruned"]["workdir"]), ": ", made))
     return parts
 
 
-def _made(found: Mapping[str, Any]) -> str:
+def _made(found: Mapping[str, Any], measure: str) -> str:
     return (
         f"A pruned model, with {found['kept']:,} of {found['elements']:,} weights ({found['fraction']:.4g} "
-        f"dropped, the lowest {_NAMES[found['by']]} first) and a valid perplexity of "
+        f"dropped, the lowest {_NAMES[found['by']]} first) and a valid {measure} of "
         f"{number(found['valid'], 2)}."
     )
+
+
+def _title(found: Mapping[str, Any]) -> str:
+    measure = found["measure"]
+    return measure[0].upper() + measure[1:] if measure.isalpha() else measure
 
 
 def _at_the_papers_fraction(points: Sequence[Mapping[str, Any]], by: str) -> str:
@@ -97,7 +105,7 @@ def _whole(found: Mapping[str, Any], main: Sequence[Mapping[str, Any]]) -> Marku
         ]
         for point in main
     ]
-    return table("Perplexity by the fraction dropped", ["dropped", "weights left", *columns], rows)
+    return table(f"{_title(found)} by the fraction dropped", ["dropped", "weights left", *columns], rows)
 
 
 def _alone(alone: Sequence[Mapping[str, Any]], found: Mapping[str, Any], names: Mapping[str, str]) -> Markup:
@@ -111,7 +119,7 @@ def _alone(alone: Sequence[Mapping[str, Any]], found: Mapping[str, Any], names: 
         ]
         for curve in alone
     ]
-    return table("Validation perplexity, one weight pruned alone", head, rows)
+    return table(f"Validation {found['measure']}, one weight pruned alone", head, rows)
 
 
 def _points(curves: Sequence[Mapping[str, Any]], by: str, scope: str) -> Sequence[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -132,6 +133,15 @@ def test_covariates_must_be_known_for_the_horizon(finished, tmp_path, capsys):
         "has covariates for 2 steps after its value at step 44, and a forecast needs 3"
         in capsys.readouterr().err
     )
+
+
+def test_pruning_does_not_speak_of_perplexity(finished, tmp_path, capsys):
+    copy, data = shutil.copytree(finished[0], tmp_path / "run"), finished[1]
+    assert command("prune", copy, f"--data_dir={data}", "--prune=0.5") == 0
+    assert command("report", copy, f"--data_dir={data}") == 0
+    shown = [capsys.readouterr().out, (copy / "pruning.svg").read_text(), (copy / "report.html").read_text()]
+    for text in shown:
+        assert "exp(NLL)" in text and "erplexity" not in text
 
 
 def test_the_report_has_scores_and_fan_charts(finished, tmp_path):
