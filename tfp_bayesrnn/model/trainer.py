@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn import checks, replicas, workers
 from tfp_bayesrnn.model import arguments, compilation, fit_watch
+from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.carried import StateCarrier, in_order
 from tfp_bayesrnn.model.fit_watch import FitWatch
 from tfp_bayesrnn.model.training_rows import TrainingRows
@@ -201,7 +202,10 @@ class BayesianTrainer(StateCarrier, DrawsModel):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step of training, for `fit`; returns the metrics so far."""
-        self.update(data if self.class_weights is None else self.class_weights.added_to(data))
+        if self.class_weights is not None:
+            outputs = self.network.compute_output_spec(steps.unpack(data).inputs)
+            data = self.class_weights.added_to(data, tf.TensorSpec(outputs.shape))
+        self.update(data)
         return self.get_metrics_result()
 
     def update(self, data: Any) -> dict[str, tf.Tensor]:

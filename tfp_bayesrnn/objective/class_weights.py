@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_bayesrnn.objective import likelihoods
+from tfp_bayesrnn.objective.likelihoods import shapes
 
 
 class ClassWeights:
@@ -49,15 +50,26 @@ class ClassWeights:
         is_mentioned = (classes >= 0) & (classes < count)
         return tf.gather(table, tf.where(is_mentioned, classes, count))
 
-    def added_to(self, data: Any) -> tuple:
-        """Returns (x, y, weights) from the data of a step, which have no weights yet."""
+    def added_to(self, data: Any, outputs: tf.TensorSpec) -> tuple:
+        """Returns (x, y, weights) from the data of a step, which have no weights yet.
+
+        Args:
+          data: the data of a step.
+          outputs: the shape of the network's outputs, by which one-hot targets are known.
+
+        Raises:
+          ValueError: if there are weights.
+        """
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise ValueError(
                 "class_weight and sample_weight cannot be given at the same time. "
                 f"Received: class_weight, and data with weights of shape {weights.shape}"
             )
-        return x, y, self.of(y)
+        classes = tf.convert_to_tensor(y)
+        if shapes.has_classes_on_last_axis(classes, outputs):
+            classes = tf.argmax(classes, axis=-1)
+        return x, y, self.of(classes)
 
 
 @contextlib.contextmanager

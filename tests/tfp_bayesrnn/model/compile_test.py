@@ -33,7 +33,7 @@ def both(sequences=True, **compiling):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # Keras's loss is a mean over predictions, ours is summed over the steps of a row.
     rate = 0.1 * STEPS if sequences else 0.1
-    theirs.compile(keras.optimizers.SGD(rate), loss=loss, run_eagerly=True, **compiling)
+    theirs.compile(keras.optimizers.SGD(rate), loss=loss, **{"run_eagerly": True, **compiling})
     ours.compile(keras.optimizers.SGD(0.1), **{"run_eagerly": True, **compiling})
     return theirs, ours
 
@@ -106,6 +106,17 @@ class TestClassWeight:
             self.fit(model, X, Y[:, 0], class_weight=CLASS_WEIGHTS) for model in (theirs, ours)
         )
         assert_same_logs(found, expected, steps=1)
+
+    @pytest.mark.parametrize("sequences", [False, True])
+    def test_of_one_hot_targets_is_that_of_their_classes(self, sequences):
+        labels = Y if sequences else Y[:, 0]
+        one_hot = keras.utils.to_categorical(labels, len(OF_CLASSES))
+        logs = [
+            self.fit(both(sequences, run_eagerly=eagerly)[1], X, targets, class_weight=CLASS_WEIGHTS)
+            for targets, eagerly in ((labels, True), (one_hot, True), (one_hot, False))
+        ]
+        assert_same_logs(logs[1], logs[0], steps=1)
+        assert_same_logs(logs[2], logs[0], steps=1)
 
     def test_of_sequences_weighs_every_prediction(self):
         """As the weights themselves do, which Keras takes too; itself it would weigh by the largest id."""
