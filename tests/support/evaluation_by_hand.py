@@ -54,10 +54,11 @@ def theta_noise(model, seed, window):
 class Hand:
     """Evaluation of a language model window by window; of the library only the network and the noise."""
 
-    def __init__(self, model, elements, seed=None, learning_rate=0.0):
-        """`seed` None: no sharpening."""
+    def __init__(self, model, elements, seed=None, learning_rate=0.0, scales=None, decays=None):
+        """`seed` None: no sharpening; of dynamic evaluation, P and D by weight."""
         posterior, total, kl, count = model.posterior, 0.0, 0.0, 0
-        values = {weight: weight.mu.numpy() for weight in posterior.weights}
+        values = trained = {weight: weight.mu.numpy() for weight in posterior.weights}
+        self.squares = {weight: 0.0 for weight in values}  # The mean over windows of the squared gradient.
         state = [[np.zeros([2, 3], np.float32)] * 2]
         etas = {}
         if seed is not None:
@@ -78,7 +79,14 @@ class Hand:
                     kl += np.sum((eta * g[weight]) ** 2) / (2 * SIGMA0**2)
             nll, g, state = self.slope(theta, *batch)
             total, count = total + nll, count + int(weights.sum())
-            values = {weight: values[weight] - learning_rate * g[weight] / len(targets) for weight in values}
+            for weight in values:
+                self.squares[weight] += (g[weight] / len(targets)) ** 2 / len(elements)
+            values = {
+                weight: value
+                - learning_rate * (1.0 if scales is None else scales[weight]) * g[weight] / len(targets)
+                + (0.0 if decays is None else decays[weight]) * (trained[weight] - value)
+                for weight, value in values.items()
+            }
             self.nlls.append(nll)
         self.nll, self.kl, self.count = total / count, kl / count, count
 

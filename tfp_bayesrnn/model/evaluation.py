@@ -3,8 +3,8 @@
 * `mean`: the posterior mean.
 * `average`: the average of the predictions of S samples, each held for the whole stream.
 * `sharpened_bound`: the bound of a posterior sharpened on each window's own targets, its KL paid.
-* `mean` and `sharpened_bound` with a learning rate: dynamic evaluation (Mikolov et al., 2010), in which the
-  weights learn from every window once it has been scored.
+* `mean` and `sharpened_bound` with a `DynamicRule`: dynamic evaluation, in which the weights learn from every
+  window once it has been scored; see `tfp_bayesrnn.model.dynamic_evaluation`.
 
 Perplexity is exp of the negative log-likelihood per prediction, over every prediction of the stream.
 Dimensions: B rows and T steps of a window, S samples, N predictions.
@@ -20,10 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn import checks, noise
-from tfp_bayesrnn.model import recurrence, training
+from tfp_bayesrnn.model import dynamic_evaluation, recurrence, training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
+from tfp_bayesrnn.model.dynamic_evaluation import DynamicRule
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior.posterior import Draw
+from tfp_bayesrnn.posterior.weights import VariationalWeight
 from tfp_bayesrnn.prediction import averages
 
 # A wrapper of an iteration that shows how far it has come.
@@ -92,21 +94,23 @@ class StreamEvaluator:
                 f"The model must be built before it is evaluated. Received: model={model.name!r}"
             )
         self.model = model
-        function = checks.collecting(self._window)
-        self._function = tf.function(function, jit_compile=model.use_jit(), autograph=False)
+        self._function, self._squares = (
+            tf.function(checks.collecting(function), jit_compile=model.use_jit(), autograph=False)
+            for function in (self._window, self._add_squares)
+        )
 
-    def mean(self, dataset: Iterable, learning_rate: float = 0.0, progress: Progress = iter) -> StreamScore:
+    def mean(
+        self, dataset: Iterable, dynamic: DynamicRule | None = None, progress: Progress = iter
+    ) -> StreamScore:
         """Returns the score under the posterior mean.
 
         Args:
           dataset: the stream to score; see the class.
-          learning_rate: if not 0, dynamic evaluation: after each window, a step of SGD at this rate on its
-            negative log-likelihood, summed over time and averaged over rows as in training, moves a copy of
-            the weights. Each window is scored by weights that have not seen it. The paper's is 0.1.
+          dynamic: the rule of dynamic evaluation, by which a copy of the weights moves after each window, so
+            that each is scored by weights that have not seen it. None: the weights stay.
           progress: a wrapper of the dataset; see the class.
         """
-        draw = self.model.posterior.mean()
-        return _score(self._run(dataset, draw, progress, learning_rate=learning_rate))
+        return _score(self._run(dataset, self.model.posterior.mean(), progress, dynamic=dynamic))
 
     def average(
         self, dataset: Iterable, samples: int, seed: int | None = None, progress: Progress = iter
@@ -139,7 +143,7 @@ class StreamEvaluator:
     def sharpened_bound(
         self,
         dataset: Iterable,
-        learning_rate: float = 0.0,
+        dynamic: DynamicRule | None = None,
         seed: int | None = None,
         progress: Progress = iter,
     ) -> SharpenedBound:
@@ -153,8 +157,7 @@ class StreamEvaluator:
 
         Args:
           dataset: the stream to score; see the class.
-          learning_rate: the rate of dynamic evaluation, as in `mean`; phi is what moves, by the gradient at
-            theta.
+          dynamic: the rule of dynamic evaluation, as in `mean`; phi is what moves, by the gradient at theta.
           seed: the seed of theta's noise; None for the model's.
           progress: a wrapper of the dataset; see the class.
 
@@ -167,7 +170,7 @@ class StreamEvaluator:
                 f"Received: model={self.model.name!r}, without"
             )
         seed = noise.derive(self._seed(seed), Stream.EVALUATION_SHARPENING)
-        windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, learning_rate))
+        windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, dynamic))
         score, weight = _score(windows), sum(float(np.sum(window.weights)) for window in windows)
         return SharpenedBound(score.nll, sum(window.kl for window in windows) / weight, score.predictions)
 
@@ -181,6 +184,38 @@ class StreamEvaluator:
         """
         return _joined(self._run(dataset, draw, progress))[0]
 
+    def mean_squares(
+        self, dataset: Iterable, progress: Progress = iter
+    ) -> dict[VariationalWeight, tf.Tensor]:
+        """Returns the mean square of every element's gradient over windows, for `dynamic_evaluation.rms`.
+
+        The gradient is that of a window's negative log-likelihood at the posterior mean, summed over time and
+        averaged over rows.
+
+        Args:
+          dataset: windows of training; see the class.
+          progress: a wrapper of the dataset; see the class.
+
+        Raises:
+          ValueError: if there is no window.
+        """
+        mean = self.model.posterior.mean()
+        sums, count, state = [tf.zeros_like(value) for value in mean.values()], 0, None
+        for data in progress(dataset):
+            batch = training.unpack(data)
+            state = self._first_state(batch) if state is None else state
+            (sums, state), found = self._squares(sums, list(mean.values()), batch, state)
+            sums, state = checks.enforce(found, (sums, state))
+            count += 1
+        if not count:
+            raise ValueError("The mean squares of gradients need at least one window. Received: none")
+        return {weight: total / count for weight, total in zip(mean, sums, strict=True)}
+
+    def _first_state(self, batch: Any) -> Any:
+        if batch.is_first is None:
+            return None
+        return recurrence.initial_state(self.model.network, batch.is_first.shape[0])
+
     def _seed(self, seed: int | None) -> tf.Tensor:
         return noise.make_seed(self.model.seed if seed is None else seed)
 
@@ -190,18 +225,17 @@ class StreamEvaluator:
         draw: Draw,
         progress: Progress,
         sharpening_seed: tf.Tensor | None = None,
-        learning_rate: float = 0.0,
+        dynamic: DynamicRule | None = None,
     ) -> Iterator[_Window]:
         """Runs the network over a stream, the weights and the RNN state going on from window to window."""
-        if not 0.0 <= learning_rate < math.inf:
-            raise ValueError(f"learning_rate must not be negative. Received: learning_rate={learning_rate}")
-        values, state = [draw[weight] for weight in self.model.posterior.weights], None
+        weights, state = self.model.posterior.weights, None
+        trained = values = [draw[weight] for weight in weights]
+        rule = None if dynamic is None else (trained, *dynamic.arguments(weights))
         for index, data in enumerate(progress(dataset)):
             batch = training.unpack(data)
-            if state is None and batch.is_first is not None:
-                state = recurrence.initial_state(self.model.network, batch.is_first.shape[0])
+            state = self._first_state(batch) if state is None else state
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
-            window, found = self._function(values, draw.seed, batch, state, seed, learning_rate)
+            window, found = self._function(values, draw.seed, batch, state, seed, rule)
             nll, kl, moved, state = checks.enforce(found, window)
             values = moved or values
             nats, weights = (one.numpy().ravel().astype(np.float64) for one in (nll.nats, nll.weights))
@@ -215,7 +249,7 @@ class StreamEvaluator:
         batch: Any,
         state: Any,
         sharpening_seed: tf.Tensor,
-        learning_rate: tf.Tensor,
+        rule: tuple | None,
     ) -> Any:
         """Runs one window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
         objective, moved = self.model.objective, []
@@ -224,13 +258,22 @@ class StreamEvaluator:
         if objective.sharpening is not None and sharpening_seed is not None:
             g, _ = training.likelihood_gradient(phi, objective, batch, state, training=False)
             weights, kl = objective.sharpening.sharpen(phi, g, sharpening_seed)
-        if learning_rate:
+        if rule is not None:
             g, forward = training.likelihood_gradient(weights, objective, batch, state, training=False)
-            rate = learning_rate / forward.nll.rows
-            moved = [phi[weight] - rate * g[weight] for weight in phi]
+            trained = Draw(dict(zip(phi, rule[0], strict=True)))
+            moved = dynamic_evaluation.moved(phi, trained, g, forward.nll.rows, rule[1:])
         else:
             forward = training.run_under(weights, objective, batch, state, training=False)
         return forward.nll, kl, moved, forward.state
+
+    def _add_squares(self, sums: list, values: Sequence[tf.Tensor], batch: Any, state: Any) -> tuple:
+        """Adds the squares of a window's gradients to `sums`; returns them and the RNN state."""
+        objective = self.model.objective
+        draw = Draw(dict(zip(objective.posterior.weights, values, strict=True)))
+        g, forward = training.likelihood_gradient(draw, objective, batch, state, training=False)
+        rows = tf.cast(forward.nll.rows, tf.float32)
+        sums = [total + tf.square(g[weight] / rows) for total, weight in zip(sums, draw, strict=True)]
+        return sums, forward.state
 
 
 def _joined(windows: Iterable[_Window]) -> tuple[np.ndarray, np.ndarray]:

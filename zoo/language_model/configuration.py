@@ -14,6 +14,7 @@ from zoo.language_model.cells import CELLS
 from zoo.runs.settings import RunConfig, Training
 
 TAILS = ("drop", "pad")
+DYNAMIC_RULES = ("sgd", "rms", "posterior")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +92,36 @@ class Evaluation(Table):
     dynamic_learning_rate: float = setting(
         0.0, checks.not_negative(), "rate of dynamic evaluation; 0: there is none", added=True
     )
+    dynamic_rule: str = setting(
+        "sgd",
+        checks.choice(*DYNAMIC_RULES),
+        "steps of dynamic evaluation: plain, normalised by the gradients of training, or by the variances of "
+        "the posterior",
+        added=True,
+    )
+    dynamic_decay: float = setting(
+        0.0, checks.not_negative(1.0), "its decay towards the trained weights; sgd has none", added=True
+    )
 
     def check(self) -> None:
         """Checks that windows are not too large."""
         check_window("evaluate", rows=self.rows, unroll=self.unroll)
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        from tfp_bayesrnn.errors import InputError
+
+        rule, rate, decay = self.dynamic_rule, self.dynamic_learning_rate, self.dynamic_decay
+        if rule == "sgd" and decay:
+            raise InputError(
+                f"evaluate.dynamic_decay={decay:g} is not accepted with evaluate.dynamic_rule='sgd', which "
+                "has no decay: it must be 0, or the rule rms or posterior"
+            )
+        if rule != "sgd" and not rate:
+            raise InputError(
+                f"evaluate.dynamic_rule={rule!r} is not accepted with evaluate.dynamic_learning_rate=0, "
+                "which means no dynamic evaluation: give a rate above 0"
+            )
         check_window("evaluate", final_rows=self.final_rows, final_unroll=self.final_unroll)
 
 
@@ -108,6 +135,21 @@ class LanguageModelConfig(RunConfig):
     model: Model = table(Model)
     train: WindowTraining = table(WindowTraining)
     evaluate: Evaluation = table(Evaluation, Change.EVALUATED)
+
+    def check(self) -> None:
+        """Checks that there are variances where dynamic evaluation goes by them.
+
+        Raises:
+          InputError: there are none.
+        """
+        from tfp_bayesrnn.errors import InputError
+
+        super().check()
+        if self.evaluate.dynamic_rule == "posterior" and self.method not in methods.BAYESIAN_METHODS:
+            raise InputError(
+                "evaluate.dynamic_rule='posterior' goes by the variances of a posterior, and weights of the "
+                f"method {self.method!r} have none: accepted are sgd and rms"
+            )
 
 
 def check_window(table: str, **sizes: int) -> None:

@@ -11,6 +11,7 @@ from tfp_bayesrnn.loop.loop import EpochReport
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows, train_windows
 from zoo.language_model.configuration import LanguageModelConfig
+from zoo.language_model.dynamic import rule_of
 from zoo.language_model.model import build_model, load_data
 from zoo.language_model.results import lowest_perplexity, split_results
 from zoo.language_model.summary import summary
@@ -81,9 +82,10 @@ class LanguageModelExperiment(Experiment[LanguageModelConfig, Corpus]):
 
     def final_results(self) -> dict[str, Any]:
         """The perplexities of both splits, each as one stream unless configured otherwise."""
+        rule = rule_of(self.config.evaluate, self.evaluator, self.data.train)
         return {
-            **split_results("valid", self.data.valid, self.config, self.evaluator),
-            **split_results("test", self.data.test, self.config, self.evaluator),
+            **split_results("valid", self.data.valid, self.config, self.evaluator, rule),
+            **split_results("test", self.data.test, self.config, self.evaluator, rule),
             **lowest_perplexity(self.data),
         }
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from tfp_bayesrnn.model.dynamic_evaluation import DynamicRule
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator, StreamScore
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
-from zoo.language_model.configuration import LanguageModelConfig
+from zoo.language_model.configuration import Evaluation, LanguageModelConfig
+from zoo.language_model.dynamic import WEIGHTS
 from zoo.runs.figures import bound_figures, word_figures
 from zoo.terminal import progress
 
@@ -23,7 +25,11 @@ def lowest_perplexity(corpus: Corpus) -> dict[str, float]:
 
 
 def split_results(
-    split: str, tokens: np.ndarray, config: LanguageModelConfig, evaluator: StreamEvaluator
+    split: str,
+    tokens: np.ndarray,
+    config: LanguageModelConfig,
+    evaluator: StreamEvaluator,
+    rule: DynamicRule | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The figures of one split, a dictionary for each mode of evaluation that is asked for.
 
@@ -32,6 +38,7 @@ def split_results(
       tokens: the ids of the split's words.
       config: the run's configuration.
       evaluator: the evaluator of the model, whose variables are those of the checkpoint to be scored.
+      rule: the rule of dynamic evaluation; None for none.
     """
     settings = config.evaluate
     windows = evaluation_windows(tokens, rows=settings.final_rows, unroll=settings.final_unroll)
@@ -45,18 +52,22 @@ def split_results(
             "weights": f"average over {samples} samples",
             "samples": samples,
         }
-    if evaluator.model.sharpening or settings.dynamic_learning_rate:
+    if evaluator.model.sharpening or rule:
         windows = evaluation_windows(tokens, rows=settings.rows, unroll=settings.unroll)
-        results.update(_results_by_window(split, windows, config, evaluator))
+        results.update(_results_by_window(split, windows, settings, evaluator, rule))
     return results
 
 
 def _results_by_window(
-    split: str, windows: Windows, config: LanguageModelConfig, evaluator: StreamEvaluator
+    split: str,
+    windows: Windows,
+    settings: Evaluation,
+    evaluator: StreamEvaluator,
+    rule: DynamicRule | None,
 ) -> dict[str, dict[str, Any]]:
     """The modes that depend on batch and unroll, beside the mean on the same rows."""
     same_rows = evaluator.mean(windows.dataset(), progress=progress.windows(f"{split}, mean"))
-    common = {
+    common: dict[str, Any] = {
         "batch": windows.batch,
         "unroll": windows.unroll,
         "mean_perplexity_of_same_rows": same_rows.perplexity,
@@ -65,15 +76,15 @@ def _results_by_window(
     if sharpened:
         bound = evaluator.sharpened_bound(windows.dataset(), progress=progress.windows(f"{split}, bound"))
         results[f"{split}_sharpened_bound"] = {**_bound_figures(bound, windows, "mean"), **common}
-    rate = config.evaluate.dynamic_learning_rate
-    if rate:
-        moved = "mean, SGD after every window"
-        score = evaluator.mean(windows.dataset(), rate, progress=progress.windows(f"{split}, dynamic"))
-        common["learning_rate"] = rate
+    if rule:
+        moved = WEIGHTS[settings.dynamic_rule]
+        score = evaluator.mean(windows.dataset(), rule, progress=progress.windows(f"{split}, dynamic"))
+        common |= {"rule": settings.dynamic_rule, "learning_rate": rule.learning_rate}
+        common["decay"] = settings.dynamic_decay
         results[f"{split}_dynamic"] = {**_figures(score, windows), "weights": moved, **common}
         if sharpened:
             bound = evaluator.sharpened_bound(
-                windows.dataset(), rate, progress=progress.windows(f"{split}, dynamic bound")
+                windows.dataset(), rule, progress=progress.windows(f"{split}, dynamic bound")
             )
             results[f"{split}_dynamic_sharpened_bound"] = {
                 **_bound_figures(bound, windows, moved),

@@ -9,9 +9,9 @@ _MODES = {
     "": "mean",
     "_mc": "{samples} samples",
     "_sharpened_bound": "sharpened bound, batch {batch}, unroll {unroll}, KL {kl_per_token:.4f}/token",
-    "_dynamic": "mean, dynamic, batch {batch}, unroll {unroll}, rate {learning_rate:g}",
+    "_dynamic": "mean, dynamic{by}, batch {batch}, unroll {unroll}, rate {learning_rate:g}",
     "_dynamic_sharpened_bound": (
-        "sharpened bound, dynamic, batch {batch}, unroll {unroll}, rate {learning_rate:g}, "
+        "sharpened bound, dynamic{by}, batch {batch}, unroll {unroll}, rate {learning_rate:g}, "
         "KL {kl_per_token:.4f}/token"
     ),
 }
@@ -53,4 +53,6 @@ def _row(description: str, figures: dict[str, Any]) -> tuple[str, str, str, str]
         perplexity = f"{figures['perplexity']:.2f}"
     if "mean_perplexity_of_same_rows" in figures:
         perplexity += f" (mean: {figures['mean_perplexity_of_same_rows']:.2f})"
-    return description.format(**figures), perplexity, f"{figures['tokens']:,}", figures["layout"]
+    rule, decay = figures.get("rule", "sgd"), figures.get("decay", 0.0)
+    by = "" if rule == "sgd" else f" by {rule}, decay {decay:g}"
+    return description.format(**figures, by=by), perplexity, f"{figures['tokens']:,}", figures["layout"]

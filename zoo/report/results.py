@@ -56,7 +56,7 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
             )
         )
     if any("dynamic" in row.key for row in rows):
-        parts.append(paragraph("SGD after every window: dynamic evaluation, the weights go on learning."))
+        parts.append(paragraph("A step after every window: dynamic evaluation, the weights go on learning."))
     if "lowest_perplexity" in found:
         lowest = number(found["lowest_perplexity"], 2)
         parts.append(
@@ -102,6 +102,7 @@ def _weights(contents: Contents[RunConfig], row: Row) -> str:
         said[0] = f"sharpened; {said[0]}"
     if "learning_rate" in figures:
         said.append(f"rate {figures['learning_rate']:g}")
+        said += [f"decay {figures['decay']:g}"] if figures.get("decay") else []
     said += [f"{name} {figures[name]}" for name in ("batch", "unroll") if name in figures]
     return ", ".join(said)
 

@@ -13,6 +13,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import Loop
 from tfp_bayesrnn.model import training
+from tfp_bayesrnn.model.dynamic_evaluation import sgd
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from tfp_bayesrnn.posterior import pruning
 
@@ -130,7 +131,7 @@ class TestPrunedModel:
         evaluator._function = recording
         still = evaluator.mean(data)
         del values[:]
-        moving = evaluator.mean(data, learning_rate=0.5)
+        moving = evaluator.mean(data, sgd(0.5))
         assert moving.nll != still.nll
         assert len(values) == len(data) == 3
         for current in values:

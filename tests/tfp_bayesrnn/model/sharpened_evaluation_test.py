@@ -36,6 +36,7 @@ from tfp_bayesrnn import (
     VariationalDense,
     noise,
 )
+from tfp_bayesrnn.model.dynamic_evaluation import sgd
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator
 from tfp_bayesrnn.posterior import ambient
 
@@ -166,8 +167,8 @@ class TestRowsThatAreIndependent:
                 w = w - learning_rate * x.T @ residuals / 0.25 / len(x)
                 b = b - learning_rate * residuals.sum() / 0.25 / len(x)
         evaluator = StreamEvaluator(model)
-        bound = evaluator.sharpened_bound(self.MINIBATCHES, learning_rate, seed=5)
-        mean = evaluator.mean(self.MINIBATCHES, learning_rate)
+        bound = evaluator.sharpened_bound(self.MINIBATCHES, sgd(learning_rate), seed=5)
+        mean = evaluator.mean(self.MINIBATCHES, sgd(learning_rate))
         assert bound.predictions == mean.predictions == 5
         np.testing.assert_allclose([bound.nll, bound.kl], totals["bound"] / 5, **CLOSE)
         np.testing.assert_allclose([mean.nll, 0.0], totals["mean"] / 5, **CLOSE)

@@ -139,7 +139,9 @@ def test_a_tables_name_is_answered_with_its_fields():
 
 def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
     earlier = json.loads(config.to_json(preset()))
-    del earlier["sharpening"], earlier["evaluate"]["dynamic_learning_rate"]
+    del earlier["sharpening"]
+    for field in ("dynamic_learning_rate", "dynamic_rule", "dynamic_decay"):
+        del earlier["evaluate"][field]
     del earlier["train"]["optimizer"], earlier["model"]["cell"]
     del earlier["posterior"]["family"], earlier["posterior"]["k"]
     for field in ("patience", "max_nll", "step_backs", "step_back_factor", "checkpoint_seconds"):
@@ -232,6 +234,10 @@ BAD = [
     ("posterior.other_scale_range", (0.5,), "two numbers"),
     ("sharpening.sigma0", -0.1, "at least 0"),
     ("evaluate.dynamic_learning_rate", -0.1, "at least 0"),
+    ("evaluate.dynamic_rule", "adam", "one of sgd, rms, posterior"),
+    ("evaluate.dynamic_rule", "rms", "give a rate above 0"),
+    ("evaluate.dynamic_decay", 1.5, "at most 1"),
+    ("evaluate.dynamic_decay", 0.1, "has no decay: it must be 0"),
     ("train.epochs", 0, "at least 1"),
     ("train.decay", 1.5, "at most 1"),
     ("train.learning_rate", float("inf"), "a number above 0"),

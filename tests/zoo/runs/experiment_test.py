@@ -143,6 +143,14 @@ def test_a_sharpened_run_and_every_way_to_evaluate_it(tmp_path, capsys):
     # A model of one epoch gains by learning on.
     assert results["test_dynamic"]["perplexity"] < bound["mean_perplexity_of_same_rows"]
     assert results["test_dynamic_sharpened_bound"]["perplexity_bound"] < bound["perplexity_bound"]
+    rules = [("sgd", 0.1, 0.0), ("rms", 0.001, 0.02), ("posterior", 10.0, 0.01)]
+    for rule, rate, decay in rules[1:]:
+        flags = (f"dynamic_rule={rule}", f"dynamic_learning_rate={rate}", f"dynamic_decay={decay}")
+        assert run("evaluate", workdir, *(f"--config.evaluate.{flag}" for flag in flags)) == 0
+        assert f"mean, dynamic by {rule}, decay {decay:g}, batch 20" in capsys.readouterr().out
+        found = json.loads((workdir / "results.json").read_text())["test_dynamic"]
+        assert (found["rule"], found["learning_rate"], found["decay"]) == (rule, rate, decay)
+        assert found["perplexity"] < bound["mean_perplexity_of_same_rows"]
     for line in (
         f"<= {bound['perplexity_bound']:.2f} ± {bound['standard_error']:.2f} "
         f"(mean: {bound['mean_perplexity_of_same_rows']:.2f})",
