@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import functools
 import math
 import time
 from typing import NamedTuple
@@ -26,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.kept import Kept
 from tfp_bayesrnn import (
     BayesianModel,
     Dropout,
@@ -247,27 +248,25 @@ def main():
     start = time.perf_counter()
     examples, rows = load_examples(), arguments.training_rows
     epochs = round(STEPS / math.ceil(rows / BATCH)) if arguments.epochs is None else arguments.epochs
-    results = {name: [] for name in METHODS}
+    part = "validation" if arguments.validation else "test"
+    methods = {name: dataclasses.asdict(method) for name, method in METHODS.items()}
+    setup = {"training_rows": rows, "epochs": epochs, "scored_on": part, "methods": methods}
+    kept, results = Kept(arguments.json, setup), {name: [] for name in METHODS}
     for seed in range(arguments.seeds):
         train, validation, test = split(examples, rows, seed)
         held_out = validation if arguments.validation else test
         for name, method in METHODS.items():
-            results[name].append(train_and_score(method, train, held_out, epochs, seed))
+            score = functools.partial(train_and_score, method, train, held_out, epochs, seed)
+            results[name].append(kept.piece(f"seed {seed}, {name}", score))
     summaries = {name: summarise(result) for name, result in results.items()}
     differences = {name: paired_difference(*(results[m] for m in pair)) for name, pair in PAIRS.items()}
-    part = "validation" if arguments.validation else "test"
     print(
         f"digits: {rows} training examples, {epochs} epochs, {len(held_out.digits)} {part} examples, "
         f"{arguments.seeds} seeds, mean ± standard error"
     )
     print_table(summaries, differences)
     print(f"  {time.perf_counter() - start:.0f} s in all")
-    if arguments.json:
-        figures = {"training_rows": rows, "epochs": epochs, "scored_on": part}
-        figures["methods"] = {name: dataclasses.asdict(method) for name, method in METHODS.items()}
-        figures |= {"summaries": summaries, "paired_differences": differences, "by_seed": results}
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+    kept.finish(summaries=summaries, paired_differences=differences)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ second, and seconds as multiples of Keras's, repetition by repetition: median, l
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import pathlib
 import tempfile
 
@@ -22,6 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 import zoo
+from benchmarks.kept import Kept
+from benchmarks.speed import machine
 from benchmarks.timing import measure, spread, stopwatch
 from tfp_bayesrnn.export.saved_model import ExportedPosterior, write_saved_model
 from zoo.data.vocabulary import EOS, Vocabulary
@@ -74,33 +76,43 @@ def calls(loaded: dict[str, object], words: int, batch: int, samples: int) -> di
     }
 
 
+def rows(meters: dict, batch: int, repetitions: int) -> list[dict]:
+    """What each contestant scores in a second, and its seconds as multiples of Keras's."""
+    figures = measure(meters, repetitions, calls=20 if batch == 1 else 3)
+    found = []
+    for name in meters:
+        speed = batch * UNROLL / spread(figures.ratios(name, None))["median"]
+        ratio = spread(figures.ratios(name, KERAS))
+        found.append({"batch": batch, "work": name, "words_per_second": speed, "ratio": ratio})
+    return found
+
+
 def main():
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="ptb_small_bbb")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--json", type=pathlib.Path, help="where to write the figures")
+    parser.add_argument("--json", help="file that the figures of each batch are added to")
     arguments = parser.parse_args()
-    results = []
+    kept = Kept(
+        arguments.json, {"preset": arguments.preset, "samples": arguments.samples, "machine": machine()}
+    )
     with tempfile.TemporaryDirectory() as folder:
         loaded, words = exports(arguments.preset, pathlib.Path(folder))
         for batch in BATCHES:
             contestants = calls(loaded, words, batch, arguments.samples)
             meters = {name: stopwatch(call) for name, call in contestants.items()}
-            figures = measure(meters, arguments.repetitions, calls=20 if batch == 1 else 3)
-            for name in contestants:
-                seconds = spread(figures.ratios(name, None))["median"]
-                ratio = spread(figures.ratios(name, KERAS))
-                speed = batch * UNROLL / seconds
-                results.append({"batch": batch, "work": name, "words_per_second": speed, "ratio": ratio})
+            found = kept.piece(
+                f"batch {batch}", functools.partial(rows, meters, batch, arguments.repetitions)
+            )
+            for row in found:
+                ratio = row["ratio"]
                 print(
-                    f"batch {batch:>2}  {name:<28} {speed:>9.0f} words/s  {ratio['median']:.2f} "
-                    f"({ratio['min']:.2f} to {ratio['max']:.2f}) times Keras's seconds",
+                    f"batch {batch:>2}  {row['work']:<28} {row['words_per_second']:>9.0f} words/s  "
+                    f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) times Keras's seconds",
                     flush=True,
                 )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -39,6 +40,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.kept import Kept
 from tfp_bayesrnn import replicas
 from tfp_bayesrnn.model import training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
@@ -335,14 +337,21 @@ def draw(figures: dict[str, Any], path: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def measure(quantities: Iterable[str], repetitions: int, seconds: float) -> dict[str, Any]:
-    return {
+def measure(
+    quantities: Iterable[str], repetitions: int, seconds: float, output: str | None = None
+) -> dict[str, Any]:
+    setup = {
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "repetitions": repetitions,
         "seconds": seconds,
-        "sweeps": {name: measure_sweep(SWEEPS[name], repetitions, seconds) for name in quantities},
     }
+    kept = Kept(output, setup)
+    sweeps = {
+        name: kept.piece(name, functools.partial(measure_sweep, SWEEPS[name], repetitions, seconds))
+        for name in quantities
+    }
+    return {**setup, "sweeps": sweeps}
 
 
 def main():
@@ -350,7 +359,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="3 repetitions of 0.3 s, not 5 of 2 s")
     parser.add_argument("--only", action="append", choices=SWEEPS)
     parser.add_argument("--figures", help="file that --output wrote, to show again; nothing is measured")
-    parser.add_argument("--output", help="file to write the figures to")
+    parser.add_argument("--output", help="file that each sweep is added to; the same command again goes on")
     parser.add_argument("--plot", help="file to draw the plot to")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -358,11 +367,11 @@ def main():
         serve(work_of(Point(**json.loads(arguments.child))), sys.stdin, sys.stdout)
         return
     if arguments.figures:
-        figures = json.loads(pathlib.Path(arguments.figures).read_text())
+        found = json.loads(pathlib.Path(arguments.figures).read_text())
+        figures = {**found["setup"], "sweeps": found["pieces"]}
     else:
-        figures = measure(arguments.only or SWEEPS, *((3, 0.3) if arguments.quick else (5, 2.0)))
-    if arguments.output:
-        pathlib.Path(arguments.output).write_text(json.dumps(figures, indent=2))
+        effort = (3, 0.3) if arguments.quick else (5, 2.0)
+        figures = measure(arguments.only or SWEEPS, *effort, arguments.output)
     print(tables(figures))
     if arguments.plot:
         draw(figures, arguments.plot)

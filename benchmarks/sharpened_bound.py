@@ -11,10 +11,12 @@ the perplexity of the posterior mean on the same windows.
 from __future__ import annotations
 
 import argparse
-import json
+import functools
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
+from benchmarks.kept import Kept
 from tfp_bayesrnn import BayesianModel, InputError, PosteriorSharpening
 from tfp_bayesrnn.distributions.softplus import inverse_softplus
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
@@ -68,7 +70,7 @@ class Study:
         return evaluator.sharpened_bound(self.dataset(**shape)).perplexity_bound
 
 
-def _print(title: str, head: tuple, rows: list[tuple]) -> None:
+def _print(title: str, head: tuple, rows: Iterable[tuple]) -> None:
     print(title)
     for row in (head, *rows):
         cells = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row]
@@ -80,39 +82,42 @@ def main():
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--data_dir")
     parser.add_argument("--windows", type=int, default=50)
-    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--json", help="file that each row is added to; the same command again goes on")
     arguments = parser.parse_args()
     study = Study(arguments.workdir, arguments.data_dir, arguments.windows)
+    kept = Kept(arguments.json, {"workdir": arguments.workdir, "windows": arguments.windows})
 
-    mean = study.mean()
-    scale = [(f"sigma0 {sigma0:g}", *(study.bound(sigma0, eta) for eta in ETA), mean) for sigma0 in SIGMA0]
+    def row(name: str, bounds: Iterable[Callable[[], float]]) -> tuple:
+        return name, *kept.piece(name, lambda: [bound() for bound in bounds])
+
+    bound, mean = functools.partial(functools.partial, study.bound), study.mean
     _print(
         "bound by sigma0 and eta / sigma0^2, batch 20, unroll 35",
         ("", *(f"eta {eta:g}" for eta in ETA), "mean"),
-        scale,
+        (row(f"sigma0 {sigma0:g}", [*(bound(sigma0, eta) for eta in ETA), mean]) for sigma0 in SIGMA0),
     )
-    groups = [
-        (f"sigma0 {sigma0:g}", *(study.bound(sigma0, 1.0, only=group) for group in GROUPS), mean)
-        for sigma0 in (0.02, 0.07)
-    ]
     _print(
         "eta = sigma0^2 in one group of weights and 0 in the others, theta's noise in all of them",
         ("", *GROUPS, "mean"),
-        groups,
+        (
+            row(f"{sigma0:g} in one", [*(bound(sigma0, 1.0, only=group) for group in GROUPS), mean])
+            for sigma0 in (0.02, 0.07)
+        ),
     )
-    windows = []
-    for rows, unroll in WINDOWS:
-        shape = {"rows": rows, "unroll": unroll}
-        bounds = [study.bound(sigma0, 1.0, **shape) for sigma0 in (0.02, 0.04, 0.07)]
-        windows.append((f"{rows} x {unroll}", *bounds, study.mean(**shape)))
     _print(
         "bound by batch x unroll, eta = sigma0^2 (other windows are other text)",
         ("", "sigma0 0.02", "sigma0 0.04", "sigma0 0.07", "mean"),
-        windows,
+        (
+            row(
+                f"{rows} x {unroll}",
+                [
+                    *(bound(sigma0, 1.0, rows=rows, unroll=unroll) for sigma0 in (0.02, 0.04, 0.07)),
+                    functools.partial(mean, rows=rows, unroll=unroll),
+                ],
+            )
+            for rows, unroll in WINDOWS
+        ),
     )
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"by_scale": scale, "by_group": groups, "by_window": windows}, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@
 A ratio is the time of `work` by the time of what it is against. In every repetition all contestants run one
 after the other, and the ratio is taken repetition by repetition: smallest, median, largest. A goal is reached
 if the median reaches it. Ours are compiled by XLA, as is the default, and Keras's layers are not, as is
-Keras's default on a CPU, unless it says otherwise.
+Keras's default on a CPU, unless it says otherwise. Each group is printed, and added to the output file, as
+soon as it is measured; the same command again measures those that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import functools
 import os
 import pathlib
 import platform
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from benchmarks import memory, timing
+from benchmarks.kept import Kept
 from benchmarks.peers import PEERS
 from benchmarks.timing import Figures, stopwatch
 from zoo.command_line import quiet_imports
@@ -41,6 +43,8 @@ PROCESSES = {
     "evaluation, 10 samples": ["evaluation", "10"],
     "evaluation, 2 samples": ["evaluation", "2"],
 }
+# From the widest on.
+INSTRUCTION_SETS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "asimd": "NEON"}
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy")
 
 
@@ -193,31 +197,48 @@ def machine() -> dict:
 
 
 def processor(cpuinfo: str) -> dict:
-    """Its name, and whether it multiplies bfloat16 itself, of the text of /proc/cpuinfo."""
+    """Its name, its widest vectors, and whether it multiplies bfloat16, of the text of /proc/cpuinfo."""
     lines = dict(map(str.strip, line.split(":", 1)) for line in cpuinfo.splitlines() if ":" in line)
-    flags = lines.get("flags", "").split()
+    flags = (lines.get("flags") or lines.get("Features") or "").split()
     native = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    return {"processor": lines.get("model name"), "native_bfloat16": bool(native), "bfloat16_flags": native}
-
-
-def report(groups: list[str], effort: Effort, python: str | None) -> dict:
-    """Measures: all that the JSON holds."""
-    measured, versions = {}, {}
-    for group in groups:
-        print(f"measuring: {GROUPS[group]} ...", flush=True)
-        with contextlib.ExitStack() as stack:
-            names = PEERS if group == "layer" else ()
-            peers = {name: stack.enter_context(timing.Peer(python, name)) for name in names}
-            measured[group] = measure_group(group, effort, peers)
-            versions |= timing.versions(peers.values())
+    vectors = [name for flag, name in INSTRUCTION_SETS.items() if flag in flags]
     return {
+        "processor": lines.get("model name"),
+        "instruction_set": vectors[0] if vectors else None,
+        "native_bfloat16": bool(native),
+        "bfloat16_flags": native,
+    }
+
+
+def report(groups: list[str], effort: Effort, python: str | None, output: str | None = None) -> list[dict]:
+    """Measures group by group, each printed and kept when it is done; returns the rows of all."""
+    setup = {
         "machine": machine(),
         "versions": {package: metadata.version(package) for package in PACKAGES},
-        "peers": versions,
         "effort": asdict(effort),
-        "rows": [row_record(row, measured[row.group]) for row in ROWS if row.group in measured],
-        "figures": {group: figures.values for group, figures in measured.items()},
-        "problems": {group: figures.problems for group, figures in measured.items() if figures.problems},
+    }
+    print(f"on: {setup['machine'].get('processor')}, {setup['machine'].get('instruction_set')}", flush=True)
+    kept, rows = Kept(output, setup), []
+    for group in groups:
+        found = kept.piece(group, functools.partial(measured, group, effort, python))
+        print(table(found["rows"]), flush=True)
+        rows += found["rows"]
+    return rows
+
+
+def measured(group: str, effort: Effort, python: str | None) -> dict:
+    """A group's rows, and the figures that they are made of."""
+    print(f"measuring: {GROUPS[group]} ...", flush=True)
+    with contextlib.ExitStack() as stack:
+        names = PEERS if group == "layer" else ()
+        peers = {name: stack.enter_context(timing.Peer(python, name)) for name in names}
+        figures = measure_group(group, effort, peers)
+        versions = timing.versions(peers.values())
+    return {
+        "rows": [row_record(row, figures) for row in ROWS if row.group == group],
+        "figures": figures.values,
+        "problems": figures.problems,
+        "peers": versions,
     }
 
 
@@ -237,15 +258,14 @@ def main(arguments: list[str] | None = None):
     )
     parser.add_argument("--quick", action="store_true", help="few repetitions: to see whether it works")
     parser.add_argument("--peers", metavar="PYTHON", help="the Python of the other libraries' environment")
-    parser.add_argument("--output", metavar="FILE", help="JSON file for all figures")
+    parser.add_argument("--output", metavar="FILE", help="JSON file, to which each group is added")
     parser.add_argument(
         "--only", type=groups_of, default=list(GROUPS), metavar="GROUP,...", help=", ".join(GROUPS)
     )
     options = parser.parse_args(arguments)
-    found = report(options.only, QUICK if options.quick else Effort(), options.peers)
-    print(table(found["rows"]))
-    if options.output:
-        pathlib.Path(options.output).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    rows = report(options.only, QUICK if options.quick else Effort(), options.peers, options.output)
+    if len(options.only) > 1:
+        print(table(rows))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import gradient_variance, peers, sharpening, speed, timing
+from benchmarks.kept import Kept
 from tfp_bayesrnn import noise
 
 
@@ -143,10 +144,11 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
     speed.main(["--quick", "--only=memory", f"--output={output}"])
     assert "resident memory: training PTB medium, BBB, peak" in capsys.readouterr().out
     found = json.loads(output.read_text())
-    assert [row["median"] for row in found["rows"]] == [1.0, 1.0, 0.5]
-    assert [row["reached"] for row in found["rows"]] == [True, True, None]
-    assert found["versions"]["tensorflow"] == tf.__version__
-    assert found["peers"] == {}
+    (rows,) = (piece["rows"] for piece in found["pieces"].values())
+    assert [row["median"] for row in rows] == [1.0, 1.0, 0.5]
+    assert [row["reached"] for row in rows] == [True, True, None]
+    assert found["setup"]["versions"]["tensorflow"] == tf.__version__
+    assert found["pieces"]["memory"]["peers"] == {}
     with pytest.raises(SystemExit):
         speed.main(["--only=memroy"])
     assert "memroy; choose from layer, medium" in capsys.readouterr().err
@@ -154,8 +156,57 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch, capsys):
 
 def test_native_bfloat16_is_read_from_the_flags_of_the_processor():
     native = speed.processor("model name\t: EPYC\nflags\t\t: fpu avx512_bf16 sse\n\n")
-    assert native == {"processor": "EPYC", "native_bfloat16": True, "bfloat16_flags": ["avx512_bf16"]}
-    assert not speed.processor("flags\t\t: fpu sse\n")["native_bfloat16"]
+    assert (native["processor"], native["bfloat16_flags"]) == ("EPYC", ["avx512_bf16"])
+    assert native["native_bfloat16"] and not speed.processor("flags\t\t: fpu sse\n")["native_bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "widest"),
+    [
+        ("flags: fpu avx avx2 avx512f", "AVX-512"),
+        ("flags: avx2 avx", "AVX2"),
+        ("Features: fp asimd", "NEON"),
+        ("flags: fpu sse", None),
+    ],
+)
+def test_the_widest_vectors_are_read_from_the_flags_of_the_processor(flags, widest):
+    assert speed.processor(flags)["instruction_set"] == widest
+
+
+class TestKept:
+    def test_the_same_command_again_measures_what_is_missing(self, tmp_path, capsys):
+        path, measured = str(tmp_path / "figures.json"), []
+
+        def run(names, fails=None):
+            kept = Kept(path, {"repetitions": (3, 4)})
+
+            def measure(name):
+                if name == fails:
+                    raise RuntimeError
+                measured.append(name)
+                return {"figure": (name, 1.5)}
+
+            return [kept.piece(name, lambda name=name: measure(name)) for name in names]
+
+        with pytest.raises(RuntimeError):
+            run(["a", "b", "c"], fails="b")
+        assert list(json.loads((tmp_path / "figures.json").read_text())["pieces"]) == ["a"]
+        found = run(["a", "b", "c"])
+        assert measured == ["a", "b", "c"] and "a: measured before" in capsys.readouterr().out
+        assert found == [{"figure": [name, 1.5]} for name in measured]
+        assert json.loads((tmp_path / "figures.json").read_text())["pieces"]["c"] == found[2]
+
+    def test_figures_of_another_setup_are_not_mixed_in(self, tmp_path):
+        path = str(tmp_path / "figures.json")
+        Kept(path, {"processor": "a", "calls": 3}).piece("x", lambda: 1.0)
+        with pytest.raises(SystemExit, match=r"another setup \(calls, processor differ\)"):
+            Kept(path, {"processor": "b", "calls": 4})
+        (tmp_path / "figures.json").write_text("[1]")
+        with pytest.raises(SystemExit, match="is no file of this benchmark"):
+            Kept(path, {"processor": "a"})
+
+    def test_without_a_file_pieces_are_measured(self):
+        assert Kept(None, {}).piece("x", lambda: (1, 2)) == [1, 2]
 
 
 FAKE_PEER = """
