@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _QUOTED = 100  # The most characters that a message quotes of something from outside.
+_LISTED = 1000  # Characters of accepted names that an error lists.
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _QUOTED
@@ -28,8 +29,19 @@ def quoted(value: Any) -> str:
 
 
 def unknown_name(kind: str, name: str, accepted: Iterable[str]) -> InputError:
-    """Returns an `InputError` for a name that is not one of `accepted`, near matches first."""
+    """Returns an `InputError` for a name that is not one of `accepted`, near matches first.
+
+    Of many accepted names it lists the first, and says how many there are.
+    """
     accepted = sorted(accepted)
     near = difflib.get_close_matches(name[:_QUOTED], accepted, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return InputError(f"unknown {kind} {quoted(name)}: {hint}Accepted: {', '.join(accepted)}")
+    listed, length = [], 0
+    for one in accepted:
+        length += len(one) + 2
+        if length > _LISTED:
+            break
+        listed.append(one)
+    more = len(accepted) - len(listed)
+    rest = f" and {more} more" if more else ""
+    return InputError(f"unknown {kind} {quoted(name)}: {hint}Accepted: {', '.join(listed)}{rest}")

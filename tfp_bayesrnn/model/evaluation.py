@@ -127,18 +127,7 @@ class StreamEvaluator:
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1. Received: samples={samples}")
-        root = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS)
-        weights = np.zeros(0)
-
-        def of_draws() -> Iterator[np.ndarray]:
-            nonlocal weights
-            for sample in range(samples):
-                draw = self.model.posterior.sample(noise.derive(root, sample))
-                scores, weights = _joined(self._run(dataset, draw, progress))
-                yield scores
-
-        average = averages.log_mean_exp(of_draws())
-        return StreamScore(-_mean(average, weights), len(average))
+        return average_of_models([self], dataset, samples, seed, progress)
 
     def sharpened_bound(
         self,
@@ -211,6 +200,14 @@ class StreamEvaluator:
             raise ValueError("The mean squares of gradients need at least one window. Received: none")
         return {weight: total / count for weight, total in zip(mean, sums, strict=True)}
 
+    def _draws(self, samples: int, seed: int | None) -> Iterator[Draw]:
+        """The draws of an average; the mean for 0 samples."""
+        root = noise.derive(self._seed(seed), Stream.EVALUATION_DRAWS)
+        if not samples:
+            yield self.model.posterior.mean()
+        for sample in range(samples):
+            yield self.model.posterior.sample(noise.derive(root, sample))
+
     def _first_state(self, batch: Any) -> Any:
         if batch.is_first is None:
             return None
@@ -274,6 +271,36 @@ class StreamEvaluator:
         rows = tf.cast(forward.nll.rows, tf.float32)
         sums = [total + tf.square(g[weight] / rows) for total, weight in zip(sums, draw, strict=True)]
         return sums, forward.state
+
+
+def average_of_models(
+    evaluators: Sequence[StreamEvaluator],
+    dataset: Iterable,
+    samples: int = 0,
+    seed: int | None = None,
+    progress: Progress = iter,
+) -> StreamScore:
+    """Returns the score of an ensemble: the average of the predictive probabilities of several models.
+
+    Args:
+      evaluators: the models' evaluators, at least one; each model counts the same.
+      dataset: the stream to score, iterated for each model and sample; see `StreamEvaluator`.
+      samples: S, the number of samples of each model, held for the whole stream: of models with a posterior
+        this is the mixture of their posteriors. 0 for the mean of each.
+      seed: the seed of the samples; None for each model's own.
+      progress: a wrapper of the dataset; see `StreamEvaluator`.
+    """
+    weights = np.zeros(0)
+
+    def of_draws() -> Iterator[np.ndarray]:
+        nonlocal weights
+        for evaluator in evaluators:
+            for draw in evaluator._draws(samples, seed):
+                scores, weights = _joined(evaluator._run(dataset, draw, progress))
+                yield scores
+
+    average = averages.log_mean_exp(of_draws())
+    return StreamScore(-_mean(average, weights), len(average))
 
 
 def _joined(windows: Iterable[_Window]) -> tuple[np.ndarray, np.ndarray]:

@@ -84,8 +84,8 @@ class LanguageModelExperiment(Experiment[LanguageModelConfig, Corpus]):
         """The perplexities of both splits, each as one stream unless configured otherwise."""
         rule = rule_of(self.config.evaluate, self.evaluator, self.data.train)
         return {
-            **split_results("valid", self.data.valid, self.config, self.evaluator, rule),
-            **split_results("test", self.data.test, self.config, self.evaluator, rule),
+            **split_results("valid", self.data.valid, self.config, self.evaluator, rule, self.members),
+            **split_results("test", self.data.test, self.config, self.evaluator, rule, self.members),
             **lowest_perplexity(self.data),
         }
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tfp_bayesrnn.model.dynamic_evaluation import DynamicRule
-from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamEvaluator, StreamScore
+from tfp_bayesrnn.model.evaluation import (
+    SharpenedBound,
+    StreamEvaluator,
+    StreamScore,
+    average_of_models,
+)
 from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
 from zoo.language_model.configuration import Evaluation, LanguageModelConfig
@@ -30,6 +36,7 @@ def split_results(
     config: LanguageModelConfig,
     evaluator: StreamEvaluator,
     rule: DynamicRule | None = None,
+    members: Mapping[str, StreamEvaluator] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The figures of one split, a dictionary for each mode of evaluation that is asked for.
 
@@ -39,6 +46,7 @@ def split_results(
       config: the run's configuration.
       evaluator: the evaluator of the model, whose variables are those of the checkpoint to be scored.
       rule: the rule of dynamic evaluation; None for none.
+      members: the evaluators of models that form an ensemble with it, by their workdirs.
     """
     settings = config.evaluate
     windows = evaluation_windows(tokens, rows=settings.final_rows, unroll=settings.final_unroll)
@@ -52,10 +60,31 @@ def split_results(
             "weights": f"average over {samples} samples",
             "samples": samples,
         }
+    if members:
+        results[f"{split}_ensemble"] = _of_ensemble(split, windows, settings, evaluator, members)
     if evaluator.model.sharpening or rule:
         windows = evaluation_windows(tokens, rows=settings.rows, unroll=settings.unroll)
         results.update(_results_by_window(split, windows, settings, evaluator, rule))
     return results
+
+
+def _of_ensemble(
+    split: str,
+    windows: Windows,
+    settings: Evaluation,
+    evaluator: StreamEvaluator,
+    members: Mapping[str, StreamEvaluator],
+) -> dict[str, Any]:
+    """The figures of the average of several models' probabilities, under their means or draws of each."""
+    evaluators, samples = [evaluator, *members.values()], settings.num_samples
+    label = progress.windows(f"{split}, ensemble")
+    score = average_of_models(evaluators, windows.dataset(), samples, progress=label)
+    of_each = f"{samples} samples" if samples else "the mean"
+    return {
+        **_figures(score, windows),
+        "weights": f"ensemble of {len(evaluators)} models, {of_each} of each",
+        "members": list(members),
+    }
 
 
 def _results_by_window(

@@ -8,6 +8,7 @@ from typing import Any
 _MODES = {
     "": "mean",
     "_mc": "{samples} samples",
+    "_ensemble": "{weights}",
     "_sharpened_bound": "sharpened bound, batch {batch}, unroll {unroll}, KL {kl_per_token:.4f}/token",
     "_dynamic": "mean, dynamic{by}, batch {batch}, unroll {unroll}, rate {learning_rate:g}",
     "_dynamic_sharpened_bound": (

@@ -42,6 +42,12 @@ MODE = Mode(
             repeated=True,
         ),
         Flag(
+            name="ensemble",
+            metavar="PATH",
+            text="models that are scored together, as the average of their probabilities; repeated for each",
+            repeated=True,
+        ),
+        Flag(
             name="data",
             metavar="NAME",
             text="the data set to score on",

@@ -32,6 +32,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
       model: the task's model, its weights those to go on from.
       loop: the loop that trains it.
       evaluator: the evaluator that scores it.
+      members: the evaluators of other models that form an ensemble with it, by their workdirs.
     """
 
     unit = "predictions"
@@ -69,6 +70,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
             config, workdir, self.model, self.training_data, self.steps_per_epoch, self.guessing_nll
         )
         self.evaluator = StreamEvaluator(self.model)
+        self.members: dict[str, StreamEvaluator] = {}
 
     # The members that a task gives.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from zoo.terminal import progress
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.scorers import Scorer
-from zoo.uncertainty.sources import Settings, open_source, opener_of, path_of
+from zoo.uncertainty.sources import Settings, open_ensemble, open_source, opener_of, path_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
 
@@ -50,6 +50,7 @@ def compare_models(
     words: int = 0,
     window: int = 35,
     seed: int = 0,
+    ensemble: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores models on the test text and on others; writes the results and prints the table.
 
@@ -66,6 +67,7 @@ def compare_models(
       words: the number of words taken from each text; 0: all.
       window: the number of words whose mean uncertainty tells texts apart.
       seed: the seed of the draws, and of the shuffled and random words.
+      ensemble: models that are scored together, as the average of their probabilities; named as in `compare`.
 
     Returns:
       The results, as the file has them.
@@ -76,10 +78,11 @@ def compare_models(
     if not 1 <= window <= limits.COUNT:
         raise InputError(f"windows of {window} words: accepted 1 or more, at most {limits.COUNT}")
     workdir = os.fspath(local_path(workdir, "--workdir"))
-    sources, data, final = _chosen(workdir, compare, data)
+    sources, data, final = _chosen(workdir, compare, data, ensemble)
     corpus = load_corpus(data, data_dir)
     vocabulary = corpus.vocabulary
-    settings = _within_memory(Settings(samples, seed, rows, unroll or final or 100), len(vocabulary))
+    settings = Settings(samples, seed, rows, unroll or final or 100)
+    settings = _within_memory(settings, len(vocabulary), max(len(ensemble), 1))
     streams = make_streams(corpus.test, vocabulary, texts, words, seed)
     directory = Workdir(workdir)
     _write_texts(directory, streams, vocabulary)
@@ -92,15 +95,26 @@ def compare_models(
         "unroll": settings.unroll,
         "window": window,
         "streams": {name: _described(stream) for name, stream in streams.items()},
-        "methods": [],
+        "methods": [
+            {**_measured(scorer, streams, len(vocabulary), window), "source": source}
+            for source, scorer in _opened(sources, ensemble, vocabulary, settings)
+        ],
     }
-    for source in sources:
-        for scorer in open_source(source, vocabulary, settings):
-            figures = _measured(scorer, streams, len(vocabulary), window)
-            results["methods"].append({**figures, "source": source})
     with printed_after(lambda: summary(results)):
         write(directory, results)
     return results
+
+
+def _opened(
+    sources: Sequence[str], ensemble: Sequence[str], vocabulary: Vocabulary, settings: Settings
+) -> Iterator[tuple[str, Scorer]]:
+    """The rows of the table, each opened when it is its turn: of every source, and of the ensemble."""
+    for source in sources:
+        for scorer in open_source(source, vocabulary, settings):
+            yield source, scorer
+    if ensemble:
+        for scorer in open_ensemble(ensemble, vocabulary, settings):
+            yield ", ".join(ensemble), scorer
 
 
 def _measured(scorer: Scorer, streams: dict[str, Stream], words: int, window: int) -> dict[str, Any]:
@@ -119,9 +133,11 @@ def write(directory: Workdir, results: dict[str, Any]) -> None:
     write_whole(files / "entropies.svg", entropies_svg(methods))
 
 
-def _chosen(workdir: str, compare: Sequence[str], data: str | None) -> tuple[list[str], str, int | None]:
+def _chosen(
+    workdir: str, compare: Sequence[str], data: str | None, ensemble: Sequence[str]
+) -> tuple[list[str], str, int | None]:
     """The sources that are scored, the data, and the window that the first workdir reads final figures in."""
-    named = [workdir, *(path_of(source) for source in compare)]
+    named = [workdir, *(path_of(source) for source in (*compare, *ensemble))]
     directories = [path for path in named if is_file(Path(path, "config.json"))]
     config = read_config(Workdir(directories[0], create=False)) if directories else None
     data = data or (config.data.name if config is not None else None)
@@ -131,17 +147,19 @@ def _chosen(workdir: str, compare: Sequence[str], data: str | None) -> tuple[lis
             "such as --data=ptb"
         )
     sources = [*([workdir] if workdir in directories else []), *compare]
-    if not sources:
+    if not sources and not ensemble:
         raise InputError(f"workdir {workdir} holds no trained model: say what to score with --compare=SOURCE")
-    for source in sources:
+    if len(ensemble) == 1:
+        raise InputError(f"--ensemble={ensemble[0]} is not accepted alone: an ensemble has at least 2 models")
+    for source in (*sources, *ensemble):
         opener_of(source)  # A wrong one is to be found before the others have been scored.
     final = flatten(config).get("evaluate.final_unroll") if config is not None else None
     return sources, data, final
 
 
-def _within_memory(settings: Settings, words: int) -> Settings:
+def _within_memory(settings: Settings, words: int, models: int = 1) -> Settings:
     """The settings, with a window no longer than memory holds the probabilities of."""
-    at_once = max(settings.samples, 1) * settings.rows * words
+    at_once = models * max(settings.samples, 1) * settings.rows * words
     if at_once > _MOST_AT_ONCE:
         raise InputError(
             f"--num_samples={settings.samples} and --rows={settings.rows} are not accepted together: times "

@@ -5,6 +5,7 @@ Dimensions: S samples of the weights, B rows, T steps of a window, V words of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -186,6 +187,27 @@ class SavedModelPredictor:
         outputs = self._signature(**{self._input: tf.cast(ids, self._dtype)})[self._output]
         self._kind = self._kind or kind_of(outputs)
         return log_probabilities(outputs, self._kind)[tf.newaxis], None
+
+
+class EnsemblePredictor:
+    """Several predictors as one, whose samples are those of all; each of them counts the same."""
+
+    def __init__(self, members: Sequence[Predictor]):
+        """Takes at least one predictor."""
+        self._members = list(members)
+
+    def __call__(self, ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+        """See `Predictor`."""
+        states = [None] * len(self._members) if state is None else state
+        results = [member(ids, one) for member, one in zip(self._members, states, strict=True)]
+        counts = [log_probs.shape[0] for log_probs, _ in results]
+        # One that has fewer samples has them more than once.
+        common = math.lcm(*counts)
+        samples = [
+            tf.repeat(log_probs, common // count, axis=0) if count < common else log_probs
+            for (log_probs, _), count in zip(results, counts, strict=True)
+        ]
+        return tf.concat(samples, axis=0), [new for _, new in results]
 
 
 class InContext:

@@ -96,7 +96,7 @@ class ModelScorer:
         """
         self.name, self.method, self.weights = name, method, weights
         self.layout = layout or ("one stream" if rows == 1 else f"{rows} rows")
-        self._predictor = predictor
+        self.predictor = predictor
         self._vocabulary_size = vocabulary_size
         self._rows, self._unroll = rows, unroll
         self._records = tf.function(make_records, jit_compile=True, autograph=False)
@@ -111,7 +111,7 @@ class ModelScorer:
         state, found = None, []
         for index in progress(range(len(windows))):
             inputs, targets, _ = windows.element(index)
-            log_probs, state = self._predictor(tf.constant(inputs["inputs"]), state)
+            log_probs, state = self.predictor(tf.constant(inputs["inputs"]), state)
             expected = [*targets.shape, self._vocabulary_size]
             if log_probs.shape.rank != 4 or log_probs.shape[1:] != expected:
                 raise InputError(

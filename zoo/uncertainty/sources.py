@@ -16,7 +16,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,9 @@ from zoo.configuration import limits
 from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.checksums import Checksums
 from zoo.filesystem.files import explained, is_file, is_there
-from zoo.registry import TASKS, read_config, task_of
-from zoo.runs.restored import restored
-from zoo.runs.workdir import Workdir
 from zoo.uncertainty.files import FileScorer
 from zoo.uncertainty.predictors import (
+    EnsemblePredictor,
     FunctionPredictor,
     InContext,
     NetworkPredictor,
@@ -46,6 +44,7 @@ from zoo.uncertainty.predictors import (
 )
 from zoo.uncertainty.saved_models import ExportScorer, check_vocabulary
 from zoo.uncertainty.scorers import ModelScorer, Predictor, Scorer
+from zoo.uncertainty.text_models import text_model
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _RANDOM_LAYERS = (keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.GaussianNoise, Dropout)
@@ -95,6 +94,47 @@ def open_source(source: str, vocabulary: Vocabulary, settings: Settings) -> list
     if not name:
         name = (Path(path).resolve() if is_file(Path(path, "config.json")) else Path(path)).name
     return opener_of(source)(name, path, vocabulary, settings)
+
+
+def open_ensemble(sources: Sequence[str], vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
+    """Opens several sources as one predictor, the average of their probabilities: a scorer for each row.
+
+    The first row averages their means; the second, if any of them has draws, those of all: of models with a
+    posterior it is the mixture of their posteriors. Every source counts the same.
+
+    Args:
+      sources: the names, each in one of the forms that the module lists.
+      vocabulary: the vocabulary of the data.
+      settings: the settings by which they are scored.
+
+    Raises:
+      InputError: there is no such thing, or it has no probabilities of every word, as a file of scores.
+    """
+    opened = []
+    for source in sources:
+        scorers = [one for one in open_source(source, vocabulary, settings) if isinstance(one, ModelScorer)]
+        if not scorers:
+            raise InputError(
+                f"{quoted(source)} gives no probabilities of every word; accepted in an ensemble: workdirs, "
+                "Keras files, functions and SavedModels of the next word"
+            )
+        opened.append(scorers)
+    chosen = {"mean of each": [scorers[0] for scorers in opened]}
+    if any(len(scorers) > 1 for scorers in opened):
+        chosen[f"average over {settings.samples} samples of each"] = [scorers[-1] for scorers in opened]
+    return [
+        ModelScorer(
+            EnsemblePredictor([scorer.predictor for scorer in scorers]),
+            f"ensemble of {len(scorers)}",
+            "ensemble",
+            weights,
+            len(vocabulary),
+            settings.rows,
+            settings.unroll,
+            scorers[0].layout,
+        )
+        for weights, scorers in chosen.items()
+    ]
 
 
 def opener_of(source: str) -> Callable[[str, str, Vocabulary, Settings], list[Scorer]]:
@@ -228,21 +268,7 @@ _BY_SUFFIX = {
 
 
 def _of_workdir(name: str, path: str, vocabulary: Vocabulary, settings: Settings) -> list[Scorer]:
-    workdir = Workdir(path, create=False)
-    config = read_config(workdir)
-    task = task_of(config)
-    if not task.scores_text:
-        able = " or a ".join(other.label for other in TASKS.values() if other.scores_text)
-        raise InputError(
-            f"workdir {workdir.path} is of {config.preset!r}, a {task.label}: a {able} is needed"
-        )
-    model = restored(task.restorable, config, workdir, task.has_vocabulary)
-    if model.vocabulary != vocabulary:
-        words = 0 if model.vocabulary is None else len(model.vocabulary)
-        raise InputError(
-            f"workdir {path} has another vocabulary ({words} words) than the data of the benchmark "
-            f"({len(vocabulary)} words): models are compared on one test text"
-        )
+    model, config = text_model(path, vocabulary)
     return score_network(model.model, name, len(vocabulary), settings, config.method, is_causal=True)
 
 

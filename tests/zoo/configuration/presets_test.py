@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.errors import InputError, unknown_name
 from zoo import presets
 from zoo.configuration import config
 from zoo.configuration.fields import settings
@@ -156,6 +156,13 @@ def test_every_field_says_what_it_is_and_accepts_its_default(task):
 def test_unknown_preset_lists_near_matches():
     with pytest.raises(InputError, match=r"unknown preset 'ptb_smal_bbb': did you mean ptb_small_bbb"):
         presets.get_preset("ptb_smal_bbb")
+
+
+def test_of_many_accepted_names_an_error_lists_some():
+    names = [f"series_{number:05}" for number in range(5000)]
+    message = str(unknown_name("series", "x", names))
+    assert len(message) < 1200 and message.endswith(" more")
+    assert str(unknown_name("cell", "x", ["a", "b"])).endswith("Accepted: a, b")
 
 
 def test_table_has_a_line_per_preset():

@@ -10,8 +10,13 @@ import tensorflow as tf
 from command_line_runs import metrics, one_line_error, run, write_corpus
 
 import zoo
+from tfp_bayesrnn import noise
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.data import load_corpus
+from zoo.data.windows import evaluation_windows
+from zoo.language_model.experiment import LanguageModelExperiment
+from zoo.registry import read_config
+from zoo.runs.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,33 @@ def test_evaluate_with_samples(copy, capsys):
     # Ten cold starts in 6,011 tokens cost something, but not much.
     assert after["test"]["perplexity"] == pytest.approx(before["test"]["perplexity"], rel=0.02)
     assert "2 samples" in capsys.readouterr().out
+
+
+def test_evaluate_an_ensemble(copy, tmp_path, capsys):
+    """Of the run and of one pruned; the average is of probabilities, word by word."""
+    assert run("prune", copy, "--prune=0.9") == 0
+    flags = ("--config.evaluate.final_rows=20", "--num_samples=2")
+    assert run("evaluate", copy, f"--ensemble={copy / 'pruned'}", *flags) == 0
+    results = json.loads((copy / "results.json").read_text())
+    log_probs = []
+    for workdir in (copy, copy / "pruned"):
+        directory = Workdir(workdir, create=False)
+        experiment = LanguageModelExperiment(read_config(directory), directory, None)
+        experiment.restore_best()
+        windows = evaluation_windows(experiment.data.test, 20, experiment.config.evaluate.final_unroll)
+        evaluator, root = (
+            experiment.evaluator,
+            noise.derive(noise.make_seed(0), noise.Stream.EVALUATION_DRAWS),
+        )
+        for sample in range(2):
+            draw = experiment.model.posterior.sample(noise.derive(root, sample))
+            log_probs.append(evaluator.log_probabilities(windows.dataset(), draw))
+    expected = np.exp(-np.mean(np.log(np.mean(np.exp(log_probs), axis=0))))
+    found = results["test_ensemble"]
+    assert found["perplexity"] == pytest.approx(expected, rel=1e-5)
+    assert found["weights"] == "ensemble of 2 models, 2 samples of each"
+    assert found["weights"] in capsys.readouterr().out
+    assert results["test_mc"]["perplexity"] != pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow

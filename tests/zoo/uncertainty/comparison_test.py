@@ -7,12 +7,14 @@ import xml.etree.ElementTree as ElementTree
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_models import VOCABULARY
 from uncertainty_models import (
     WORDS,
     keras_model,
 )
 
+import absl_main
 from tfp_bayesrnn import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo import presets
@@ -22,7 +24,7 @@ from zoo.data.vocabulary import Vocabulary
 from zoo.language_model.model import build_model
 from zoo.runs.workdir import Workdir
 from zoo.uncertainty import comparison
-from zoo.uncertainty.sources import Settings, open_source
+from zoo.uncertainty.sources import Settings, open_ensemble, open_source
 
 # The command.
 
@@ -134,6 +136,50 @@ def test_sources_that_cannot_be_scored(workdirs, tmp_path, monkeypatch):
         InputError, match=r"another vocabulary \(\d+ words\) than the data of the benchmark \(5 words\)"
     ):
         open_source(workdirs[0], WORDS, Settings())
+
+
+class TestEnsemble:
+    IDS = np.random.default_rng(0).integers(0, 50, 41)
+
+    def log_probs(self, predictor, steps=8):
+        """[N, V] of the average over a predictor's samples, window after window."""
+        state, found = None, []
+        for start in range(0, len(self.IDS) - 1, steps):
+            ids = tf.constant(self.IDS[None, start : start + steps], tf.int32)
+            log_probs, state = predictor(ids, state)
+            found.append(np.mean(np.exp(log_probs.numpy().astype(np.float64)), axis=0)[0])
+        return np.log(np.concatenate(found))
+
+    def test_it_is_the_average_of_probabilities(self, workdirs):
+        """Of means, and of 3 samples of the one beside the mean of the other, which has none."""
+        vocabulary = load_corpus("builtin").vocabulary
+        settings = Settings(samples=3, seed=5)
+        means, samples = open_ensemble(workdirs, vocabulary, settings)
+        members = [open_source(workdir, vocabulary, settings) for workdir in workdirs]
+        assert [len(scorers) for scorers in members] == [2, 1]
+        for scorer, place in ((means, 0), (samples, -1)):
+            each = [np.exp(self.log_probs(scorers[place].predictor)) for scorers in members]
+            expected = np.log(np.mean(each, axis=0))
+            np.testing.assert_allclose(self.log_probs(scorer.predictor), expected, rtol=1e-5, atol=1e-5)
+        assert (means.name, means.weights) == ("ensemble of 2", "mean of each")
+        assert samples.weights == "average over 3 samples of each"
+
+    def test_a_source_without_probabilities_of_every_word_is_refused(self, workdirs, tmp_path):
+        np.savez(tmp_path / "scores.npz", test_log_prob=np.zeros(4), test_entropy=np.ones(4))
+        with pytest.raises(InputError, match="no probabilities of every word"):
+            sources = [workdirs[0], str(tmp_path / "scores.npz")]
+            open_ensemble(sources, load_corpus("builtin").vocabulary, Settings())
+
+    def test_the_command_has_a_row_of_it(self, workdirs, tmp_path, capsys):
+        flags = ["--data=builtin", "--words=60", "--num_samples=0", f"--workdir={tmp_path / 'new'}"]
+        members = [f"--ensemble={workdir}" for workdir in workdirs]
+        assert absl_main.main(["absl_main.py", "--mode=uncertainty", *flags, *members]) == 0
+        results = json.loads((tmp_path / "new" / "uncertainty.json").read_text())
+        (method,) = results["methods"]
+        assert (method["name"], method["method"]) == ("ensemble of 2", "ensemble")
+        assert "ensemble of 2" in capsys.readouterr().out
+        assert absl_main.main(["absl_main.py", "--mode=uncertainty", *flags, members[0]]) == 2
+        assert "an ensemble has at least 2 models" in capsys.readouterr().err
 
 
 def test_a_wrong_source_is_found_before_any_is_scored(workdirs, tmp_path, monkeypatch):
