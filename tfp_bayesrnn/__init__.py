@@ -59,6 +59,7 @@ from tfp_bayesrnn.objective.likelihoods import (
 from tfp_bayesrnn.optimization.schedules import HoldThenDecay
 from tfp_bayesrnn.posterior import pruning
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+from tfp_bayesrnn.posterior.scaled_sharpening import ScaledSharpening
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 from tfp_bayesrnn.prediction import uncertainty
@@ -97,6 +98,7 @@ __all__ = [
     "QuantileLikelihood",
     "ScaleMixtureNormal",
     "ScaleMixturePrior",
+    "ScaledSharpening",
     "StudentTLikelihood",
     "VariationalDense",
     "VariationalEmbedding",

@@ -125,7 +125,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
     @property
     def trained_variables(self) -> list[keras.Variable]:
         """Every variable that training moves: the trainable ones, and those of the sharpening."""
-        return [*self.trainable_variables, *(self.sharpening.u if self.sharpening else [])]
+        return [*self.trainable_variables, *(self.sharpening.learned if self.sharpening else [])]
 
     def build(self, input_shape: Any = None) -> None:
         """Builds the network."""

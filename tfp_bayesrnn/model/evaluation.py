@@ -50,6 +50,7 @@ class SharpenedBound(NamedTuple):
     nll: float  # Nats per prediction, under theta.
     kl: float  # KL[q(theta | phi, window) || p(theta | phi)], nats per prediction.
     predictions: int
+    nll_variance: float  # The variance over theta's noise of the summed NLL, in nats^2, to first order.
 
     @property
     def perplexity_bound(self) -> float:
@@ -58,11 +59,8 @@ class SharpenedBound(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """The standard error of `nll` over theta's noise, to first order in sigma0 and for eta near sigma0^2.
-
-        The NLL then varies by sigma0 * ||g||, and the KL is half the square of that.
-        """
-        return math.sqrt(2.0 * self.kl / self.predictions)
+        """The standard error of `nll` over theta's noise, to first order in its scale."""
+        return math.sqrt(self.nll_variance) / self.predictions
 
 
 class _Window(NamedTuple):
@@ -71,6 +69,7 @@ class _Window(NamedTuple):
     log_probabilities: np.ndarray  # Float64, one for each of its [B, T] predictions that counts.
     weights: np.ndarray  # Float64, for the same predictions; more than 0.
     kl: float  # The sharpening's, in nats.
+    nll_variance: float  # Over the sharpening's noise, in nats^2.
 
 
 class StreamEvaluator:
@@ -161,7 +160,8 @@ class StreamEvaluator:
         seed = noise.derive(self._seed(seed), Stream.EVALUATION_SHARPENING)
         windows = list(self._run(dataset, self.model.posterior.mean(), progress, seed, dynamic))
         score, weight = _score(windows), sum(float(np.sum(window.weights)) for window in windows)
-        return SharpenedBound(score.nll, sum(window.kl for window in windows) / weight, score.predictions)
+        kl, variance = (sum(parts) for parts in zip(*(window[2:] for window in windows), strict=True))
+        return SharpenedBound(score.nll, kl / weight, score.predictions, variance)
 
     def log_probabilities(self, dataset: Iterable, draw: Draw, progress: Progress = iter) -> np.ndarray:
         """Returns the log-probability in nats, float64 [N], of every prediction of a stream, under one draw.
@@ -233,11 +233,11 @@ class StreamEvaluator:
             state = self._first_state(batch) if state is None else state
             seed = None if sharpening_seed is None else noise.derive(sharpening_seed, index)
             window, found = self._function(values, draw.seed, batch, state, seed, rule)
-            nll, kl, moved, state = checks.enforce(found, window)
+            nll, kl, variance, moved, state = checks.enforce(found, window)
             values = moved or values
             nats, weights = (one.numpy().ravel().astype(np.float64) for one in (nll.nats, nll.weights))
             counts = weights > 0.0
-            yield _Window(-nats[counts], weights[counts], float(kl))
+            yield _Window(-nats[counts], weights[counts], float(kl), float(variance))
 
     def _window(
         self,
@@ -248,20 +248,21 @@ class StreamEvaluator:
         sharpening_seed: tf.Tensor,
         rule: tuple | None,
     ) -> Any:
-        """Runs one window: its NLL, the sharpening's KL, values moved by it (or none), the RNN state."""
+        """Runs one window: NLL, what `_Window` has of the sharpening, values moved (or none), RNN state."""
         objective, moved = self.model.objective, []
         weights = phi = Draw(dict(zip(objective.posterior.weights, values, strict=True)), seed=mask_seed)
-        kl = tf.zeros([])
+        kl = variance = tf.zeros([])
         if objective.sharpening is not None and sharpening_seed is not None:
             g, _ = training.likelihood_gradient(phi, objective, batch, state, training=False)
             weights, kl = objective.sharpening.sharpen(phi, g, sharpening_seed)
+            variance = objective.sharpening.nll_variance(g)
         if rule is not None:
             g, forward = training.likelihood_gradient(weights, objective, batch, state, training=False)
             trained = Draw(dict(zip(phi, rule[0], strict=True)))
             moved = dynamic_evaluation.moved(phi, trained, g, forward.nll.rows, rule[1:])
         else:
             forward = training.run_under(weights, objective, batch, state, training=False)
-        return forward.nll, kl, moved, forward.state
+        return forward.nll, kl, variance, moved, forward.state
 
     def _add_squares(self, sums: list, values: Sequence[tf.Tensor], batch: Any, state: Any) -> tuple:
         """Adds the squares of a window's gradients to `sums`; returns them and the RNN state."""
@@ -305,7 +306,7 @@ def average_of_models(
 
 def _joined(windows: Iterable[_Window]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the log-probabilities of all windows, and their weights."""
-    log_probabilities, weights, _ = zip(*windows, strict=True)
+    log_probabilities, weights, *_ = zip(*windows, strict=True)
     return np.concatenate(log_probabilities), np.concatenate(weights)
 
 

@@ -79,7 +79,7 @@ class Objective:
     @property
     def u(self) -> list[keras.Variable]:
         """The variables of the sharpening, which have an optimizer of their own."""
-        return list(self.sharpening.u) if self.sharpening else []
+        return list(self.sharpening.learned) if self.sharpening else []
 
 
 class Step(NamedTuple):
@@ -87,7 +87,7 @@ class Step(NamedTuple):
 
     energy: FreeEnergy
     gradients: list[tf.Tensor]  # Gradients of the share of the loss, one for each trainable variable.
-    sharpening_gradients: list[tf.Tensor]  # The same, one for each `PosteriorSharpening.u`.
+    sharpening_gradients: list[tf.Tensor]  # The same, in the order of `PosteriorSharpening.learned`.
     state: State  # RNN state after the last time step; None where none is carried.
     outputs: Any  # The network's outputs; None unless asked for.
     masks: Any = None  # The masks of the outputs; see `outputs.masks`.

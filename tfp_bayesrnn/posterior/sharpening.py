@@ -15,7 +15,7 @@ which is exact, whatever the variational family of q(phi). Nothing in it is abou
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -98,19 +98,33 @@ class PosteriorSharpening(keras.layers.Layer):
                 "sharpening needs weights that have a distribution, and all of the network's are point "
                 f"masses. Received: {len(posterior.weights)} weights"
             )
-        for weight in posterior.variational:
-            self.u.append(
-                self.add_weight(
-                    name=f"u-{weight.path.replace('/', '-')}",
-                    shape=weight.shape,
-                    initializer=keras.initializers.Constant(inverse_softplus(1.0)),
-                    trainable=False,  # The model's optimizer does not train it.
-                    autocast=False,
-                )
-            )
+        self._add_variables(self.sharpened_weights(posterior))
         optimizers.check(self.optimizer, tf.distribute.get_strategy())
-        optimizers.build(self.optimizer, self.u)
+        optimizers.build(self.optimizer, self.learned)
         self.built = True
+
+    @property
+    def learned(self) -> list[keras.Variable]:
+        """The variables that the sharpening's own optimizer moves."""
+        return self.u
+
+    def sharpened_weights(self, posterior: Posterior) -> list[VariationalWeight]:
+        """The weights that are sharpened: those that have a distribution."""
+        return posterior.variational
+
+    def _add_variables(self, weights: list[VariationalWeight]) -> None:
+        self.u += [self._variable("u", weight, weight.shape, inverse_softplus(1.0)) for weight in weights]
+
+    def _variable(
+        self, name: str, weight: VariationalWeight, shape: Sequence[int], start: float
+    ) -> keras.Variable:
+        return self.add_weight(
+            name=f"{name}-{weight.path.replace('/', '-')}",
+            shape=shape,
+            initializer=keras.initializers.Constant(start),
+            trainable=False,  # The model's optimizer does not train it.
+            autocast=False,
+        )
 
     def etas(self) -> list[tf.Tensor]:
         """eta >= 0 of every sharpened weight, float32, in the order of the posterior's weights."""
@@ -140,14 +154,23 @@ class PosteriorSharpening(keras.layers.Layer):
             squares.append(tf.reduce_sum(tf.square(step)))
         return Draw(values, seed=phi.seed), 0.5 * self.sigma0**2 * tf.add_n(squares)
 
+    def nll_variance(self, gradients: Mapping[VariationalWeight, tf.Tensor]) -> tf.Tensor:
+        """The variance of a minibatch's NLL over theta's noise, to first order; float32.
+
+        Args:
+          gradients: those of `sharpen`.
+        """
+        squares = [tf.reduce_sum(tf.square(g)) for weight, g in gradients.items() if weight.is_variational]
+        return self.sigma0**2 * tf.add_n(squares)
+
     def apply_gradients(self, gradients: list[tf.Tensor]) -> None:
-        """Updates u by gradients with respect to it, in the order of `u`."""
-        optimizers.apply(self.optimizer, gradients, self.u)
+        """Updates the variables by gradients with respect to them, in the order of `learned`."""
+        optimizers.apply(self.optimizer, gradients, self.learned)
 
     def save_own_variables(self, store: Any) -> None:
         """Saves the variables as `keras.layers.Layer` does, under a name that says their order."""
-        for index, u in enumerate(self.u):
-            store[f"u_by_path_{index}"] = np.asarray(u.value)
+        for index, variable in enumerate(self.learned):
+            store[f"u_by_path_{index}"] = np.asarray(variable.value)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads the variables as `keras.layers.Layer` does.
@@ -155,15 +178,15 @@ class PosteriorSharpening(keras.layers.Layer):
         Raises:
           ValueError: if they were saved in another order, that in which Keras found the weights.
         """
-        names = [f"u_by_path_{index}" for index in range(len(self.u))]
+        names = [f"u_by_path_{index}" for index in range(len(self.learned))]
         if sorted(store.keys()) != sorted(names):
             raise ValueError(
-                f"A saved PosteriorSharpening must have one u for each of {len(names)} weights, in the order "
-                "of their paths, as tfp_bayesrnn saves them since they are in that order: train the model "
-                f"again with this version. Received: saved={sorted(store.keys())}"
+                f"A saved {type(self).__name__} must have {len(names)} variables, of all weights in the "
+                "order of their paths, as tfp_bayesrnn saves them since they are in that order: train the "
+                f"model again with this version. Received: saved={sorted(store.keys())}"
             )
-        for name, u in zip(names, self.u, strict=True):
-            u.assign(store[name])
+        for name, variable in zip(names, self.learned, strict=True):
+            variable.assign(store[name])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

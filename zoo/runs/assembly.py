@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfp_bayesrnn import BayesianModel, HoldThenDecay, PosteriorSharpening
+from tfp_bayesrnn import BayesianModel, HoldThenDecay, PosteriorSharpening, ScaledSharpening
 from tfp_bayesrnn.posterior import sharpening
 from zoo.configuration.methods import SHARPENED_METHODS
 from zoo.runs.settings import RunConfig
@@ -66,6 +66,6 @@ def _sharpening(config: RunConfig) -> PosteriorSharpening | None:
     if config.method not in SHARPENED_METHODS:
         return None
     settings = config.sharpening
-    return PosteriorSharpening(
-        settings.sigma0, settings.second_order, sharpening.default_optimizer(settings.learning_rate)
-    )
+    form = {"paper": PosteriorSharpening, "scaled": ScaledSharpening}[settings.form]
+    optimizer = sharpening.default_optimizer(settings.learning_rate)
+    return form(settings.sigma0, settings.second_order, optimizer)

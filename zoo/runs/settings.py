@@ -16,6 +16,7 @@ COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 JIT_COMPILE = ("auto", "on", "off")
 OPTIMIZERS = ("sgd", "adam")
 FAMILIES = ("mean_field", "k_tied")
+SHARPENING_FORMS = ("paper", "scaled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,9 @@ class Sharpening(Table):
         0.001, checks.not_negative(), "of the sharpening's own optimizer", added=True
     )
     second_order: bool = setting(False, checks.FLAG, "whether it is differentiated through", added=True)
+    form: str = setting(
+        "paper", checks.choice(*SHARPENING_FORMS), "the paper's, or with scales that are learned", added=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

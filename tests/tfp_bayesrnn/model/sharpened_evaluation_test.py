@@ -110,7 +110,7 @@ class TestBound:
 
     @pytest.mark.parametrize(("nll", "kl"), [(1e4, 0.0), (0.0, 1e4), (500.0, 500.0)])
     def test_overflows_to_infinity(self, nll, kl):
-        assert SharpenedBound(nll, kl, 1).perplexity_bound == math.inf
+        assert SharpenedBound(nll, kl, 1, 0.0).perplexity_bound == math.inf
 
     def test_of_a_model_without_sharpening_is_an_error(self):
         with pytest.raises(ValueError, match=r"sharpening=\.\.\."):
@@ -118,21 +118,21 @@ class TestBound:
 
     def test_with_sigma0_zero_is_the_means_score(self):
         evaluator = StreamEvaluator(language_model(sharpening=PosteriorSharpening(0.0)))
-        for rate in (0.0, RATE):
-            bound, mean = evaluator.sharpened_bound(STREAM, rate), evaluator.mean(STREAM, rate)
+        for rule in (None, sgd(RATE)):
+            bound, mean = evaluator.sharpened_bound(STREAM, rule), evaluator.mean(STREAM, rule)
             assert (bound.nll, bound.kl, bound.predictions) == (mean.nll, 0.0, mean.predictions)
 
     def test_of_a_dropout_network_drops_nothing(self):
         plain, dropout = sharpened_language_model(), sharpened_language_model(layers=[Dropout(0.5)])
-        bounds = [StreamEvaluator(model).sharpened_bound(STREAM, RATE) for model in (plain, dropout)]
+        bounds = [StreamEvaluator(model).sharpened_bound(STREAM, sgd(RATE)) for model in (plain, dropout)]
         assert bounds[0] == bounds[1]
 
     def test_a_graph_gives_the_same(self):
         model = sharpened_language_model()
-        eager = StreamEvaluator(model).sharpened_bound(STREAM, RATE)
+        eager = StreamEvaluator(model).sharpened_bound(STREAM, sgd(RATE))
         tf.config.run_functions_eagerly(False)
         model.compile(jit_compile=False)
-        compiled = StreamEvaluator(model).sharpened_bound(STREAM, RATE)
+        compiled = StreamEvaluator(model).sharpened_bound(STREAM, sgd(RATE))
         np.testing.assert_allclose(compiled, eager, rtol=1e-4)  # Three windows of SGD, and their rounding.
 
 
@@ -261,10 +261,10 @@ class Interrupted(Exception):
 
 MODES = {
     "mean": lambda evaluator, data: evaluator.mean(data),
-    "mean, dynamic": lambda evaluator, data: evaluator.mean(data, RATE),
+    "mean, dynamic": lambda evaluator, data: evaluator.mean(data, sgd(RATE)),
     "average": lambda evaluator, data: evaluator.average(data, samples=2),
     "bound": lambda evaluator, data: evaluator.sharpened_bound(data),
-    "bound, dynamic": lambda evaluator, data: evaluator.sharpened_bound(data, RATE),
+    "bound, dynamic": lambda evaluator, data: evaluator.sharpened_bound(data, sgd(RATE)),
 }
 
 
