@@ -1,0 +1,78 @@
+"""The table of language models in README and docs, from the results of runs: no figure of it is typed.
+
+    python -m benchmarks.results_table runs/ptb_small_*
+
+prints Markdown, a row for each workdir in the order given, with the perplexities of every way of evaluating
+that any of the runs has, those of bounds with "≤", and the lowest of a column in bold.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.runs.workdir import Workdir
+
+# The ways of evaluating by the suffix of their key in results.json.
+WAYS = {
+    "": "",
+    "_mc": "{samples} samples",
+    "_ensemble": "ensemble",
+    "_sharpened_bound": "bound",
+    "_dynamic": "dynamic",
+    "_dynamic_sharpened_bound": "bound, dynamic",
+}
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results of runs, as results.json has them, as a table in Markdown."""
+    columns = [way for way in WAYS if any(f"test{way}" in one for one in results)]
+    heads, figures = ["preset"], []
+    for way in columns:
+        name = WAYS[way].format(**_first(results, f"test{way}"))
+        for split in ("valid", "test"):
+            heads.append(f"{name}: {split}" if name and split == "valid" else split)
+            figures.append([_perplexity(one.get(split + way)) for one in results])
+    heads += ["best epoch", "KL, nats per training token"]
+    lowest = [min((value for value, _ in column if value is not None), default=None) for column in figures]
+    rows = []
+    for place, one in enumerate(results):
+        cells = [f"`{one['preset']}`"]
+        for column, least in zip(figures, lowest, strict=True):
+            value, text = column[place]
+            cells.append(f"**{text}**" if value is not None and value == least else text)
+        kl = one.get("kl_per_training_token")
+        cells += [f"{one['epochs']} of {one['epochs_trained']}", f"{kl:.2f}" if kl else ""]
+        rows.append(cells)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _first(results: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:
+    return next(one[key] for one in results if key in one)
+
+
+def _perplexity(found: Mapping[str, Any] | None) -> tuple[float | None, str]:
+    """A perplexity to one digit, as a number and as text; of a bound with its sign."""
+    if found is None:
+        return None, ""
+    is_bound = "perplexity_bound" in found
+    value = round(found["perplexity_bound" if is_bound else "perplexity"], 1)
+    return value, f"{'≤ ' if is_bound else ''}{value:.1f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("workdirs", nargs="+", help="workdirs of finished runs of language models")
+    options = parser.parse_args(arguments)
+    results = [Workdir(path, create=False).read_results() for path in options.workdirs]
+    missing = [path for path, one in zip(options.workdirs, results, strict=True) if one is None]
+    if missing:
+        parser.error(f"no results.json in {', '.join(missing)}: --mode=evaluate makes one")
+    print(table([one for one in results if one is not None]))
+
+
+if __name__ == "__main__":
+    main()
