@@ -95,9 +95,8 @@ def main():
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--json", help="file that the figures of each batch are added to")
     arguments = parser.parse_args()
-    kept = Kept(
-        arguments.json, {"preset": arguments.preset, "samples": arguments.samples, "machine": machine()}
-    )
+    settings = {name: value for name, value in vars(arguments).items() if name != "json"}
+    kept = Kept(arguments.json, {**settings, "machine": machine()})
     with tempfile.TemporaryDirectory() as folder:
         loaded, words = exports(arguments.preset, pathlib.Path(folder))
         for batch in BATCHES:

@@ -18,31 +18,28 @@ import keras
 import tensorflow as tf
 
 from benchmarks.kept import Kept
-from tfp_bayesrnn import BayesianModel, PosteriorSharpening, ScaledSharpening, noise
+from tfp_bayesrnn import BayesianModel, noise
 from tfp_bayesrnn.model import recurrence, training
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
 from zoo.data.windows import Windows, evaluation_windows, train_windows
 from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.registry import read_config
+from zoo.runs.assembly import SHARPENINGS
 from zoo.runs.workdir import Workdir
-
-FORMS = {"paper": PosteriorSharpening, "scaled": ScaledSharpening}
 
 
 def fit(model: BayesianModel, windows: Iterable, steps: int, learning_rate: float) -> Iterator[float]:
     """Fits the sharpening with phi at the mean; yields the bound of every window, nats a prediction."""
     sharpening, optimizer = model.sharpening, keras.optimizers.Adam(learning_rate)
     optimizer.build(sharpening.learned)
-    mean = model.posterior.mean()
 
     @tf.function(jit_compile=model.use_jit(), autograph=False)
-    def step(values, learned, batch, state, seed):
-        draw = type(mean)(dict(zip(mean, values, strict=True)))
-        g, _ = training.likelihood_gradient(draw, model.objective, batch, state, training=False)
+    def step(batch, state, seed):
+        mean, learned = model.posterior.mean(), [variable.value for variable in sharpening.learned]
+        g, _ = training.likelihood_gradient(mean, model.objective, batch, state, training=False)
         with tf.GradientTape() as tape:
             tape.watch(learned)
-            with keras.StatelessScope(list(zip(sharpening.learned, learned, strict=True))):
-                theta, kl = sharpening.sharpen(draw, g, seed)
+            theta, kl = sharpening.sharpen(mean, g, seed)
             forward = training.run_under(theta, model.objective, batch, state, training=False)
             bound = (forward.nll.total + kl) / forward.nll.predictions
         return bound, tape.gradient(bound, learned), forward.state
@@ -52,9 +49,8 @@ def fit(model: BayesianModel, windows: Iterable, steps: int, learning_rate: floa
         batch = training.unpack(data)
         if state is None:
             state = recurrence.initial_state(model.network, batch.is_first.shape[0])
-        learned = [tf.convert_to_tensor(variable.value) for variable in sharpening.learned]
         seed = noise.derive(noise.make_seed(0), index)
-        bound, gradients, state = step(list(mean.values()), learned, batch, state, seed)
+        bound, gradients, state = step(batch, state, seed)
         optimizer.apply(gradients, sharpening.learned)
         yield float(bound)
 
@@ -81,7 +77,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--sigma0", type=float, default=0.02, help="at the start; the paper's form keeps it")
     parser.add_argument("--steps", type=int, default=400, help="windows of the training text")
     parser.add_argument("--learning_rate", type=float, default=0.03, help="of Adam")
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--forms", nargs="+", choices=SHARPENINGS, default=list(SHARPENINGS))
     parser.add_argument("--json", help="file that the figures of each form are added to")
     arguments = parser.parse_args(given)
     directory = Workdir(arguments.workdir, create=False)
@@ -92,7 +88,7 @@ def main(given: Sequence[str] | None = None) -> None:
     kept = Kept(arguments.json, settings)
 
     def measure(form: str) -> dict:
-        sharpening = FORMS[form](arguments.sigma0)
+        sharpening = SHARPENINGS[form](arguments.sigma0)
         model = BayesianModel(experiment.model.network, 1.0, kl_warmup_steps=0, sharpening=sharpening)
         model.build((None, None))
         windows = train_windows(data.train, *shape, "drop").dataset(0, repeat=True)

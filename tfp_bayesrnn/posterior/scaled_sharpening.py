@@ -14,7 +14,7 @@ paper's form with eta = sigma0^2. With s = v / sigma0^2,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from tfp_bayesrnn.noise import Stream
 from tfp_bayesrnn.posterior import posterior as posteriors
-from tfp_bayesrnn.posterior.posterior import Draw, Posterior
+from tfp_bayesrnn.posterior.posterior import Draw
 from tfp_bayesrnn.posterior.sharpening import PosteriorSharpening, default_optimizer
 from tfp_bayesrnn.posterior.weights import VariationalWeight
 
@@ -71,9 +71,9 @@ class ScaledSharpening(PosteriorSharpening):
         """The variables: the log-curvatures of all weights, then their log_sigma0."""
         return [*self.u, *self.log_sigma0]
 
-    def sharpened_weights(self, posterior: Posterior) -> list[VariationalWeight]:
+    def sharpened(self, weights: Iterable[VariationalWeight]) -> list[VariationalWeight]:
         """All weights."""
-        return posterior.weights
+        return list(weights)
 
     def _add_variables(self, weights: list[VariationalWeight]) -> None:
         for weight in weights:
@@ -91,9 +91,13 @@ class ScaledSharpening(PosteriorSharpening):
             found.append((tf.exp(log_prior), tf.nn.softplus(log_curvature.value + log_prior)))
         return found
 
-    def etas(self) -> list[tf.Tensor]:
-        """v of every weight, by which theta's mean follows the gradient, float32."""
+    def variances(self) -> list[tf.Tensor]:
+        """v of every weight, float32."""
         return [variance * tf.exp(-minus_log_s) for variance, minus_log_s in self._scales()]
+
+    def etas(self) -> list[tf.Tensor]:
+        """The same: theta's mean follows the gradient by its variance."""
+        return self.variances()
 
     def sharpen(
         self, phi: Draw, gradients: Mapping[VariationalWeight, tf.Tensor], seed: tf.Tensor
@@ -102,7 +106,7 @@ class ScaledSharpening(PosteriorSharpening):
 
         What is pruned stays 0, and has no KL. Arguments and results are those of `PosteriorSharpening`.
         """
-        weights = list(phi)
+        weights = self.sharpened(phi)
         epsilons = posteriors.standard_normals(weights, seed, Stream.SHARPENING)
         values, nats = dict(phi), []
         for weight, (variance, minus_log_s) in zip(weights, self._scales(), strict=True):
@@ -113,8 +117,3 @@ class ScaledSharpening(PosteriorSharpening):
             of_scale = weight.masked(tf.math.expm1(-minus_log_s) + minus_log_s)
             nats.append(tf.reduce_sum(of_scale + s * v * tf.square(g)))
         return Draw(values, seed=phi.seed), 0.5 * tf.add_n(nats)
-
-    def nll_variance(self, gradients: Mapping[VariationalWeight, tf.Tensor]) -> tf.Tensor:
-        """The variance of a minibatch's NLL over theta's noise, to first order; float32."""
-        parts = zip(gradients.values(), self.etas(), strict=True)
-        return tf.add_n([tf.reduce_sum(v * tf.square(g)) for g, v in parts])

@@ -15,7 +15,7 @@ which is exact, whatever the variational family of q(phi). Nothing in it is abou
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -98,7 +98,7 @@ class PosteriorSharpening(keras.layers.Layer):
                 "sharpening needs weights that have a distribution, and all of the network's are point "
                 f"masses. Received: {len(posterior.weights)} weights"
             )
-        self._add_variables(self.sharpened_weights(posterior))
+        self._add_variables(self.sharpened(posterior.weights))
         optimizers.check(self.optimizer, tf.distribute.get_strategy())
         optimizers.build(self.optimizer, self.learned)
         self.built = True
@@ -108,9 +108,9 @@ class PosteriorSharpening(keras.layers.Layer):
         """The variables that the sharpening's own optimizer moves."""
         return self.u
 
-    def sharpened_weights(self, posterior: Posterior) -> list[VariationalWeight]:
-        """The weights that are sharpened: those that have a distribution."""
-        return posterior.variational
+    def sharpened(self, weights: Iterable[VariationalWeight]) -> list[VariationalWeight]:
+        """Those of a posterior's weights that are sharpened: the ones that have a distribution."""
+        return [weight for weight in weights if weight.is_variational]
 
     def _add_variables(self, weights: list[VariationalWeight]) -> None:
         self.u += [self._variable("u", weight, weight.shape, inverse_softplus(1.0)) for weight in weights]
@@ -144,7 +144,7 @@ class PosteriorSharpening(keras.layers.Layer):
         Returns:
           theta, with phi's dropout masks, and the KL in nats, for the whole minibatch: a float32 scalar.
         """
-        weights = [weight for weight in phi if weight.is_variational]
+        weights = self.sharpened(phi)
         epsilons = posteriors.standard_normals(weights, seed, Stream.SHARPENING)
         values, squares = dict(phi), []
         for weight, u in zip(weights, self.u, strict=True):
@@ -154,14 +154,18 @@ class PosteriorSharpening(keras.layers.Layer):
             squares.append(tf.reduce_sum(tf.square(step)))
         return Draw(values, seed=phi.seed), 0.5 * self.sigma0**2 * tf.add_n(squares)
 
+    def variances(self) -> list[tf.Tensor]:
+        """The variance of theta, given phi, of every sharpened weight, float32."""
+        return [tf.constant(self.sigma0**2)] * len(self.u)
+
     def nll_variance(self, gradients: Mapping[VariationalWeight, tf.Tensor]) -> tf.Tensor:
         """The variance of a minibatch's NLL over theta's noise, to first order; float32.
 
         Args:
           gradients: those of `sharpen`.
         """
-        squares = [tf.reduce_sum(tf.square(g)) for weight, g in gradients.items() if weight.is_variational]
-        return self.sigma0**2 * tf.add_n(squares)
+        parts = zip(self.sharpened(gradients), self.variances(), strict=True)
+        return tf.add_n([tf.reduce_sum(v * tf.square(gradients[weight])) for weight, v in parts])
 
     def apply_gradients(self, gradients: list[tf.Tensor]) -> None:
         """Updates the variables by gradients with respect to them, in the order of `learned`."""

@@ -20,7 +20,7 @@ from zoo.captioning.configuration import CaptioningConfig
 from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
 from zoo.data.vocabulary import Vocabulary
-from zoo.runs.figures import bound_figures, word_figures
+from zoo.runs.figures import bound_figures, of_samples, word_figures
 from zoo.terminal import progress
 
 
@@ -59,8 +59,7 @@ def _likelihoods(
         score = evaluator.average(
             batches.evaluation(), samples, progress=progress.batches(f"{name}, samples")
         )
-        weights = f"average over {samples} samples"
-        results[f"{name}_mc"] = {**word_figures(score), "weights": weights, "samples": samples}
+        results[f"{name}_mc"] = {**word_figures(score), **of_samples(samples)}
     if evaluator.model.sharpening:
         bound = evaluator.sharpened_bound(batches.evaluation(), progress=progress.batches(f"{name}, bound"))
         results[f"{name}_sharpened_bound"] = {

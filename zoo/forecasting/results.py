@@ -11,7 +11,7 @@ from zoo.forecasting.minibatches import Minibatches
 from zoo.forecasting.paths import PathSampler
 from zoo.forecasting.scores import NAMES, forecast, naive_scores, score, truth_scores
 from zoo.forecasting.splits import ForecastData
-from zoo.runs.figures import figures
+from zoo.runs.figures import figures, of_samples
 from zoo.terminal import progress
 
 
@@ -37,8 +37,9 @@ def split_results(
     scored = batches.evaluation(split, settings.batch)
     found: dict[str, dict[str, Any]] = {}
     for samples in dict.fromkeys((0, settings.num_samples)):
-        key, weights = (split, "mean") if not samples else (f"{split}_mc", f"average over {samples} samples")
-        label = progress.batches(f"{split}, {weights}")
+        key = f"{split}_mc" if samples else split
+        about = of_samples(samples) if samples else {"weights": "mean"}
+        label = progress.batches(f"{split}, {about['weights']}")
         nll = (
             evaluator.average(scored, samples, progress=label)
             if samples
@@ -56,8 +57,7 @@ def split_results(
         )
         found[key] = {
             **figures(nll),
-            "weights": weights,
-            **({"samples": samples} if samples else {}),
+            **about,
             "paths": len(made.paths),
             **score(made, data.series, season),
             **truth_scores(made, data.series, season),

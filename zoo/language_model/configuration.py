@@ -104,9 +104,10 @@ class Evaluation(Table):
     )
 
     def check(self) -> None:
-        """Checks that windows are not too large."""
+        """Checks that windows are not too large, and that dynamic evaluation has what its rule needs."""
         check_window("evaluate", rows=self.rows, unroll=self.unroll)
         self._check_rule()
+        check_window("evaluate", final_rows=self.final_rows, final_unroll=self.final_unroll)
 
     def _check_rule(self) -> None:
         from tfp_bayesrnn.errors import InputError
@@ -122,7 +123,6 @@ class Evaluation(Table):
                 f"evaluate.dynamic_rule={rule!r} is not accepted with evaluate.dynamic_learning_rate=0, "
                 "which means no dynamic evaluation: give a rate above 0"
             )
-        check_window("evaluate", final_rows=self.final_rows, final_unroll=self.final_unroll)
 
 
 @dataclass(frozen=True, kw_only=True)

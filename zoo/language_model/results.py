@@ -19,7 +19,7 @@ from zoo.data.corpus import Corpus
 from zoo.data.windows import Windows, evaluation_windows
 from zoo.language_model.configuration import Evaluation, LanguageModelConfig
 from zoo.language_model.dynamic import WEIGHTS
-from zoo.runs.figures import bound_figures, word_figures
+from zoo.runs.figures import bound_figures, of_samples, word_figures
 from zoo.terminal import progress
 
 
@@ -55,11 +55,7 @@ def split_results(
     if settings.num_samples:
         samples = settings.num_samples
         score = evaluator.average(windows.dataset(), samples, progress=progress.windows(f"{split}, samples"))
-        results[f"{split}_mc"] = {
-            **_figures(score, windows),
-            "weights": f"average over {samples} samples",
-            "samples": samples,
-        }
+        results[f"{split}_mc"] = {**_figures(score, windows), **of_samples(samples)}
     if members:
         results[f"{split}_ensemble"] = _of_ensemble(split, windows, settings, evaluator, members)
     if evaluator.model.sharpening or rule:

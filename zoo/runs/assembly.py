@@ -12,6 +12,9 @@ from tfp_bayesrnn.posterior import sharpening
 from zoo.configuration.methods import SHARPENED_METHODS
 from zoo.runs.settings import RunConfig
 
+SHARPENINGS = {"paper": PosteriorSharpening, "scaled": ScaledSharpening}
+"""The forms of sharpening, by their names in configurations."""
+
 _JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
@@ -66,6 +69,5 @@ def _sharpening(config: RunConfig) -> PosteriorSharpening | None:
     if config.method not in SHARPENED_METHODS:
         return None
     settings = config.sharpening
-    form = {"paper": PosteriorSharpening, "scaled": ScaledSharpening}[settings.form]
     optimizer = sharpening.default_optimizer(settings.learning_rate)
-    return form(settings.sigma0, settings.second_order, optimizer)
+    return SHARPENINGS[settings.form](settings.sigma0, settings.second_order, optimizer)

@@ -17,6 +17,11 @@ def word_figures(score: StreamScore) -> dict[str, Any]:
     return {"nll": score.nll, "perplexity": score.perplexity, "tokens": score.predictions}
 
 
+def of_samples(samples: int) -> dict[str, Any]:
+    """What is said of the weights where an average over so many samples of them is scored."""
+    return {"weights": f"average over {samples} samples", "samples": samples}
+
+
 def bound_figures(bound: SharpenedBound) -> dict[str, Any]:
     """The figures of words under the sharpened posterior, with the KL that is paid for it."""
     return {
