@@ -56,7 +56,7 @@ from tfp_bayesrnn.objective.likelihoods import (
     QuantileLikelihood,
     StudentTLikelihood,
 )
-from tfp_bayesrnn.optimization.schedules import HoldThenDecay
+from tfp_bayesrnn.optimization.schedules import HoldThenDecay, HoldThenLinear
 from tfp_bayesrnn.posterior import pruning
 from tfp_bayesrnn.posterior.posterior import Draw, Posterior
 from tfp_bayesrnn.posterior.scaled_sharpening import ScaledSharpening
@@ -80,6 +80,7 @@ __all__ = [
     "ExactResume",
     "FanInNormalPrior",
     "HoldThenDecay",
+    "HoldThenLinear",
     "InputError",
     "JointLikelihood",
     "KTiedNormal",

@@ -191,6 +191,13 @@ def learning_rate_given(optimizer: keras.optimizers.Optimizer) -> Any:
     return optimizer._learning_rate
 
 
+def moving_averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Each variable that an optimizer moves with its moving average; none where it keeps no averages."""
+    if not optimizer.use_ema:
+        return []
+    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+
+
 def take_summed_gradients(optimizer: keras.optimizers.Optimizer) -> None:
     """Keeps an optimizer from summing over replicas what has been summed, and clipped, before it came."""
     optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables

@@ -30,6 +30,7 @@ class Stream(enum.IntEnum):
     WEIGHTS = 0
     MASKS = 1  # Masks of dropout.
     SHARPENING = 2
+    MIRRORED = 3  # The seed of masks and sharpening under a draw of opposite noise.
 
     # Streams of a run's root seed.
     EVALUATION_DRAWS = -1  # The draws that predictions average over: the same seed, the same draws.

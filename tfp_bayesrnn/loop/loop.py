@@ -198,8 +198,9 @@ class Loop:
     def run(self, first_step: int, epochs: int, hooks: Hooks) -> None:
         """Trains up to `epochs` epochs in all, fewer where `patience` says so.
 
-        With an optimizer that averages the variables, the model ends with the averages, as after `fit`;
-        checkpoints hold what training goes on from.
+        With an optimizer that averages the variables (`use_ema`), the averages are what is scored after each
+        epoch and kept as the best, and the model ends with them, as after `fit`; the other checkpoints hold
+        what training goes on from.
 
         Args:
           first_step: the step that `restore` returned.
@@ -262,12 +263,13 @@ class Loop:
         seconds = time.monotonic() - start
         self._check_weights(step)
         logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
-        nll = hooks.on_epoch_end(EpochReport(epoch, step, logs, figures, len(steps), seconds))
-        nll = self.workers.chiefs(nll)
-        if nll < self.best_nll:
-            self.progress.best_nll.assign(nll)
-            self.progress.best_epoch.assign(epoch)
-            self.checkpoints.save_best(step)
+        with optimizers.averaged(self.model.optimizer):
+            nll = hooks.on_epoch_end(EpochReport(epoch, step, logs, figures, len(steps), seconds))
+            nll = self.workers.chiefs(nll)
+            if nll < self.best_nll:
+                self.progress.best_nll.assign(nll)
+                self.progress.best_epoch.assign(epoch)
+                self.checkpoints.save_best(step)
         _, stop = self._clock.due(hooks.should_stop(), now=True)
         self._save_or_stop(step, True, stop)
         return step

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfp_bayesrnn import checks, noise, replicas
 from tfp_bayesrnn.export import network as exported_network
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
+from tfp_bayesrnn.model import antithetic as halves
 from tfp_bayesrnn.model import arguments, compilation
 from tfp_bayesrnn.model import training as steps
 from tfp_bayesrnn.model.trainer import BayesianTrainer
@@ -62,6 +63,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         kl_warmup_steps: int | str = "auto",
         sharpening: PosteriorSharpening | None = None,
         seed: int = 0,
+        antithetic: bool = False,
         **kwargs: Any,
     ):
         """Builds the model.
@@ -86,6 +88,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             whole KL from the first step, which few data may not stand.
           sharpening: a `PosteriorSharpening`, to train by the free energy of the sharpened posterior.
           seed: the seed of all draws in training; each draw is a function of it, the step and the replica.
+          antithetic: whether the second half of each minibatch runs under the opposite noise of the first.
           **kwargs: further arguments of `keras.Model`.
 
         Raises:
@@ -106,6 +109,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         self.kl_warmup_steps = kl_warmup_steps
         self.sharpening = sharpening
         self.seed = seed
+        self.antithetic = antithetic
         self.nll_tracker = keras.metrics.Mean(name="nll")
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.free_energy_tracker = keras.metrics.Mean(name="free_energy")
@@ -217,9 +221,8 @@ class BayesianModel(KLWeighted, BayesianTrainer):
         self, batch: Minibatch, state: Any, seed: tf.Tensor, kl_weight: tf.Tensor, share: Any, loss_scale: Any
     ) -> Any:
         with_outputs = self.has_compiled_metrics
-        return steps.free_energy_gradients(
-            self.objective, batch, state, seed, kl_weight, share, with_outputs, loss_scale
-        )
+        gradients = (halves if self.antithetic else steps).free_energy_gradients
+        return gradients(self.objective, batch, state, seed, kl_weight, share, with_outputs, loss_scale)
 
     def update(self, data: Any, equal_rows: bool = False) -> dict[str, tf.Tensor]:
         """Draws, differentiates, sums over replicas, clips, updates: the one step of `fit` and of `Loop`.
@@ -380,6 +383,7 @@ class BayesianModel(KLWeighted, BayesianTrainer):
             "kl_warmup_steps": self.kl_warmup_steps,
             "sharpening": keras.saving.serialize_keras_object(self.sharpening),
             "seed": self.seed,
+            "antithetic": self.antithetic,
         }
 
     @classmethod

@@ -184,6 +184,7 @@ def free_energy_gradients(
     share: float | tf.Tensor = 1.0,
     with_outputs: bool = False,
     loss_scale: float | tf.Tensor = 1.0,
+    mirrored: bool = False,
 ) -> Step:
     """Makes one draw of all weights; returns the minibatch's free energy and the gradients of its share.
 
@@ -197,17 +198,18 @@ def free_energy_gradients(
       with_outputs: whether to return the network's outputs too.
       loss_scale: the factor that the loss is multiplied by, and the gradients are divided by, so that half
         precision can hold what is in between.
+      mirrored: whether the draw is that of the opposite noise; see `Posterior.sample`.
     """
     posterior, sharpening = objective.posterior, objective.sharpening
     variables, u = ([each.value for each in some] for some in (objective.variables, objective.u))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(u)
-        phi = posterior.sample(seed)
+        phi = posterior.sample(seed, mirrored)
         theta, kl_sharpening = phi, None
         if sharpening:
             with _without_trace(tape, recorded=sharpening.second_order):
                 g, _ = likelihood_gradient(phi, objective, batch, state, training=True)
-            theta, kl_sharpening = sharpening.sharpen(phi, g, seed)
+            theta, kl_sharpening = sharpening.sharpen(phi, g, phi.seed)
         forward = run_under(theta, objective, batch, state, training=True)
         kl, rows = posterior.kl(phi), objective.training_rows
         without_kl = energies.free_energy(forward.nll, tf.zeros([]), rows, 0.0, kl_sharpening).loss
@@ -289,20 +291,30 @@ def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     """
     if replicas.count() == 1:
         return step
+    own = shared(step, share)
+    if isinstance(share, tf.Tensor):
+        own = [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
+    return of_sums(step, replicas.total(own))
+
+
+def shared(step: Step, share: float | tf.Tensor) -> list[tf.Tensor]:
+    """What of a step of some of a minibatch's rows, `share` of all, is summed to that of all rows."""
     energy, nll = step.energy, step.energy.nll
     means = [energy.loss, energy.of_data, energy.kl]
     sums = [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
-    own = [
+    return [
         tf.stack([*(share * mean for mean in means), *sums]),
         *step.gradients,
         *step.sharpening_gradients,
     ]
-    if isinstance(share, tf.Tensor):
-        own = [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
-    summed, *gradients = replicas.total(own)
+
+
+def of_sums(step: Step, sums: Sequence[tf.Tensor]) -> Step:
+    """The step of all rows, from the sums of what `shared` gives; the rest of it is that of `step`."""
+    summed, *gradients = sums
     loss, of_data, kl, kl_sharpening, nll_total, predictions, rows = tf.unstack(summed)
     per_row = tf.math.divide_no_nan(nll_total, rows)
-    nll = nll._replace(total=nll_total, per_row=per_row, predictions=predictions, rows=rows)
+    nll = step.energy.nll._replace(total=nll_total, per_row=per_row, predictions=predictions, rows=rows)
     return step._replace(
         energy=FreeEnergy(loss, nll, kl, kl_sharpening, of_data),
         gradients=gradients[: len(step.gradients)],

@@ -6,7 +6,8 @@ the number of replicas makes no difference. Keras's `fit` clips in each replica,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -108,6 +109,23 @@ def apply(
     if not (isinstance(factor, float) and factor == 1.0):
         gradients = [tf.cast(factor, gradient.dtype) * gradient for gradient in gradients]
     optimizer.apply(gradients, variables)
+
+
+@contextlib.contextmanager
+def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Within this context the variables have the values of their moving averages, where there are any.
+
+    The averages are those of an optimizer with `use_ema`, over the steps so far.
+    """
+    pairs = [pair for part in parts(optimizer) for pair in keras_internals.moving_averages(part)]
+    kept = [tf.identity(variable.value) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, kept, strict=True):
+            variable.assign(value)
 
 
 def scale_rates(optimizer: keras.optimizers.Optimizer, scale: tf.Variable) -> None:

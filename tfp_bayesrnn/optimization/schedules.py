@@ -34,6 +34,35 @@ class HoldThenDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("tfp_bayesrnn")
+class HoldThenLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate held for some steps, then falling in a straight line to 0 at the end of training."""
+
+    def __init__(self, learning_rate: float, hold_steps: int, total_steps: int):
+        """Builds the schedule; raises `ValueError` unless 0 <= `hold_steps` < `total_steps`."""
+        if not 0 <= hold_steps < total_steps:
+            raise ValueError(
+                "A rate is held for at least 0 steps, and for fewer than there are. "
+                f"Received: hold_steps={hold_steps}, total_steps={total_steps}"
+            )
+        self.learning_rate = learning_rate
+        self.hold_steps = hold_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        """The rate at optimizer step `step`, counted from 0; that of `total_steps` and after is 0."""
+        left = (self.total_steps - tf.cast(step, tf.float32)) / (self.total_steps - self.hold_steps)
+        return self.learning_rate * tf.clip_by_value(left, 0.0, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "learning_rate": self.learning_rate,
+            "hold_steps": self.hold_steps,
+            "total_steps": self.total_steps,
+        }
+
+
+@keras.saving.register_keras_serializable("tfp_bayesrnn")
 class Scaled(keras.optimizers.schedules.LearningRateSchedule):
     """Another schedule's rate, times a factor that can be changed while training runs."""
 

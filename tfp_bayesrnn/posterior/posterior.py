@@ -155,11 +155,13 @@ class Posterior:
         for weight, path in zip(self.weights, paths, strict=True):
             weight.initialize(initial_values.named_seed(seed, "/".join(path[start:])))
 
-    def sample(self, seed: tf.Tensor | int) -> Draw:
+    def sample(self, seed: tf.Tensor | int, mirrored: bool = False) -> Draw:
         """Returns a reparameterised draw of every weight.
 
         Args:
           seed: the seed, int32 [2], or an integer. The same seed gives the same draw, eagerly and compiled.
+          mirrored: whether its noise is the negative of that of the same seed (an antithetic draw): the
+            average of both draws of a normal posterior is its mean. Its masks of dropout are others.
 
         Raises:
           ValueError: if the network is not built: it has no weights to draw.
@@ -168,6 +170,9 @@ class Posterior:
         if not tf.convert_to_tensor(seed).shape.rank:
             seed = noise.make_seed(seed)
         epsilons = self.noise(seed)
+        if mirrored:
+            epsilons = {weight: -epsilon for weight, epsilon in epsilons.items()}
+            seed = noise.derive(seed, Stream.MIRRORED)
         values = {
             weight: weight.sample(epsilons[weight]) if weight in epsilons else weight.mean()
             for weight in self.weights

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-from tfp_bayesrnn import BayesianModel, KTiedNormal, MeanFieldNormal, NormalPrior, VariationalFamily
-from tfp_bayesrnn.distributions import Prior, ScaleMixturePrior
+from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.objective import likelihoods
-from zoo.configuration import methods
 from zoo.data.datasets import SERIES_SETS
 from zoo.data.vocabulary import Vocabulary
 from zoo.forecasting import splits
@@ -17,6 +13,7 @@ from zoo.forecasting.minibatches import Minibatches
 from zoo.forecasting.network import ForecastNetwork
 from zoo.forecasting.splits import ForecastData
 from zoo.forecasting.windows import Layout, Windows, feature_count
+from zoo.runs import distributions
 from zoo.runs.assembly import assemble
 from zoo.runs.networks import dtype_policy
 
@@ -54,9 +51,9 @@ def build_model(
             category_units=model.category_units,
             dropout=model.dropout,
             has_counts=layout.has_counts,
-            prior=_prior(config),
-            recurrent_posterior=_family(config, config.posterior.recurrent_scale_range),
-            other_posterior=_family(config, config.posterior.other_scale_range),
+            prior=distributions.prior(config),
+            recurrent_posterior=distributions.posterior(config, config.posterior.recurrent_scale_range),
+            other_posterior=distributions.posterior(config, config.posterior.other_scale_range),
             dtype=dtype_policy(config),
         )
 
@@ -88,19 +85,3 @@ def model_for(config: ForecastingConfig, data: ForecastData | None = None) -> Ba
         data = load_data(config, None)
     batches = minibatches(config, data)
     return build_model(config, len(data.vocabulary), batches.rows, len(batches))
-
-
-def _prior(config: ForecastingConfig) -> Prior:
-    """The configured prior: of two components that are alike a normal one, whose KL has a closed form."""
-    prior = config.prior
-    if prior.log_sigma1 == prior.log_sigma2:
-        return NormalPrior(math.exp(prior.log_sigma1))
-    return ScaleMixturePrior(**prior.to_dict())
-
-
-def _family(config: ForecastingConfig, scale_range: tuple[float, float]) -> VariationalFamily | None:
-    if config.method not in methods.BAYESIAN_METHODS:
-        return None
-    if config.posterior.family == "k_tied":
-        return KTiedNormal(config.posterior.k, scale_range)
-    return MeanFieldNormal(scale_range)

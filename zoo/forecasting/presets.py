@@ -8,14 +8,13 @@ found to be about right.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from zoo.configuration.methods import BAYESIAN_METHODS, LABELS, SHARPENED_METHODS
 from zoo.data.datasets import SERIES_SETS
 from zoo.forecasting.configuration import METHODS
 
-_PRIOR = {"log_sigma1": math.log(0.3), "log_sigma2": math.log(0.3)}
+_PRIOR = {"family": "normal", "scale": 0.3}
 _SIGMA0 = 0.002  # Of sharpening: the curvature of precise values is large, and 0.02 steps over it.
 _DROPOUT = 0.1
 _SAMPLES = 20

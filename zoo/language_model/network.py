@@ -12,8 +12,6 @@ import tensorflow as tf
 
 from tfp_bayesrnn import (
     Dropout,
-    KTiedNormal,
-    MeanFieldNormal,
     PointMass,
     VariationalDense,
     VariationalEmbedding,
@@ -23,9 +21,9 @@ from tfp_bayesrnn import (
 from tfp_bayesrnn.distributions import Prior, priors
 from tfp_bayesrnn.layers.base import dropout_mask, mask_seed
 from tfp_bayesrnn.model import recurrence
-from zoo.configuration import methods
 from zoo.language_model import cells
 from zoo.language_model.configuration import Model
+from zoo.runs import distributions
 from zoo.runs.networks import VariationalNetwork, dtype_policy
 from zoo.runs.settings import RunConfig
 
@@ -277,17 +275,8 @@ def build_network(config: RunConfig, vocabulary_size: int, **more: Any) -> Langu
         vocabulary_size,
         **settings,
         **more,
-        prior=priors.ScaleMixturePrior(**config.prior.to_dict()),
-        recurrent_posterior=_family(config, config.posterior.recurrent_scale_range),
-        other_posterior=_family(config, config.posterior.other_scale_range),
+        prior=distributions.prior(config),
+        recurrent_posterior=distributions.posterior(config, config.posterior.recurrent_scale_range),
+        other_posterior=distributions.posterior(config, config.posterior.other_scale_range),
         dtype=dtype_policy(config),
     )
-
-
-def _family(config: RunConfig, scale_range: tuple[float, float]) -> VariationalFamily | None:
-    """The variational family of a configuration, for weights whose scales start in this range."""
-    if config.method not in methods.BAYESIAN_METHODS:
-        return None
-    if config.posterior.family == "k_tied":
-        return KTiedNormal(config.posterior.k, scale_range)
-    return MeanFieldNormal(scale_range)

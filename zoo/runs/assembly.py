@@ -7,13 +7,22 @@ from typing import Any
 
 import keras
 
-from tfp_bayesrnn import BayesianModel, HoldThenDecay, PosteriorSharpening, ScaledSharpening
+from tfp_bayesrnn import (
+    BayesianModel,
+    HoldThenDecay,
+    HoldThenLinear,
+    PosteriorSharpening,
+    ScaledSharpening,
+)
 from tfp_bayesrnn.posterior import sharpening
 from zoo.configuration.methods import SHARPENED_METHODS
-from zoo.runs.settings import RunConfig
+from zoo.runs.settings import RunConfig, Training
 
 SHARPENINGS = {"paper": PosteriorSharpening, "scaled": ScaledSharpening}
 """The forms of sharpening, by their names in configurations."""
+
+# The paths of the variables that a family's scales are made of.
+_SCALES = r".*/rho(_[uv])?"
 
 _JIT_COMPILE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
@@ -46,6 +55,7 @@ def assemble(
         kl_warmup_steps=round(train.kl_warmup_epochs * steps_per_epoch),
         sharpening=_sharpening(config),
         seed=config.seed,
+        antithetic=train.antithetic,
         name=config.preset,
     )
     model.build(input_shape)
@@ -60,9 +70,28 @@ def assemble(
 
 def _optimizer(config: RunConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     train = config.train
-    rate = HoldThenDecay(train.learning_rate, steps_per_epoch, train.hold_epochs, train.decay)
+    if train.scale_rate == 1.0:
+        return _optimizer_at(train, steps_per_epoch, train.learning_rate)
+    means, scales = (
+        _optimizer_at(train, steps_per_epoch, train.learning_rate * times)
+        for times in (1.0, train.scale_rate)
+    )
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(means, {_SCALES: scales}))
+
+
+def _optimizer_at(train: Training, steps_per_epoch: int, rate: float) -> keras.optimizers.Optimizer:
     kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[train.optimizer]
-    return kind(rate, weight_decay=train.weight_decay or None)
+    averages = {"use_ema": True, "ema_momentum": train.average_momentum} if train.average_momentum else {}
+    schedule = _schedule(train, steps_per_epoch, rate)
+    return kind(schedule, weight_decay=train.weight_decay or None, **averages)
+
+
+def _schedule(
+    train: Training, steps_per_epoch: int, rate: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    if train.schedule == "geometric":
+        return HoldThenDecay(rate, steps_per_epoch, train.hold_epochs, train.decay)
+    return HoldThenLinear(rate, train.hold_epochs * steps_per_epoch, train.epochs * steps_per_epoch)
 
 
 def _sharpening(config: RunConfig) -> PosteriorSharpening | None:

@@ -5,6 +5,7 @@ TensorFlow is not imported: listing presets does without.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,14 +16,25 @@ GRANULARITIES = ("row", "weight", "tensor")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 JIT_COMPILE = ("auto", "on", "off")
 OPTIMIZERS = ("sgd", "adam")
+PRIOR_FAMILIES = ("mixture", "normal", "learned_normal")
 FAMILIES = ("mean_field", "k_tied")
+SCHEDULES = ("geometric", "linear")
 SHARPENING_FORMS = ("paper", "scaled")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior(Table):
-    """The scale mixture of Fortunato et al. (2017), with the values of their released code."""
+    """The prior of weights: the scale mixture of Fortunato et al. (2017) as in their code, or a normal."""
 
+    family: str = setting(
+        "mixture",
+        checks.choice(*PRIOR_FAMILIES),
+        "a mixture of two normals, one normal, or one normal for each weight tensor whose scale is learned",
+        added=True,
+    )
+    scale: float = setting(
+        0.1, checks.POSITIVE, "standard deviation of a normal prior; a learned one starts there", added=True
+    )
     pi: float = setting(0.25, checks.FRACTION, "share of the wide component")
     log_sigma1: float = setting(-1.0, checks.NUMBER, "logarithm of the wide component's scale")
     log_sigma2: float = setting(-7.0, checks.NUMBER, "logarithm of the narrow component's scale")
@@ -71,8 +83,25 @@ class Training(Table):
     optimizer: str = setting("sgd", checks.choice(*OPTIMIZERS), "what makes steps of gradients", added=True)
     learning_rate: float = setting(1.0, checks.POSITIVE, "of the first epochs", Change.FINE_TUNED)
     hold_epochs: int = setting(8, checks.COUNT, "epochs at the full learning rate", Change.FINE_TUNED)
-    decay: float = setting(
-        0.8, checks.DECAY, "what the learning rate is multiplied by in each epoch after", Change.FINE_TUNED
+    schedule: str = setting(
+        "geometric",
+        checks.choice(*SCHEDULES),
+        "how it falls then: by a factor in each epoch, or in a straight line to 0 at the end of the last",
+        Change.FINE_TUNED,
+        added=True,
+    )
+    decay: float = setting(0.8, checks.DECAY, "that factor, of the schedule geometric", Change.FINE_TUNED)
+    scale_rate: float = setting(
+        1.0, checks.POSITIVE, "learning rate of the posterior's scales, in units of the means'", added=True
+    )
+    average_momentum: float = setting(
+        0.0,
+        checks.RATE,
+        "of the moving average of all weights over the steps, which is scored and kept; 0: there is none",
+        added=True,
+    )
+    antithetic: bool = setting(
+        False, checks.FLAG, "whether halves of a minibatch have opposite noise: +eps and -eps", added=True
     )
     clip_norm: float = setting(5.0, checks.POSITIVE, "largest norm of all gradients together")
     kl_weight: float = setting(1.0, checks.not_negative(), "of the KL in the loss; 1: the free energy")
@@ -174,17 +203,7 @@ class RunConfig(Table):
         from tfp_bayesrnn.errors import InputError
 
         super().check()
-        unused: list[tuple[str, str, str, str]] = []
-        if self.method not in methods.SHARPENED_METHODS:
-            because = f"method={self.method!r}", "a preset that ends in bbb_sharpened"
-            unused += [("sharpening", field, *because) for field in self.sharpening.to_dict()]
-        if self.method not in methods.BAYESIAN_METHODS:
-            because = f"method={self.method!r}", "a preset of Bayes by Backprop"
-            unused += [("posterior", field, *because) for field in ("family", "k")]
-        elif self.posterior.family != "k_tied":
-            because = f"posterior.family={self.posterior.family!r}", "posterior.family=k_tied"
-            unused.append(("posterior", "k", *because))
-        for table_name, field, reason, other in unused:
+        for table_name, field, reason, other in self._without_effect():
             used = getattr(self, table_name)
             value, default = getattr(used, field), getattr(type(used)(), field)
             if value != default:
@@ -192,6 +211,25 @@ class RunConfig(Table):
                     f"{table_name}.{field}={value!r} has no effect with {reason}; accepted then: "
                     f"{default!r}, or {other}"
                 )
+
+    def _without_effect(self) -> Iterator[tuple[str, str, str, str]]:
+        """Table and field of what other settings make void, with which one does so and what would not."""
+        if self.method not in methods.SHARPENED_METHODS:
+            because = f"method={self.method!r}", "a preset that ends in bbb_sharpened"
+            yield from (("sharpening", field, *because) for field in self.sharpening.to_dict())
+        if self.method not in methods.BAYESIAN_METHODS:
+            because = f"method={self.method!r}", "a preset of Bayes by Backprop"
+            yield from (("posterior", field, *because) for field in ("family", "k"))
+            yield from (("train", field, *because) for field in ("scale_rate", "antithetic"))
+            yield from (("prior", field, *because) for field in ("family", "scale"))
+        elif self.posterior.family != "k_tied":
+            yield "posterior", "k", f"posterior.family={self.posterior.family!r}", "posterior.family=k_tied"
+        family = f"prior.family={self.prior.family!r}"
+        if self.prior.family == "mixture":
+            yield "prior", "scale", family, "prior.family=normal"
+        else:
+            mixtures = ("pi", "log_sigma1", "log_sigma2", "granularity")
+            yield from (("prior", field, family, "prior.family=mixture") for field in mixtures)
 
 
 Config = TypeVar("Config", bound=RunConfig)

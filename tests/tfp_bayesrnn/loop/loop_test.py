@@ -32,11 +32,21 @@ class Run(Hooks):
 
     stop_before = None
 
-    def __init__(self, directory, checkpoint_seconds=0.0, rate=None, validation=None, steps=STEPS, **watch):
+    def __init__(
+        self,
+        directory,
+        checkpoint_seconds=0.0,
+        rate=None,
+        validation=None,
+        steps=STEPS,
+        use_ema=False,
+        ema_momentum=0.99,
+        **watch,
+    ):
         self.reports, self.asked_for = [], []
         self.model = language_model(layers=[Dropout(0.2, seed=0)], kl_warmup_steps=4)
         rate = rate or HoldThenDecay(0.5, STEPS, hold_epochs=1, decay=0.5)
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, use_ema=use_ema, ema_momentum=ema_momentum)
         self.model.compile(optimizer, clip_norm=5.0, jit_compile=False, metrics=["accuracy"])
         self.loop = Loop(self.model, self.stream, steps, directory, checkpoint_seconds, **watch)
         self.evaluator = StreamEvaluator(self.model)
@@ -309,32 +319,47 @@ class TestStopping:
         assert [report.epoch for report in more.reports] == [5]
 
 
-class TestHoldThenDecay:
-    def test_holds_for_so_many_epochs_then_decays_at_the_start_of_each(self):
-        rate = HoldThenDecay(1.0, steps_per_epoch=3, hold_epochs=2, decay=0.5)
-        rates = [float(rate(tf.constant(step))) for step in range(15)]
-        assert rates == [1.0] * 6 + [0.5] * 3 + [0.25] * 3 + [0.125] * 3
+class Averaged(Run):
+    """A run that notes its means of all weights after each step, and those that are validated."""
 
-    @pytest.mark.parametrize(
-        ("step", "expected"), [(0, 1.0), (20 * 1327 - 1, 1.0), (20 * 1327, 0.9), (70 * 1327 - 1, 0.9**50)]
-    )
-    def test_the_published_recipe(self, step, expected):
-        """20 epochs at 1.0, then 0.9 of it for each of the other 50."""
-        rate = HoldThenDecay(1.0, steps_per_epoch=1327, hold_epochs=20, decay=0.9)
-        np.testing.assert_allclose(rate(tf.constant(step, tf.int64)), expected, rtol=1e-5)
+    def __init__(self, directory, **averages):
+        super().__init__(directory, **averages)
+        self.after_steps, self.validated = [], []
 
-    def test_in_an_optimizer_it_is_the_rate_of_the_step(self):
-        optimizer = keras.optimizers.SGD(HoldThenDecay(1.0, steps_per_epoch=1, hold_epochs=2, decay=0.5))
-        variable, steps = keras.Variable([0.0]), []
-        for _ in range(4):
-            before = float(variable[0])
-            optimizer.apply([tf.ones([1])], [variable])
-            steps.append(before - float(variable[0]))
-        assert steps == [1.0, 1.0, 0.5, 0.25]
+    def on_step(self, step, figures):
+        self.after_steps.append(values(self.model.trainable_variables))
 
-    def test_the_configuration_comes_back(self):
-        rate = HoldThenDecay(0.7, steps_per_epoch=5, hold_epochs=3, decay=0.9)
-        optimizer = keras.optimizers.SGD(rate)
-        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
-        assert again._learning_rate.get_config() == rate.get_config()
-        assert float(again._learning_rate(30)) == float(rate(30))
+    def on_epoch_end(self, report):
+        self.validated.append(values(self.model.trainable_variables))
+        return super().on_epoch_end(report)
+
+
+AVERAGES = {"use_ema": True, "ema_momentum": 0.8}
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    tf.config.run_functions_eagerly(True)
+    return Averaged(tmp_path_factory.mktemp("averaged"), **AVERAGES).train()
+
+
+class TestAverages:
+    def test_they_are_validated_and_training_goes_on_from_the_rest(self, averaged, tmp_path):
+        for one, other in zip(averaged.after_steps, Averaged(tmp_path).train().after_steps, strict=True):
+            assert_identical(one, other)
+        expected = averaged.after_steps[0]
+        for step, after in enumerate(averaged.after_steps[1:], 2):
+            expected = [0.8 * one + 0.2 * other for one, other in zip(expected, after, strict=True)]
+            if step % STEPS == 0:  # A dozen roundings of numbers of the order of 1.
+                seen = averaged.validated[step // STEPS - 1]
+                for one, other in zip(seen, expected, strict=True):
+                    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+    def test_resumed(self, averaged, tmp_path):
+        Averaged(tmp_path, **AVERAGES).interrupted(STEPS + 1)
+        assert_identical(Averaged(tmp_path, **AVERAGES).train().validated[-1], averaged.validated[-1])
+
+    def test_the_best_checkpoint_holds_them(self, averaged):
+        epoch = int(averaged.loop.progress.best_epoch)
+        averaged.checkpoints().restore_best()
+        assert_identical(values(averaged.model.trainable_variables), averaged.validated[epoch - 1])

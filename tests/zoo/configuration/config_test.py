@@ -134,7 +134,8 @@ def test_overrides_leave_the_base_alone():
 
 def test_a_tables_name_is_answered_with_its_fields():
     error = config.unknown_field("prior", config.flatten(preset()))
-    assert "Accepted: prior.granularity, prior.log_sigma1, prior.log_sigma2, prior.pi" in str(error)
+    fields = "prior.family, prior.granularity, prior.log_sigma1, prior.log_sigma2, prior.pi, prior.scale"
+    assert f"Accepted: {fields}" in str(error)
 
 
 def test_a_configuration_of_an_earlier_version_has_what_it_did_then():
