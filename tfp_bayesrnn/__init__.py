@@ -41,7 +41,7 @@ from tfp_bayesrnn.layers import (
     VariationalRNN,
     VariationalRNNCell,
 )
-from tfp_bayesrnn.loop.callbacks import ExactResume
+from tfp_bayesrnn.loop.callbacks import ExactResume, GradualPruning
 from tfp_bayesrnn.loop.validation import PredictiveValidation
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.objective.likelihoods import (
@@ -79,6 +79,7 @@ __all__ = [
     "Dropout",
     "ExactResume",
     "FanInNormalPrior",
+    "GradualPruning",
     "HoldThenDecay",
     "HoldThenLinear",
     "InputError",

@@ -13,6 +13,41 @@ from tfp_bayesrnn import keras_internals
 from tfp_bayesrnn.filesystem.paths import local_path
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior import pruning
+from tfp_bayesrnn.posterior.gradual_pruning import PruningSchedule
+
+
+class GradualPruning(keras.callbacks.Callback):
+    """Drops weights of a `BayesianModel` after each epoch of `fit`, more and more of them.
+
+        model.fit(x, y, epochs=20, callbacks=[GradualPruning(0.8, first_epoch=3, last_epoch=12)])
+
+    The log `pruned` is the share of all weights that is dropped. Give it before callbacks that save the
+    model. Masks are saved with the model, so that training goes on from where it was.
+    """
+
+    def __init__(
+        self,
+        fraction: float,
+        first_epoch: int,
+        last_epoch: int,
+        by: str = "signal_to_noise",
+        scope: str = "network",
+    ):
+        """Builds the callback; the arguments are the attributes of `PruningSchedule`, which checks them."""
+        super().__init__()
+        self.schedule = PruningSchedule(fraction, first_epoch, last_epoch, by, scope)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Makes the masks; raises `ValueError` where weights cannot be pruned or ranked."""
+        self.schedule.prepare(self.model.posterior)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tightens the masks."""
+        self.schedule.tighten(self.model.posterior, epoch + 1)
+        if logs is not None:
+            remaining = pruning.remaining(pruning.masks_of(self.model.posterior))
+            logs["pruned"] = 1.0 - remaining.kept / remaining.weights
 
 
 class ExactResume(keras.callbacks.Callback):

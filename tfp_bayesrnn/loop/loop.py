@@ -22,6 +22,7 @@ from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.model import training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.optimization import optimizers
+from tfp_bayesrnn.posterior.gradual_pruning import PruningSchedule
 from tfp_bayesrnn.workers import Workers
 
 # The figures of a step, by name; losses are in nats per prediction.
@@ -120,6 +121,7 @@ class Loop:
         max_nll: float = math.inf,
         step_backs: int = 0,
         step_back_factor: float = 0.5,
+        pruning: PruningSchedule | None = None,
     ):
         """Builds the loop.
 
@@ -136,6 +138,7 @@ class Loop:
           step_backs: the number of times, in all training, that diverged training goes back to the last
             checkpoint and on with a lower learning rate. After that it ends.
           step_back_factor: the factor by which the learning rate is multiplied each time.
+          pruning: drops weights after epochs; the best is then the best of those that are pruned as far.
 
         Raises:
           InputError: if the rows of a minibatch cannot be shared out over the replicas.
@@ -148,6 +151,7 @@ class Loop:
         self.max_nll = max_nll
         self.max_step_backs = step_backs
         self.step_back_factor = step_back_factor
+        self.pruning = pruning
         self.progress = _Progress()
         self.workers = Workers(self.strategy)
         self._clock = _Clock(self.workers, checkpoint_seconds)
@@ -172,6 +176,8 @@ class Loop:
         with self.strategy.scope():
             self.model.build_for(data)  # The network, the optimizer, the user's metrics.
             self.model.carried("train", training.unpack(data))
+            if self.pruning:
+                self.pruning.prepare(self.model.posterior)
 
     @property
     def best_nll(self) -> float:
@@ -264,6 +270,8 @@ class Loop:
         self._check_weights(step)
         logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
         with optimizers.averaged(self.model.optimizer):
+            if self.pruning and self.pruning.tighten(self.model.posterior, epoch):
+                self.progress.best_nll.assign(math.inf)
             nll = hooks.on_epoch_end(EpochReport(epoch, step, logs, figures, len(steps), seconds))
             nll = self.workers.chiefs(nll)
             if nll < self.best_nll:

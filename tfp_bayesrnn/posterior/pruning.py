@@ -73,9 +73,7 @@ def masks(
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction must lie between 0 and 1. Received: fraction={fraction}")
-    for name, value, accepted in (("by", by, BY), ("scope", scope, SCOPES)):
-        if value not in accepted:
-            raise ValueError(f"{name} must be one of {accepted}. Received: {name}={value!r}")
+    check_ranking(by, scope)
     if by == "signal_to_noise" and not posterior.is_variational:
         raise ValueError(
             "A network without distributions has no signal-to-noise ratios: rank its weights by='magnitude'. "
@@ -99,6 +97,13 @@ def masks(
         keep = _keep(fraction, np.concatenate(scores), np.concatenate(magnitudes))
         keeps = np.split(keep, np.cumsum(sizes)[:-1])
     return {weight: keep.reshape(weight.shape) for weight, keep in zip(posterior.weights, keeps, strict=True)}
+
+
+def check_ranking(by: str, scope: str) -> None:
+    """Raises `ValueError` if there is no such ranking or scope."""
+    for name, value, accepted in (("by", by, BY), ("scope", scope, SCOPES)):
+        if value not in accepted:
+            raise ValueError(f"{name} must be one of {accepted}. Received: {name}={value!r}")
 
 
 def _keep(fraction: float, scores: np.ndarray, magnitudes: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfp_bayesrnn import BayesianModel, replicas
 from tfp_bayesrnn.loop.loop import EpochReport
 from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
+from tfp_bayesrnn.posterior import pruning
 from zoo.runs.board import Board
 from zoo.runs.figures import figures, word_figures
 from zoo.runs.run_data import Data, check_data
@@ -167,8 +168,16 @@ class Experiment(ABC, Generic[Config, SomeData]):
             "gradient_norm": logs["gradient_norm"],
             "learning_rate": report.last["learning_rate"],
             **self.epoch_figures(report),
+            **self._pruned(),
             f"{self.unit}_per_second": self.predictions_per_step * report.steps / report.seconds,
         }
+
+    def _pruned(self) -> dict[str, float]:
+        """The share of the weights that is dropped, where training drops some."""
+        if not self.config.pruning.fraction:
+            return {}
+        left = pruning.remaining(pruning.masks_of(self.model.posterior))
+        return {"pruned": 1.0 - left.kept / left.weights}
 
     def restore_best(self) -> int:
         """Restores the best checkpoint and returns its step.
@@ -204,6 +213,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
                 "trainable": sum(math.prod(variable.shape) for variable in model.trained_variables),
             },
             **{name: own.get(name) for name in self.kept_of_metrics},
+            **self._pruned(),
         }
 
     kept_of_metrics: tuple[str, ...] = ()

@@ -20,6 +20,8 @@ PRIOR_FAMILIES = ("mixture", "normal", "learned_normal")
 FAMILIES = ("mean_field", "k_tied")
 SCHEDULES = ("geometric", "linear")
 SHARPENING_FORMS = ("paper", "scaled")
+RANKINGS = ("signal_to_noise", "magnitude")
+PRUNING_SCOPES = ("network", "weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,30 @@ class Sharpening(Table):
     second_order: bool = setting(False, checks.FLAG, "whether it is differentiated through", added=True)
     form: str = setting(
         "paper", checks.choice(*SHARPENING_FORMS), "the paper's, or with scales that are learned", added=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning(Table):
+    """Pruning during training (Zhu and Gupta, 2018)."""
+
+    fraction: float = setting(
+        0.0, checks.RATE, "share of all weights that is dropped in the end; 0: none", added=True
+    )
+    first_epoch: int = setting(
+        1, checks.whole(1, limits.EPOCHS), "the epoch after which weights are dropped first", added=True
+    )
+    last_epoch: int = setting(
+        10, checks.whole(1, limits.EPOCHS), "the epoch after which that share is reached", added=True
+    )
+    by: str = setting(
+        "signal_to_noise", checks.choice(*RANKINGS), "what is dropped first: the lowest of it", added=True
+    )
+    scope: str = setting(
+        "network",
+        checks.choice(*PRUNING_SCOPES),
+        "whether all weights are ranked together or the same share of each is dropped",
+        added=True,
     )
 
 
@@ -174,6 +200,7 @@ class RunConfig(Table):
     posterior: Posterior = table(Posterior)
     sharpening: Sharpening = table(Sharpening)
     train: Training = table(Training)
+    pruning: Pruning = table(Pruning)
     seed: int = setting(0, checks.SEED, "of initial weights, draws and whatever else is random")
     compute_dtype: str = setting("float32", checks.choice(*COMPUTE_DTYPES), "precision of the computation")
     jit_compile: str = setting(
@@ -195,14 +222,15 @@ class RunConfig(Table):
             """The settings by which it is scored."""
 
     def check(self) -> None:
-        """Checks that nothing is set without effect.
+        """Checks that nothing is set without effect, and that weights can be dropped as they are to be.
 
         Raises:
-          InputError: something is.
+          InputError: something is, or they cannot.
         """
         from tfp_bayesrnn.errors import InputError
 
         super().check()
+        self._check_pruning()
         for table_name, field, reason, other in self._without_effect():
             used = getattr(self, table_name)
             value, default = getattr(used, field), getattr(type(used)(), field)
@@ -211,6 +239,23 @@ class RunConfig(Table):
                     f"{table_name}.{field}={value!r} has no effect with {reason}; accepted then: "
                     f"{default!r}, or {other}"
                 )
+
+    def _check_pruning(self) -> None:
+        from tfp_bayesrnn.errors import InputError
+
+        given = self.pruning
+        if not given.fraction:
+            return
+        if not given.first_epoch <= given.last_epoch <= self.train.epochs:
+            raise InputError(
+                f"pruning.first_epoch={given.first_epoch}, pruning.last_epoch={given.last_epoch} and "
+                f"train.epochs={self.train.epochs} are not accepted together: they must ascend"
+            )
+        if given.by == "signal_to_noise" and self.method not in methods.BAYESIAN_METHODS:
+            raise InputError(
+                f"pruning.by='signal_to_noise' ranks by a posterior, and method={self.method!r} has none: "
+                "accepted is pruning.by=magnitude"
+            )
 
     def _without_effect(self) -> Iterator[tuple[str, str, str, str]]:
         """Table and field of what other settings make void, with which one does so and what would not."""
@@ -224,6 +269,9 @@ class RunConfig(Table):
             yield from (("prior", field, *because) for field in ("family", "scale"))
         elif self.posterior.family != "k_tied":
             yield "posterior", "k", f"posterior.family={self.posterior.family!r}", "posterior.family=k_tied"
+        if not self.pruning.fraction:
+            because = "pruning.fraction=0.0", "a fraction above 0"
+            yield from (("pruning", field, *because) for field in self.pruning.to_dict())
         family = f"prior.family={self.prior.family!r}"
         if self.prior.family == "mixture":
             yield "prior", "scale", family, "prior.family=normal"

@@ -13,11 +13,13 @@ from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import EpochReport, Figures, Hooks, Loop, TrainingDiverged, TrainingStopped
+from tfp_bayesrnn.posterior.gradual_pruning import PruningSchedule
 from zoo.filesystem.ownership import WorkdirInUse
 from zoo.filesystem.writable import printed_after
 from zoo.machine import interruption
 from zoo.runs.board import Board
 from zoo.runs.run_data import Data, keep_data
+from zoo.runs.settings import Pruning
 from zoo.runs.workdir import Workdir
 from zoo.terminal import progress
 
@@ -158,7 +160,14 @@ def make_loop(
         max_nll=train.max_nll * guessing_nll if train.max_nll else math.inf,
         step_backs=train.step_backs,
         step_back_factor=train.step_back_factor,
+        pruning=_pruning(config.pruning),
     )
+
+
+def _pruning(given: Pruning) -> PruningSchedule | None:
+    if not given.fraction:
+        return None
+    return PruningSchedule(given.fraction, given.first_epoch, given.last_epoch, given.by, given.scope)
 
 
 def publish(

@@ -14,6 +14,8 @@ from tfp_bayesrnn import Dropout, HoldThenDecay
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.loop import Hooks, Loop, TrainingDiverged, TrainingStopped
 from tfp_bayesrnn.model.evaluation import StreamEvaluator
+from tfp_bayesrnn.posterior import pruning
+from tfp_bayesrnn.posterior.gradual_pruning import PruningSchedule
 
 ELEMENTS = windows(tokens(length=4), unroll=2)
 VALIDATION = windows(tokens(length=2, seed=8), unroll=2)
@@ -363,3 +365,34 @@ class TestAverages:
         epoch = int(averaged.loop.progress.best_epoch)
         averaged.checkpoints().restore_best()
         assert_identical(values(averaged.model.trainable_variables), averaged.validated[epoch - 1])
+
+
+class Pruned(Run):
+    """A run that drops weights, and notes those it has dropped when it validates."""
+
+    def __init__(self, directory, **more):
+        super().__init__(directory, pruning=PruningSchedule(0.6, 1, 2), **more)
+        self.dropped = []
+
+    def on_epoch_end(self, report):
+        self.dropped.append([~keep for keep in pruning.masks_of(self.model.posterior).values()])
+        return super().on_epoch_end(report)
+
+
+class TestPruning:
+    def test_resumed(self, tmp_path):
+        whole = Pruned(tmp_path / "whole").train(epochs=4)
+        Pruned(tmp_path / "parts").interrupted(STEPS + 2)
+        parts = Pruned(tmp_path / "parts").train(epochs=4)
+        assert_identical(parts.variables(), whole.variables())
+        counts = [sum(int(one.sum()) for one in each) for each in whole.dropped]
+        size = sum(one.size for one in whole.dropped[0])
+        assert counts == [round(0.6 * 7 / 8 * size), *[round(0.6 * size)] * 3]
+
+    def test_the_best_is_of_those_that_are_pruned_as_far(self, tmp_path):
+        run = Pruned(tmp_path, validation=[1.0, 3.0, 2.0, 2.5]).train(epochs=4)
+        assert run.checkpoints().best_step == 3 * STEPS
+        again = Pruned(tmp_path)
+        again.checkpoints().restore_best()
+        found = [~keep for keep in pruning.masks_of(again.model.posterior).values()]
+        assert_identical(found, run.dropped[-1])

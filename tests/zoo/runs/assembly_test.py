@@ -79,3 +79,21 @@ def test_normal_priors(family, learned):
 def test_what_has_no_effect_is_refused(preset, overrides, named):
     with pytest.raises(InputError, match=named):
         with_overrides(get_preset(preset), overrides).check()
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "named"),
+    [
+        ("demo_bbb", {"pruning.fraction": 0.5, "pruning.last_epoch": 17}, "pruning.last_epoch=17"),
+        ("demo_bbb", {"pruning.fraction": 0.5, "pruning.first_epoch": 12}, "pruning.first_epoch=12"),
+        (
+            "demo_bbb",
+            {"pruning.by": "magnitude"},
+            "pruning.by='magnitude' has no effect with pruning.fraction",
+        ),
+        ("demo_dropout", {"pruning.fraction": 0.5}, "accepted is pruning.by=magnitude"),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused(preset, overrides, named):
+    with pytest.raises(InputError, match=named):
+        with_overrides(get_preset(preset), overrides).check()
