@@ -13,13 +13,14 @@ bootstrap draws. Noise is uniform over pixels; blank images have one colour each
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.kept import Kept
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.prediction import uncertainty
 from zoo.captioning.batches import fit
@@ -66,7 +67,9 @@ def caption_images(captioner: Captioner, images: np.ndarray, batch: int) -> Capt
     return Captions.joined(parts).of(range(count))
 
 
-def compare(experiment: CaptioningExperiment, others: dict[str, np.ndarray], samples: int) -> list[dict]:
+def compare(
+    experiment: CaptioningExperiment, others: dict[str, np.ndarray], samples: int, kept: Kept
+) -> list[dict]:
     """A row for each kind of other images, each signal, and mean or samples."""
     settings, rows = experiment.config.evaluate, []
     batches = experiment.batches_of(experiment.data.test, settings.batch)
@@ -80,25 +83,38 @@ def compare(experiment: CaptioningExperiment, others: dict[str, np.ndarray], sam
             beam=settings.beam,
             length_penalty=settings.length_penalty,
         )
-        own = caption_split(captioner, batches, "test")
+        own = functools.cache(functools.partial(caption_split, captioner, batches, "test"))
+        weights = f"average over {count} samples" if count else "mean"
         for name, images in others.items():
-            found = caption_images(captioner, images, batches.batch)
-            for signal in SIGNALS if count else SIGNALS[:1]:
-                pair = found.uncertainty(signal), own.uncertainty(signal)
-                low, high = uncertainty.bootstrap_interval(uncertainty.auroc, *pair, paired=False)
-                rows.append(
-                    {
-                        "images": name,
-                        "count": len(images),
-                        "weights": f"average over {count} samples" if count else "mean",
-                        "signal": signal,
-                        "auroc": float(uncertainty.auroc(*pair)),
-                        "auroc_95": [float(low), float(high)],
-                        "mean": float(np.mean(pair[0])),
-                        "mean_of_test": float(np.mean(pair[1])),
-                    }
-                )
+            signals = SIGNALS if count else SIGNALS[:1]
+            measure = functools.partial(_rows, captioner, images, batches.batch, own, signals)
+            about = {"images": name, "count": len(images), "weights": weights}
+            rows += [{**about, **row} for row in kept.piece(f"{name}, {weights}", measure)]
     return rows
+
+
+def _rows(
+    captioner: Captioner,
+    images: np.ndarray,
+    batch: int,
+    own: Callable[[], Captions],
+    signals: Sequence[str],
+) -> list[dict]:
+    found = caption_images(captioner, images, batch)
+    return [_row(signal, found, own()) for signal in signals]
+
+
+def _row(signal: str, others: Captions, own: Captions) -> dict:
+    """How well a signal tells other images' captions from those of test."""
+    pair = others.uncertainty(signal), own.uncertainty(signal)
+    low, high = uncertainty.bootstrap_interval(uncertainty.auroc, *pair, paired=False)
+    return {
+        "signal": signal,
+        "auroc": float(uncertainty.auroc(*pair)),
+        "auroc_95": [float(low), float(high)],
+        "mean": float(np.mean(pair[0])),
+        "mean_of_test": float(np.mean(pair[1])),
+    }
 
 
 def table(rows: list[dict]) -> str:
@@ -125,7 +141,7 @@ def main():
     parser.add_argument("--images", action="append", default=[], help="other photos: files, directories")
     parser.add_argument("--num_samples", type=int, default=10)
     parser.add_argument("--count", type=int, default=300, help="of noise and of blank images")
-    parser.add_argument("--output", help="JSON file for the rows")
+    parser.add_argument("--output", help="JSON file of the rows, written after each; those in it are kept")
     arguments = parser.parse_args()
     workdir = Workdir(arguments.workdir, create=False)
     experiment = CaptioningExperiment(read_config(workdir), workdir, arguments.data_dir)
@@ -134,10 +150,15 @@ def main():
     others = {"noise": noise_images(arguments.count, size), "blank": blank_images(arguments.count, size)}
     if arguments.images:
         others["photos"] = photos(photo_paths(arguments.images), size)
-    rows = compare(experiment, others, arguments.num_samples)
+    setup = {
+        "steps": experiment.loop.checkpoints.best_step,
+        "num_samples": arguments.num_samples,
+        "images": {name: len(images) for name, images in others.items()},
+    }
+    kept = Kept(arguments.output, setup)
+    rows = compare(experiment, others, arguments.num_samples, kept)
+    kept.finish(rows=rows)
     print(table(rows))
-    if arguments.output:
-        pathlib.Path(arguments.output).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

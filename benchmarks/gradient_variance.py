@@ -17,13 +17,13 @@ estimator's figures to the plain one's. The gradients are those before clipping.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
 import zoo
+from benchmarks.kept import Kept
 from tfp_bayesrnn import BayesianModel, PosteriorSharpening, noise
 from tfp_bayesrnn.model import recurrence, training
 from zoo.data.corpus import load_corpus
@@ -120,7 +120,7 @@ def main():
     parser.add_argument("--sigma0", type=float, default=0.02)
     parser.add_argument("--minibatches", type=int, default=4)
     parser.add_argument("--draws", type=int, default=16)
-    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--json", help="file of the figures, written after each epoch; those in it are kept")
     arguments = parser.parse_args()
 
     config = zoo.get_preset(arguments.preset)
@@ -128,8 +128,10 @@ def main():
     model = zoo.from_preset(arguments.preset, corpus=corpus)
     windows = train_windows(corpus.train, config.train.batch, config.train.unroll, config.train.tail)
     estimators = gradient_functions(model, arguments.sigma0)
+    names = ("preset", "sigma0", "minibatches", "draws")
+    kept = Kept(arguments.json, {name: getattr(arguments, name) for name in names})
     train_step = tf.function(model.train_step)
-    stream, step, table = iter(windows.dataset(0, repeat=True)), 0, []
+    stream, step = iter(windows.dataset(0, repeat=True)), 0
     print(f"{arguments.preset}, sigma0 {arguments.sigma0:g}, {arguments.minibatches} minibatches of ", end="")
     print(f"batch {windows.batch}, unroll {windows.unroll}, {arguments.draws} draws each")
     print("  epoch  gradient     estimator   variance     signal       variance, ratio to plain (range)")
@@ -137,17 +139,14 @@ def main():
         while step < round(epoch * len(windows)):
             train_step(next(stream))
             step += 1
-        for row in measure(estimators, model, windows, step, arguments.minibatches, arguments.draws):
-            table.append({"epoch": epoch, **row})
+        at = estimators, model, windows, step, arguments.minibatches, arguments.draws
+        for row in kept.piece(f"epoch {epoch:g}", lambda at=at: measure(*at)):
             low, high = row["variance_ratio_range"]
             print(
                 f"  {epoch:<5g}  {row['gradient']:<11}  {row['estimator']:<10}  {row['variance']:<11.5g}  "
                 f"{row['signal']:<11.5g}  {row['variance_ratio']:.3f} ({low:.3f} to {high:.3f})",
                 flush=True,
             )
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(table, file, indent=2)
 
 
 if __name__ == "__main__":
