@@ -2,8 +2,8 @@
 
 The networks are those of Salinas et al., "DeepAR" (2020), in size and in what they see. All else is of our
 choice. The prior is normal, and the posterior is tempered: values are few, and so precise that weights have
-to be. Tourism is learnt up to test, as competitors could: with validation held out, the number of epochs was
-found to be about right.
+to be. Tourism is learnt up to test, as competitors could. Epochs and the KL's weight are those that were best
+with validation held out, of 24 and 48 epochs for every method, and of weights from 0.01 to 1.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ _DROPOUT = 0.1
 _SAMPLES = 20
 
 _SCHEDULE = {"epochs": 24, "hold_epochs": 12, "decay": 0.75, "learning_rate": 0.003}
-# The range of the scales that the posterior begins with, and the weight of the KL: of a model of values that
-# differ little, and of one of values that differ by orders of magnitude, whose location has to be precise.
-_WIDE, _NARROW = ((0.03, 0.1), 0.1), ((0.01, 0.03), 0.01)
+_LONGER = {"epochs": 48, "hold_epochs": 24, "decay": 0.87, "learning_rate": 0.003}
+_KL_WEIGHT = 0.1
+# The range of the scales that the posterior begins with: of a model of values that differ little, and of one
+# of values that differ by orders of magnitude, whose location has to be precise.
+_WIDE, _NARROW = (0.03, 0.1), (0.01, 0.03)
 
 _KINDS: dict[str, dict[str, Any]] = {
     "demo_forecast": {
@@ -42,21 +44,21 @@ _KINDS: dict[str, dict[str, Any]] = {
             "layers": 1,
             "category_units": 4,
         },
-        "bayes": _WIDE,
+        "scales": _WIDE,
         "train": {"epochs": 40, "hold_epochs": 20, "decay": 0.9, "learning_rate": 0.005},
         "jit_compile": "off",  # It would take longer than it saves.
     },
     "tourism_monthly": {
         "data": {"name": "tourism_monthly", "season": 12, "horizon": 24, "hold_out_valid": False},
         "model": {"context": 36},
-        "bayes": _NARROW,
-        "train": _SCHEDULE,
+        "scales": _NARROW,
+        "train": _LONGER,
     },
     "tourism_quarterly": {
         "data": {"name": "tourism_quarterly", "season": 4, "horizon": 8, "hold_out_valid": False},
         "model": {"context": 16},
-        "bayes": _NARROW,
-        "train": _SCHEDULE,
+        "scales": _NARROW,
+        "train": _LONGER,
     },
     "electricity": {
         "data": {
@@ -68,7 +70,7 @@ _KINDS: dict[str, dict[str, Any]] = {
             "covariates": "temperature,holiday",
         },
         "model": {"context": 48, "lags": (1, 2, 3, 47, 48, 49, 96, 336)},
-        "bayes": _NARROW,
+        "scales": _NARROW,
         "train": _SCHEDULE,
     },
 }
@@ -77,8 +79,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 def _preset(name: str, kind: str, method: str) -> dict[str, Any]:
     how = _KINDS[kind]
     is_bayesian = method in BAYESIAN_METHODS
-    scales, kl_weight = how["bayes"]
-    posterior = {"recurrent_scale_range": scales, "other_scale_range": scales}
+    posterior = {"recurrent_scale_range": how["scales"], "other_scale_range": how["scales"]}
     return {
         "task": "forecasting",
         "preset": name,
@@ -91,7 +92,7 @@ def _preset(name: str, kind: str, method: str) -> dict[str, Any]:
             "optimizer": "adam",
             "clip_norm": 10.0,
             **how["train"],
-            **({"kl_weight": kl_weight} if is_bayesian else {}),
+            **({"kl_weight": _KL_WEIGHT} if is_bayesian else {}),
         },
         **({"jit_compile": how["jit_compile"]} if "jit_compile" in how else {}),
         **({"prior": _PRIOR, "posterior": posterior} if is_bayesian else {}),
