@@ -6,7 +6,8 @@
 All are SavedModels that have been loaded again, side by side in this process. Keras's is Embedding, LSTM
 and Dense layers of the same sizes, exported by `keras.Model.export`; it gives logits, which whoever calls
 it still has to make probabilities of. Ours are `score`, which gives log-probabilities and entropies of the
-words that came, of the posterior mean, dense and pruned, and `score_mc` with samples. Prints words a
+words that came, of the posterior mean, dense and pruned, and `score_mc` with samples, drawn in each call or
+kept by `load_draws` before. Prints words a
 second, and seconds as multiples of Keras's, repetition by repetition: median, lowest and highest.
 """
 
@@ -67,12 +68,15 @@ def calls(loaded: dict[str, object], words: int, batch: int, samples: int) -> di
     sampled = {"num_samples": tf.constant(samples), "seed": tf.constant(0)}
     serve = loaded["keras"].serve
     score, pruned = (loaded[name].signatures["score"] for name in ("ours", "ours, pruned"))
-    score_mc = loaded["ours"].signatures["score_mc"]
+    score_mc, load_draws = (loaded["ours"].signatures[name] for name in ("score_mc", "load_draws"))
+    kept = {"num_samples": tf.constant(samples), "seed": tf.constant(1)}
+    load_draws(**kept)
     return {
         KERAS: lambda: serve(ids).numpy(),
         "score": lambda: score(**inputs)["log_probs"].numpy(),
         "score, 80 % pruned, float16": lambda: pruned(**inputs)["log_probs"].numpy(),
         f"score_mc, {samples} samples": lambda: score_mc(**inputs, **sampled)["log_probs"].numpy(),
+        "the same, of load_draws": lambda: score_mc(**inputs, **kept)["log_probs"].numpy(),
     }
 
 

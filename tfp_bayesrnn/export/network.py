@@ -63,8 +63,9 @@ def export_network(
     signatures["serving_default"] = signatures["serve"]
     if exported.has_scales:
         signatures["serve_mc"] = _traced(served.serve_mc, {**specs, **_SCALARS})
+        signatures["load_draws"] = _traced(served.load_draws, _SCALARS)
     module = tf.Module()
-    module.arrays, module.resources = exported.arrays, _resources(network)
+    module.parts, module.resources = exported.parts, _resources(network)
     # Keras's own exports have this too: `loaded.serve(inputs)`, the inputs as the network takes them.
     module.serve = tf.function(
         lambda inputs: served.outputs(exported.mean(), inputs),
@@ -93,10 +94,16 @@ class _Served:
         return named(self.outputs(self.exported.mean(), self._packed(inputs)))
 
     def serve_mc(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        root = noise.derive(noise.make_seed(inputs["seed"]), Stream.EVALUATION_DRAWS)
-        draws = FreshDraws(self.exported, check_samples(inputs["num_samples"]), root)
+        draws = FreshDraws(self.exported, check_samples(inputs["num_samples"]), self._root(inputs["seed"]))
         packed = self._packed(inputs)
         return _average(draws, lambda draw: self.outputs(draw, packed), self.likelihood, self.network)
+
+    def load_draws(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        self.exported.keep_draws(inputs["num_samples"], self._root(inputs["seed"]))
+        return {"num_samples": tf.identity(inputs["num_samples"])}
+
+    def _root(self, seed: tf.Tensor) -> tf.Tensor:
+        return noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)
 
     def _packed(self, inputs: Mapping[str, tf.Tensor]) -> Any:
         return keras.tree.pack_sequence_as(self.structure, [inputs[name] for name in self.names])

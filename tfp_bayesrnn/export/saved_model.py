@@ -19,7 +19,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfp_bayesrnn import noise
 from tfp_bayesrnn.errors import InputError
+from tfp_bayesrnn.export.draw_cache import DrawCache
 from tfp_bayesrnn.export.storage import FORMATS, StoredArray
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.filesystem.paths import is_pattern, local_path
@@ -38,7 +40,7 @@ class ExportedPosterior:
     distribution, and the network's ordinary variables, have one value.
 
     Attributes:
-      arrays: all arrays that are stored, for a `tf.Module` to hold.
+      parts: all that is stored, arrays and the cache of draws, for a `tf.Module` to hold.
       has_scales: whether there are draws.
       pruned: the share of the weights' elements that are zero.
       nbytes: the size of the arrays in a file, in bytes.
@@ -87,7 +89,9 @@ class ExportedPosterior:
         self._values = [self._store(variable.value, None, format) for variable in self._others]
         beside = [array for stored in self._beside_means.values() for array in stored.values()]
         # A family may store its mean among other arrays.
-        self.arrays = list(dict.fromkeys([*self._means, *beside, *self._values]))
+        self._arrays = list(dict.fromkeys([*self._means, *beside, *self._values]))
+        self._cache = DrawCache([weight.shape for weight in self._beside_means])
+        self.parts = [*self._arrays, *([self._cache] if self.has_scales else [])]
         self._sampled = tf.function(self._sample, [tf.TensorSpec([2], tf.int32)], autograph=False)
         elements = [mean.read().numpy() for mean in self._means]
         size = sum(array.size for array in elements)
@@ -114,7 +118,7 @@ class ExportedPosterior:
     @property
     def nbytes(self) -> int:
         """The size of the arrays in a file, in bytes."""
-        return sum(array.nbytes for array in self.arrays)
+        return sum(array.nbytes for array in self._arrays)
 
     def mean(self) -> Draw:
         """The posterior mean."""
@@ -132,7 +136,34 @@ class ExportedPosterior:
         """
         if not self.has_scales:
             raise ValueError("An export of the means has no draws. Received: weights='mean'")
-        return Draw(dict(zip(self.posterior.weights, self._sampled(seed), strict=True)))
+        place = self._cache.place(seed)
+        values = tf.cond(place < 0, lambda: self._sampled(seed), lambda: self._kept(place))
+        return Draw(dict(zip(self.posterior.weights, values, strict=True)))
+
+    def keep_draws(self, num_samples: tf.Tensor, root: tf.Tensor) -> None:
+        """Makes draws and keeps them, in place of those kept before, for `sample` to find by their seeds.
+
+        Args:
+          num_samples: S, their number, an int32 scalar: draw s is that of the seed `derive(root, s)`. With 0
+            none is kept.
+          root: a seed, int32 [2].
+        """
+        message = "num_samples must not be negative. Received: num_samples ="
+        with tf.control_dependencies([require(num_samples >= 0, message, num_samples)]):
+            places = tf.range(num_samples)
+        seeds = tf.map_fn(lambda place: noise.derive(root, place), places)
+        weights = list(self._beside_means)
+
+        def sample(seed: tf.Tensor) -> list[tf.Tensor]:
+            values = dict(zip(self.posterior.weights, self._sampled(seed), strict=True))
+            return [values[weight] for weight in weights]
+
+        self._cache.fill(tf.reshape(seeds, [-1, 2]), sample)
+
+    def _kept(self, place: tf.Tensor) -> list[tf.Tensor]:
+        return list(
+            (dict(self.mean()) | dict(zip(self._beside_means, self._cache.read(place), strict=True))).values()
+        )
 
     def _sample(self, seed: tf.Tensor) -> list[tf.Tensor]:
         values = dict(self.mean())

@@ -53,6 +53,12 @@ class Draws:
         """Returns the states [N, S, ...] that `make` gives under each draw."""
         return self.fold(lambda draw, _: ((), make(draw)), (), lambda so_far, more: ())[1]
 
+    def same(self, state: State) -> State:
+        """Returns states [N, S, ...] that are alike under all draws, such as zeros, of one [N, ...]."""
+        return tf.nest.map_structure(
+            lambda value: tf.repeat(value[:, tf.newaxis], self.num_samples, axis=1), state
+        )
+
     def predict(self, run: Run, states: State) -> tuple[tf.Tensor, State]:
         """Returns log-probabilities, the average of what `run` predicts under each draw; and the new states.
 

@@ -64,7 +64,7 @@ class CaptionExport:
         """
         self.words = Words(vocabulary, directory)
         self.module = tf.Module(name="captioning")
-        self.module.arrays, self.module.words = exported.arrays, self.words
+        self.module.parts, self.module.words = exported.parts, self.words
         self._posterior = exported
         self._size = image_size
         self._max_length = max_words + 1
@@ -90,6 +90,7 @@ class CaptionExport:
         if self._posterior.has_scales:
             inputs = [_IMAGES, _NUM_SAMPLES, _SEED]
             made["caption_mc"] = tf.function(self.caption_mc, input_signature=inputs, autograph=False)
+            made["load_draws"] = tf.function(self.load_draws, input_signature=inputs[1:], autograph=False)
         return {**made, "serving_default": made["caption"]}
 
     def caption(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -105,8 +106,21 @@ class CaptionExport:
 
     def caption_mc(self, images: tf.Tensor, num_samples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """As `caption`, under the average of S draws, the same ones for all images and words."""
-        root = noise.derive(noise.make_seed(seed), Stream.DESCRIPTION_DRAWS)
-        return self._caption(HeldDraws(self._posterior, check_samples(num_samples), root), images)
+        samples = check_samples(num_samples)
+        return self._caption(HeldDraws(self._posterior, samples, self._describing(seed)), images)
+
+    def load_draws(self, num_samples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Makes S draws of the weights and keeps them for `caption_mc` of that seed.
+
+        Its calls with at most S samples then give the same answers as without, sooner. The draws take S times
+        the memory of the weights in float32; 0 frees it.
+        """
+        self._posterior.keep_draws(num_samples, self._describing(seed))
+        return {"num_samples": tf.identity(num_samples)}
+
+    @staticmethod
+    def _describing(seed: tf.Tensor) -> tf.Tensor:
+        return noise.derive(noise.make_seed(seed), Stream.DESCRIPTION_DRAWS)
 
     def _caption(self, draws: Draws, images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = self._features(decode_images(images, self._size))

@@ -53,7 +53,7 @@ class ForecastExport:
         self._posterior = exported
         self.words = Words(vocabulary, directory)
         self.module = tf.Module(name="forecasting")
-        self.module.arrays, self.module.words = exported.arrays, self.words
+        self.module.parts, self.module.words = exported.parts, self.words
         network: Any = model.network
         self._network = network
         template = network.get_initial_state(1)
@@ -92,6 +92,8 @@ class ForecastExport:
         if self._posterior.has_scales:
             inputs.append(tf.TensorSpec([], tf.int32, "num_samples"))
             made["forecast_mc"] = tf.function(self.forecast_mc, input_signature=inputs, autograph=False)
+            scalars = [inputs[-1], inputs[-2]]
+            made["load_draws"] = tf.function(self.load_draws, input_signature=scalars, autograph=False)
         return {**made, "serving_default": made["forecast"]}
 
     def forecast(
@@ -168,7 +170,7 @@ class ForecastExport:
         if num_samples is None:
             paths = of_draw(0, self._posterior.mean(), num_paths)
         else:
-            copies, draws = -(-num_paths // num_samples), noise.derive(root, Stream.EVALUATION_DRAWS)
+            copies, draws = -(-num_paths // num_samples), self._forecasting(seed)
             written = tf.TensorArray(
                 tf.float32, num_samples, element_shape=[None, None, self._layout.horizon]
             )
@@ -190,6 +192,19 @@ class ForecastExport:
             "mean": tf.reduce_mean(paths, axis=2),
             "paths": paths,
         }
+
+    def load_draws(self, num_samples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Makes S draws of the weights and keeps them for `forecast_mc` of that seed.
+
+        Its calls with at most S samples then give the same answers as without, sooner. The draws take S times
+        the memory of the weights in float32; 0 frees it.
+        """
+        self._posterior.keep_draws(num_samples, self._forecasting(seed))
+        return {"num_samples": tf.identity(num_samples)}
+
+    @staticmethod
+    def _forecasting(seed: tf.Tensor) -> tf.Tensor:
+        return noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)
 
     def _paths(
         self, draw: Draw, seed: tf.Tensor, window: dict[str, tf.Tensor], copies: tf.Tensor

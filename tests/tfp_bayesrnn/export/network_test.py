@@ -53,6 +53,15 @@ def sampled(loaded, **inputs):
     return loaded.signatures["serve_mc"](**inputs, num_samples=tf.constant(SAMPLES), seed=tf.constant(SEED))
 
 
+def test_loaded_draws_give_the_same_answers(tmp_path):
+    loaded, model = exported(keras.Sequential([keras.Input((2,)), dense(2)]), tmp_path)
+    fresh = sampled(loaded, inputs=ONE)
+    np.testing.assert_allclose(fresh["outputs"], draws(model, ONE).mean(axis=0), rtol=1e-5, atol=1e-6)
+    loaded.signatures["load_draws"](num_samples=tf.constant(SAMPLES), seed=tf.constant(SEED))
+    kept = sampled(loaded, inputs=ONE)
+    assert all(np.array_equal(kept[name], fresh[name]) for name in fresh)
+
+
 def dictionary(one, two):
     return {"a": one, "b": two}
 

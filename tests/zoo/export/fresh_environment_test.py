@@ -40,6 +40,7 @@ IMAGES = {"images": np.array([png(pixels(1, size)[0]) for size in (SIZE, 30)], o
 OF_LANGUAGE_MODEL = {
     "score": IDS,
     "serving_default": IDS,
+    "load_draws": SAMPLED,  # So those that follow find their draws made.
     "score_mc": IDS | SAMPLED,
     "score_text": TEXT,
     "score_text_mc": TEXT | SAMPLED,
@@ -52,7 +53,12 @@ OF_LANGUAGE_MODEL = {
     "tokenize": TEXT,
     "detokenize": IDS,
 }
-OF_CAPTIONS = {"caption": IMAGES, "serving_default": IMAGES, "caption_mc": IMAGES | SAMPLED}
+OF_CAPTIONS = {
+    "caption": IMAGES,
+    "serving_default": IMAGES,
+    "load_draws": SAMPLED,
+    "caption_mc": IMAGES | SAMPLED,
+}
 
 
 def required_by(name):
@@ -115,7 +121,7 @@ def cases(tmp_path_factory, python):
     network.export(folder / "network" / "model")
     x, _ = small_models.regression_data()
     loaded = tf.saved_model.load(str(folder / "network" / "model")).signatures
-    inputs = {"serve": {"inputs": x}, "serve_mc": {"inputs": x} | SAMPLED}
+    inputs = {"serve": {"inputs": x}, "load_draws": SAMPLED, "serve_mc": {"inputs": x} | SAMPLED}
     outputs = {
         signature: loaded[signature](**{key: tf.constant(value) for key, value in named.items()})
         for signature, named in inputs.items()

@@ -130,6 +130,9 @@ def test_exported_forecasts_are_those_of_the_zoo(case, tmp_path):
         np.testing.assert_allclose(found["mean"], expected.mean(axis=2), rtol=2e-3)
         quantiles = np.moveaxis(np.quantile(expected, [0.1, 0.5, 0.97], axis=2), 0, 2)
         np.testing.assert_allclose(found["quantiles"], quantiles, rtol=2e-3)
+    signatures["load_draws"](num_samples=tf.constant(2), seed=given["seed"])
+    again = signatures["forecast_mc"](**given, num_samples=tf.constant(2))
+    np.testing.assert_array_equal(again["paths"], found["paths"])
 
 
 def trimmed(series):

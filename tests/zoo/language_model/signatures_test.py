@@ -103,6 +103,47 @@ def test_samples_are_scored_as_the_evaluator_does(model, call):
     assert np.abs(other["log_probs"] - found["log_probs"]).max() > 1e-3
 
 
+class TestLoadedDraws:
+    @pytest.fixture
+    def own(self, model, tmp_path):
+        """An export of its own, since draws that are kept change it; its signatures."""
+        made = language_model_export(model, tmp_path)
+        return made, made.signatures()
+
+    @staticmethod
+    def scores(own, samples, seed):
+        given = {"num_samples": tf.constant(samples), "seed": tf.constant(seed)}
+        return arrays(own[1]["score_mc"](ids=tf.constant(IDS), lengths=tf.constant(LENGTHS), **given))
+
+    @staticmethod
+    def load(own, samples, seed):
+        found = own[1]["load_draws"](num_samples=tf.constant(samples), seed=tf.constant(seed))
+        return int(found["num_samples"])
+
+    def test_the_same_answers(self, own):
+        asked = [(3, 4), (2, 4), (5, 4), (3, 9)]
+        fresh = [self.scores(own, *each) for each in asked]
+        assert self.load(own, 3, 4) == 3
+        for expected, each in zip(fresh, asked, strict=True):
+            found = self.scores(own, *each)
+            assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+    def test_those_that_are_kept_are_used(self, own):
+        fresh = self.scores(own, 2, 4)["log_probs"]
+        self.load(own, 2, 4)
+        kept = own[0]._posterior._cache._values
+        for variable in kept:
+            variable.assign(tf.zeros_like(variable))
+        assert np.abs(self.scores(own, 2, 4)["log_probs"] - fresh).max() > 1e-3
+        assert self.load(own, 0, 0) == 0
+        assert not any(int(tf.size(variable)) for variable in kept)
+        np.testing.assert_array_equal(self.scores(own, 2, 4)["log_probs"], fresh)
+
+    def test_fewer_than_none_are_refused(self, own):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)must not be negative.*-1"):
+            self.load(own, -1, 0)
+
+
 @pytest.mark.slow
 def test_long_rows_are_read_piece_by_piece(model, call, tmp_path, monkeypatch):
     ids = np.random.default_rng(1).integers(0, len(VOCABULARY), [2, 10])
