@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _QUOTED = 100  # The most characters that a message quotes of something from outside.
@@ -28,13 +28,19 @@ def quoted(value: Any) -> str:
     return _SHORT.repr(value)
 
 
-def unknown_name(kind: str, name: str, accepted: Iterable[str]) -> InputError:
+def unknown_name(kind: str, name: str, accepted: Iterable[str], meant: Sequence[str] = ()) -> InputError:
     """Returns an `InputError` for a name that is not one of `accepted`, near matches first.
 
     Of many accepted names it lists the first, and says how many there are.
+
+    Args:
+      kind: what has the name, such as "preset".
+      name: the name.
+      accepted: the names that there are.
+      meant: what it may stand for, where that is known better than by names that look alike.
     """
     accepted = sorted(accepted)
-    near = difflib.get_close_matches(name[:_QUOTED], accepted, n=3, cutoff=0.5)
+    near = meant or difflib.get_close_matches(name[:_QUOTED], accepted, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     listed, length = [], 0
     for one in accepted:

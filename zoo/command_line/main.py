@@ -9,8 +9,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from zoo.command_line import help_text, parsing, requests
-from zoo.command_line.quiet_imports import import_quietly
+from zoo.command_line import help_text, library, parsing, requests
 from zoo.machine import interruption
 from zoo.modes import MODES
 from zoo.terminal import standard_streams
@@ -26,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
       argv: the command line, the program's name first.
     """
     standard_streams.prepare()
+    library.defer()
     status = 0
     try:
         status = _status_of(list(argv))
@@ -60,7 +60,9 @@ def _problem(error: Exception) -> str | None:
     if isinstance(error, flags.Error):
         return str(error)
     if isinstance(error, ValueError):
-        return str(error) if isinstance(error, import_quietly("tfp_bayesrnn.errors").InputError) else None
+        from tfp_bayesrnn.errors import InputError  # Not at the top: it is deferred by then.
+
+        return str(error) if isinstance(error, InputError) else None
     if isinstance(error, OSError) and error.filename:  # It names a path that nothing else has explained.
         return f"cannot use {error.filename}: {error.strerror}"
     tensorflow = sys.modules.get("tensorflow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from absl import flags
 
 from zoo.command_line import general_flags
+from zoo.configuration.fields import settings
 from zoo.modes import MODES
-from zoo.modes.mode import Flag, Mode
+from zoo.modes.mode import Configuration, Flag, Mode
+from zoo.registry import TASKS
 from zoo.terminal.text import shortened
 
 _DEFINE: dict[type, Callable[..., Any]] = {
@@ -19,6 +22,7 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
 }
+_ALIKE = 0.85  # How much a name resembles one that it is taken for, as `difflib` measures it.
 _DEFINE_BOOL, _DEFINE_REPEATED = flags.DEFINE_bool, flags.DEFINE_multi_string
 
 
@@ -90,7 +94,7 @@ def parse(
     Args:
       values: the flags; they receive what is given.
       argv: the command line, the program's name first.
-      known_only: whether flags that are not among them are left alone.
+      known_only: whether flags of the configuration, and what is no flag, are left alone.
       fields: the configuration's, where --config flags are defined: dotted name -> value.
 
     Returns:
@@ -108,11 +112,21 @@ def parse(
         raise flags.Error(_unknown_flag(longest.split("=")[0].lstrip("-"), values)) from None
     except flags.IllegalFlagValueError as error:
         raise flags.Error(_wrong_value(str(error), fields or {}, values)) from None
-    if len(rest) > 1 and not known_only:
+    if known_only:
+        _check_known(rest[1:], values)
+    elif len(rest) > 1:
         raise flags.Error(
             f"unexpected argument {shortened(repr(rest[1]))}; accepted: --flag=value, see --help"
         )
     return values
+
+
+def _check_known(rest: Sequence[str], values: flags.FlagValues) -> None:
+    """Raises flags.Error where a flag is among what has been left alone that is not of the configuration."""
+    for argument in itertools.takewhile(lambda one: one != "--", rest):
+        name = argument.split("=")[0].lstrip("-")
+        if argument.startswith("-") and name and not re.match(r"(no)?config(\.|$)", name):
+            raise flags.Error(_unknown_flag(name, values))
 
 
 def flags_of(mode: Mode, parsed: flags.FlagValues) -> dict[str, Any]:
@@ -128,7 +142,11 @@ def flags_of(mode: Mode, parsed: flags.FlagValues) -> dict[str, Any]:
             others.setdefault(flag.name, []).append(f"--mode={other.name}")
     for name, modes in others.items():
         if name not in shared and parsed[name].value is not None:
-            raise flags.Error(f"--{name} is for {' or '.join(modes)}, not for --mode={mode.name}")
+            takes = mode.configuration in (Configuration.PRESET, Configuration.RUN)
+            meant = (
+                f": did you mean {' or '.join(found)}?" if takes and (found := _fields_named(name)) else ""
+            )
+            raise flags.Error(f"--{name} is for {' or '.join(modes)}, not for --mode={mode.name}{meant}")
     return {flag.name: parsed[flag.name].value for flag in mode.flags if parsed[flag.name].value is not None}
 
 
@@ -145,7 +163,17 @@ def _unknown_flag(name: str, values: flags.FlagValues) -> str:
     """The message about a flag that does not exist."""
     names = sorted(name for name in values if name not in ("flagfile", "undefok", "h"))
     ours = [f"--{flag}" for flag in names if not flag.startswith("config")]
-    return _unknown("flag", f"--{name}", [*ours, "--config.FIELD"])
+    is_near = difflib.get_close_matches(shortened(name), names, n=1, cutoff=_ALIKE)
+    meant = [] if is_near else _fields_named(name)
+    return _unknown("flag", f"--{name}", [*ours, "--config.FIELD"], meant)
+
+
+def _fields_named(name: str) -> list[str]:
+    """The flags of fields that end in a name, or nearly so, as --config.train.epochs ends in epochs."""
+    known = dict.fromkeys(one.name for task in TASKS.values() for one in settings(task.config))
+    ends = {field: field.rpartition(".")[2] for field in known}
+    near = difflib.get_close_matches(shortened(name), set(ends.values()), n=1, cutoff=_ALIKE)
+    return [f"--config.{field}" for field, end in ends.items() if end in near]
 
 
 def _wrong_value(text: str, fields: Mapping[str, Any], values: flags.FlagValues) -> str:
@@ -186,10 +214,8 @@ def _whole_number(parser: flags.IntegerParser) -> str:
     return f"a whole number of at least {parser.lower_bound} and at most {parser.upper_bound}"
 
 
-def _unknown(kind: str, name: str, accepted: Sequence[str]) -> str:
-    """The message about a name that is none of those accepted, near matches first."""
-    # Repeats `tfp_bayesrnn.errors.unknown_name`: that import takes seconds, and a typo is answered at once.
-    name = shortened(name)
-    near = difflib.get_close_matches(name, accepted, n=3, cutoff=0.5)
-    hint = f" did you mean {' or '.join(near)}?" if near else ""
-    return f"unknown {kind} {name!r}:{hint} Accepted: {', '.join(accepted)}"
+def _unknown(kind: str, name: str, accepted: Sequence[str], meant: Sequence[str] = ()) -> str:
+    """The message about a name that is none of those accepted; the arguments are those of `unknown_name`."""
+    from tfp_bayesrnn.errors import unknown_name  # Not at the top: the library is deferred by then.
+
+    return str(unknown_name(kind, name, accepted, meant))

@@ -10,21 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+# Whether somebody has asked for what TensorFlow says of itself.
+_CHATTY = os.environ.get(_LEVEL, "3").strip() in ("0", "1", "2")
 # Set before TensorFlow is imported, which happens only where it is needed: listing presets is instant.
-_CHATTY = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault(_LEVEL, "3")
 
 
 def import_quietly(name: str) -> ModuleType:
     """Imports a module that imports TensorFlow, whose C++ parts write to stderr whatever the log level."""
-    if _CHATTY:
-        return importlib.import_module(name)
-    with _stderr_kept_for_errors():
+    with quietly():
         return importlib.import_module(name)
 
 
 @contextmanager
-def _stderr_kept_for_errors() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """Keeps from stderr what is written to it, by C++ too, unless there is an error or it is asked for."""
+    if _CHATTY:
+        yield
+        return
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as kept:

@@ -10,8 +10,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from zoo.command_line import general_flags, parsing
-from zoo.command_line.quiet_imports import import_quietly
+from zoo.command_line import general_flags, library, parsing
 from zoo.machine.machine import STRATEGIES, Machine
 from zoo.modes import MODES
 from zoo.modes.mode import Configuration, Flag, Mode, Request
@@ -50,7 +49,6 @@ def resolve(mode: Mode, parsed: flags.FlagValues, argv: list[str], machine: Mach
     if mode.configuration is Configuration.NONE:
         parsing.parse(parsed, argv)
         return Request(machine=machine, flags=given)
-    import_quietly("zoo.configuration.config")  # It imports TensorFlow, before anything else does.
     if parsed["workdir"].value is None:
         raise flags.Error(f"--mode={mode.name} needs --workdir=DIR, the directory of the run")
     given |= {name: parsed[name].value for name in ("workdir", "data_dir")}
@@ -61,13 +59,15 @@ def resolve(mode: Mode, parsed: flags.FlagValues, argv: list[str], machine: Mach
         data_dir=given.pop("data_dir"),
         flags=given,
     )
+    from zoo.configuration import config as configs
+
     request = _RESOLVE[mode.configuration](mode, request, parsed, argv)
     for flag in mode.flags:
         if flag.required and flag.name not in request.flags:
             raise flags.Error(f"--mode={mode.name} needs {flag.usage}: {flag.required}")
+        if flag.check is not None and flag.name in request.flags:
+            configs.check_field(f"--{flag.name}", request.flags[flag.name], flag.check)
     if request.config is not None:
-        from zoo.configuration import config as configs
-
         configs.validate(request.config)
     arguments = {flag.name: flag.argument or flag.name for flag in mode.flags}
     given = {arguments[name]: value for name, value in request.flags.items()}
@@ -75,7 +75,7 @@ def resolve(mode: Mode, parsed: flags.FlagValues, argv: list[str], machine: Mach
 
 
 def carry_out(mode: Mode, request: Request) -> None:
-    """Starts the machine and runs the mode.
+    """Imports TensorFlow, starts the machine and runs the mode.
 
     Raises:
       InputError: the task of the workdir's run has no such mode; what the mode raises.
@@ -83,6 +83,7 @@ def carry_out(mode: Mode, request: Request) -> None:
     if mode.by_task:
         _check_task(mode, request)
     if mode.configuration is not Configuration.NONE:
+        library.load()
         request = dataclasses.replace(request, strategy=request.machine.start())
     mode.run(request)
 
@@ -155,13 +156,7 @@ def _of_run(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[s
 
 
 def _of_flags(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[str]) -> Request:
-    from zoo.configuration import checks
-    from zoo.configuration import config as configs
-
     parsing.parse(parsing.define_flags(), argv)
-    for name, check in {"num_samples": checks.SAMPLES, "seed": checks.SEED}.items():
-        if name in request.flags:
-            configs.check_field(f"--{name}", request.flags[name], check)
     return request
 
 

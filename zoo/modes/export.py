@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.configuration import checks
 from zoo.modes.mode import Flag, Mode, Request
 from zoo.modes.prune import PRUNE
 
@@ -28,11 +29,17 @@ MODE = Mode(
             is_path=True,
         ),
         PRUNE,
-        Flag(name="format", text="what weights are stored as: float32 or float16", default="float32"),
+        Flag(
+            name="format",
+            text="what weights are stored as: float32 or float16",
+            default="float32",
+            check=checks.choice("float32", "float16"),
+        ),
         Flag(
             name="weights",
             text="mean, or posterior for the scales too, which the signatures with samples need",
             default="posterior where the model has one",
+            check=checks.choice("mean", "posterior"),
         ),
     ),
     general=("deterministic",),

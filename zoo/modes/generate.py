@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from absl import flags
 
-from zoo.configuration import limits
+from zoo.configuration import checks, limits
 from zoo.modes.mode import Flag, Mode, Request
+from zoo.terminal.colours import COLOUR_CHOICES
 
 
 def run(request: Request) -> None:
@@ -53,8 +54,19 @@ MODE = Mode(
             least=1,
             most=limits.CONTINUATIONS,
         ),
-        Flag(name="decode", text="how words are chosen: sample, greedy or beam", default="sample"),
-        Flag(name="temperature", kind=float, text="temperature of sampling", default="1"),
+        Flag(
+            name="decode",
+            text="how words are chosen: sample, greedy or beam",
+            default="sample",
+            check=checks.choice("sample", "greedy", "beam"),
+        ),
+        Flag(
+            name="temperature",
+            kind=float,
+            text="temperature of sampling",
+            default="1",
+            check=checks.POSITIVE,
+        ),
         Flag(
             name="top_k",
             kind=int,
@@ -68,6 +80,7 @@ MODE = Mode(
             kind=float,
             text="sample from the most probable words, of this probability together, only",
             default="all words",
+            check=checks.SHARE,
         ),
         Flag(name="beam", kind=int, text="beams of --decode=beam", default="5", least=1, most=limits.BEAMS),
         Flag(
@@ -78,7 +91,12 @@ MODE = Mode(
         Flag(name="allow_unk", kind=bool, text="<unk> may be generated"),
         Flag(name="end_at_eos", kind=bool, text="a continuation ends with its line"),
         Flag(name="seed", kind=int, text="seed of draws and of sampling", default="the run's"),
-        Flag(name="color", text="uncertainty in colour: auto, always or never", default="auto"),
+        Flag(
+            name="color",
+            text="uncertainty in colour: auto, always or never",
+            default="auto",
+            check=checks.choice(*COLOUR_CHOICES),
+        ),
         Flag(
             name="output",
             metavar="FILE",

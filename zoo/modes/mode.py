@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zoo.configuration.checks import Check
 from zoo.machine.machine import Machine
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Flag:
         several paths, is not one: the mode makes the paths.
       argument: its name among the arguments of the mode's function, where that is another.
       required: what its value has to be, as an error says it, where the mode needs it; else empty.
+      check: the values that the mode accepts, where `least` and `most` or `names` do not say it.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Flag:
     is_path: bool = False
     argument: str = ""
     required: str = ""
+    check: Check | None = None
 
     @property
     def usage(self) -> str:

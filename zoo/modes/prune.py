@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.configuration import checks
 from zoo.modes.mode import Flag, Mode, Request
 
 PRUNE = Flag(
@@ -9,6 +10,7 @@ PRUNE = Flag(
     kind=float,
     metavar="FRACTION",
     text="fraction of the weights to leave out, those of the lowest |mu| / sigma",
+    check=checks.RATE,
 )
 """Of every mode that leaves weights out."""
 

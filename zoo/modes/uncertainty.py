@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.configuration import limits
+from zoo.configuration import checks, limits
 from zoo.modes.mode import Configuration, Flag, Mode, Request
 
 
@@ -27,12 +27,14 @@ MODE = Mode(
             kind=int,
             text="samples of the averages; 0: means only",
             default="10",
+            check=checks.SAMPLES,
         ),
         Flag(
             name="seed",
             kind=int,
             text="seed of the draws, and of shuffled and random words",
             default="0",
+            check=checks.SEED,
         ),
         Flag(
             name="compare",

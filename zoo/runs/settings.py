@@ -116,7 +116,7 @@ class Training(Table):
         Change.FINE_TUNED,
         added=True,
     )
-    decay: float = setting(0.8, checks.DECAY, "that factor, of the schedule geometric", Change.FINE_TUNED)
+    decay: float = setting(0.8, checks.SHARE, "that factor, of the schedule geometric", Change.FINE_TUNED)
     scale_rate: float = setting(
         1.0, checks.POSITIVE, "learning rate of the posterior's scales, in units of the means'", added=True
     )

@@ -14,7 +14,6 @@ from absl import logging
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem import folders
 from tfp_bayesrnn.filesystem.paths import local_path
-from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from zoo.configuration import config as configs
 from zoo.configuration.fields import Change
 from zoo.filesystem import ownership
@@ -123,6 +122,9 @@ class Workdir:
     @property
     def has_trained(self) -> bool:
         """Whether there is a checkpoint, readable or not, of a step or more."""
+        # Not at the top: it imports TensorFlow, which a look at a run's configuration can do without.
+        from tfp_bayesrnn.loop.checkpoints import Checkpoints
+
         held = Checkpoints(self.checkpoints_dir, {}, writes=False)
         return any(held.steps) or bool(held.best_step)
 

@@ -14,9 +14,11 @@ import pytest
 from requests_made import TRAIN, main, use
 
 import absl_main
+import zoo
 from tfp_bayesrnn.errors import InputError
 from zoo.command_line import console
 from zoo.command_line import main as command_line
+from zoo.configuration import config as configs
 
 ROOT = Path(absl_main.__file__).parent
 
@@ -108,12 +110,48 @@ def test_what_needs_no_tensorflow_does_not_import_it(flag, said):
     assert done.stderr == ""
 
 
+def test_wrong_flags_are_answered_before_tensorflow_is_imported(tmp_path):
+    """Nothing that does not import it takes long, so this says more than a time on whatever machine."""
+    (tmp_path / "run").mkdir()
+    config = configs.to_json(zoo.get_preset("demo_bbb"))
+    (tmp_path / "run" / "config.json").write_text(config, encoding="utf-8")
+    train, run = [*TRAIN, f"--data_dir={tmp_path}"], f"--workdir={tmp_path / 'run'}"
+    commands = {
+        "did you mean --config.train.epochs": [*train, "--epochs=3"],
+        "did you mean demo_bbb": ["--mode=train", "--workdir=w", "--preset=demo_bb"],
+        "did you mean train.epochs": [*train, "--config.train.epoch=3"],
+        "train.epochs=0 is not": [*train, "--config.train.epochs=0"],
+        "has no effect with method": [*train, "--config.method=dropout", "--config.posterior.k=3"],
+        "needs --workdir": ["--mode=evaluate"],
+        "does not exist": ["--mode=evaluate", f"--workdir={tmp_path / 'none'}"],
+        "train.batch=3 cannot be set": ["--mode=evaluate", run, "--config.train.batch=3"],
+        "--prune=2.0 is not": ["--mode=export", run, "--prune=2"],
+        "--format='x' is not": ["--mode=export", run, "--format=x"],
+        "--weights='x' is not": ["--mode=export", run, "--weights=x"],
+        "--decode='x' is not": ["--mode=generate", run, "--decode=x"],
+        "--temperature=0.0 is not": ["--mode=generate", run, "--temperature=0"],
+        "--top_p=2.0 is not": ["--mode=generate", run, "--top_p=2"],
+        "--color='x' is not": ["--mode=generate", run, "--color=x"],
+        "needs the workdir of a captioning model": ["--mode=caption", run, "--images=x.png"],
+        "--seed=-1 is not": ["--mode=uncertainty", run, "--seed=-1"],
+    }
+    script = "import sys, absl_main\nfor command in {}:\n"
+    script += '    print(absl_main.main(["m", *command]), "tensorflow" in sys.modules)'
+    done = in_a_process(script.format(list(commands.values())))
+    assert done.stdout.splitlines() == ["2 False"] * len(commands), done.stderr
+    for said, line in zip(commands, done.stderr.splitlines(), strict=True):
+        assert said in line
+
+
 @pytest.mark.slow
-def test_tensorflow_is_imported_in_silence():
+@pytest.mark.parametrize("level", [None, "3"])
+def test_tensorflow_is_imported_in_silence(level):
     done = in_a_process(
         STAND_IN
         + 'status = absl_main.main(["m", "--mode=train", "--preset=demo_bbb", "--workdir=w"])\n'
-        + 'import tensorflow, os; os.write(2, b"heard"); sys.exit(status)'
+        + 'assert "BayesianModel" in vars(sys.modules["tfp_bayesrnn"])\n'
+        + 'import tensorflow, os; os.write(2, b"heard"); sys.exit(status)',
+        **({} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}),
     )
     assert (done.returncode, done.stderr) == (0, "heard")
     assert json.loads(done.stdout)["batch"] == 20

@@ -35,6 +35,24 @@ BAD = {
     "preset": (["--mode=train", "--workdir=w", "--preset=demo_bb"], "did you mean demo_bbb"),
     "flag": ([*TRAIN, "--work_dir=w"], "unknown flag '--work_dir': did you mean --workdir"),
     "flag of list": (["--mode=list", "--prset=x"], "did you mean --preset"),
+    "field without its table": (
+        [*TRAIN, "--epochs=3"],
+        "flag '--epochs': did you mean --config.train.epochs?",
+    ),
+    "half a field's name": ([*TRAIN, "--epoch=3"], "flag '--epoch': did you mean --config.train.epochs?"),
+    "a name of two fields": (
+        [*TRAIN, "--batch=3"],
+        "did you mean --config.train.batch or --config.evaluate.batch?",
+    ),
+    "flag nearer than a field": ([*TRAIN, "--sed=3"], "unknown flag '--sed': did you mean --seed"),
+    "flag of a mode and a field": (
+        [*TRAIN, "--unroll=3"],
+        "--unroll is for --mode=uncertainty, not for --mode=train: did you mean --config.train.unroll or",
+    ),
+    "flag, before what is missing": (
+        ["--mode=train", "--workdri=w"],
+        "unknown flag '--workdri': did you mean",
+    ),
     "strategy": ([*TRAIN, "--strategy=mirored"], "unknown strategy 'mirored': did you mean mirrored"),
     "strategies": ([*TRAIN, "--strategy=tpu"], "Accepted: auto, default, mirrored, multi_worker"),
     "no device": ([*TRAIN, "--cpu_devices=0"], "--cpu_devices=0"),
