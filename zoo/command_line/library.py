@@ -8,6 +8,7 @@ than its errors and paths. So the command line has the package there before its 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import sys
 from types import ModuleType
@@ -21,8 +22,8 @@ _LIBRARY = "tfp_bayesrnn"
 def defer(name: str = _LIBRARY) -> None:
     """Makes modules of a package importable while its `__init__` has not run.
 
-    It runs with `load`, or when something is asked of the package that is not there yet. A package that has
-    been imported stays as it is.
+    It runs with `load`, or when what only it defines is asked of the package. A package that has been
+    imported stays as it is.
 
     Args:
       name: the package's name.
@@ -53,5 +54,12 @@ def _run(package: ModuleType) -> None:
 
 
 def _attribute(package: ModuleType, name: str) -> Any:
+    """What a package that has not run yet does not have: a module of it, imported alone, or what it defines.
+
+    A module of the package that asks for another one so gets it while the package stays deferred: to run the
+    package then would import modules that are in the middle of their own import.
+    """
+    if importlib.util.find_spec(f"{package.__name__}.{name}") is not None:
+        return importlib.import_module(f"{package.__name__}.{name}")
     _run(package)
     return getattr(package, name)

@@ -80,18 +80,20 @@ def carry_out(mode: Mode, request: Request) -> None:
     Raises:
       InputError: the task of the workdir's run has no such mode; what the mode raises.
     """
-    if mode.by_task:
-        _check_task(mode, request)
+    check_task(mode, request)
     if mode.configuration is not Configuration.NONE:
         library.load()
         request = dataclasses.replace(request, strategy=request.machine.start())
     mode.run(request)
 
 
-def _check_task(mode: Mode, request: Request) -> None:
+def check_task(mode: Mode, request: Request) -> None:
+    """Raises InputError where the task of the workdir's run does not have the mode."""
     from tfp_bayesrnn.errors import InputError
     from zoo.registry import task_of, tasks_with
 
+    if not mode.by_task:
+        return
     task, able = task_of(request.run_config), tasks_with(mode.name)
     if task not in able:
         raise InputError(

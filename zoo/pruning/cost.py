@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfp_bayesrnn import Posterior, VariationalWeight
 from tfp_bayesrnn.errors import InputError
@@ -33,6 +32,7 @@ from zoo.runs.experiment import Experiment
 from zoo.runs.pruned_workdir import check_replaceable, write_pruned
 from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
+from zoo.terminal import progress
 from zoo.terminal.text import aligned
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -121,7 +121,7 @@ def _measure(
     plans += [(by, "weight", weight, alone) for weight in posterior.weights]
     score = _Scores(experiment)
     total = sum(len(plan[-1]) for plan in plans) + len(fractions) + len(SPLITS)
-    with tqdm(total=total, desc="pruning", unit="evaluation", leave=False, disable=None) as bar:
+    with progress.counter(total, "pruning", "evaluation") as bar:
         score.after_each = bar.update
         whole = pruning.masks(posterior, 0.0, "magnitude")
         unpruned = {split: score(split, whole) for split in SPLITS}

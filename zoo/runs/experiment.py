@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
+from absl import logging
 
 from tfp_bayesrnn import BayesianModel, replicas
 from tfp_bayesrnn.loop.loop import EpochReport
@@ -62,6 +63,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         self.workdir = workdir
         strategy = strategy or tf.distribute.get_strategy()
         replicas.rows_of_replica(config.train.batch, strategy.num_replicas_in_sync)
+        logging.info("reading the data: %s", config.data.name)
         self.data = self.read_data(data_dir)
         check_data(workdir, self.data)
         with strategy.scope():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -57,6 +58,8 @@ class TrainingRun(Hooks):
         self.data = data
         self.loop = loop
         self.seconds = 0.0
+        self._compiling_since: float | None = None
+        self._is_compiled = False
         self._signal: Callable[[], int | None] = lambda: None
         self._evaluate, self._describe = evaluate, describe
         self._board = board() if loop.workers.is_chief else None
@@ -104,6 +107,9 @@ class TrainingRun(Hooks):
 
     def on_step(self, step: int, figures: Figures) -> None:
         """Draws the training curves."""
+        if self._compiling_since is not None and not self._is_compiled:
+            logging.info("compiled, with the first step, in %.1f s", time.monotonic() - self._compiling_since)
+            self._is_compiled = True
         if self._board:
             self._board.step(step, figures)
 
@@ -123,8 +129,13 @@ class TrainingRun(Hooks):
             self.workdir.truncate_metrics(step)
 
     def steps(self, steps: range, label: str) -> Iterable[int]:
-        """Shows a progress bar."""
-        return progress.steps(steps, label) if self.loop.workers.is_chief else steps
+        """Shows how far the epoch has come, and says before the first step that it takes longer."""
+        if not self.loop.workers.is_chief:
+            return steps
+        if self._compiling_since is None:
+            logging.info("compiling the training step")
+            self._compiling_since = time.monotonic()
+        return progress.steps(steps, label, of=self.loop.steps_per_epoch)
 
     def should_stop(self) -> bool:
         """Returns whether a signal has come."""

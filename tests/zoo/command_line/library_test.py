@@ -1,6 +1,9 @@
 """A package that is there before its `__init__` has run."""
 
+import importlib
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +35,22 @@ def test_its_modules_are_imported_without_it_until_it_is_loaded(package):
     assert (heavy_package.value, heavy_package.light.__name__) == (3, "heavy_package.light")
     with pytest.raises(AttributeError, match="nothing"):
         _ = heavy_package.nothing
+
+
+def test_modules_that_need_each_other_are_imported_without_it(package):
+    """As those of the library do; to run the package in the middle of `first` would need `first`."""
+    folder = Path(importlib.util.find_spec(package).origin).parent
+    (folder / "__init__.py").write_text("from heavy_package.first import Name\n")
+    (folder / "first.py").write_text("from heavy_package import second\nName = second.value\n")
+    (folder / "second.py").write_text("value = 5\n")
+    importlib.invalidate_caches()
+    library.defer(package)
+    from heavy_package.first import Name
+
+    assert Name == 5 and "Name" not in vars(sys.modules[package])
+    from heavy_package import Name as again
+
+    assert again == 5
 
 
 def test_and_when_something_of_it_is_asked_for(package):
