@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from zoo.captioning.sheet import GREY, Card, Colour, Line, uncertainty_shade
 from zoo.data.captions import Caption
+from zoo.drawing.scale import highest_for
 from zoo.terminal import colours
 from zoo.terminal.text import printable
-
-HIGHEST_ENTROPY = 3.0
-"""Nats, from which a word's shade is the darkest: as unsure as between 20 words of equal probability."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +43,18 @@ class CaptionedImage:
         """The caption, its figures and a table of its words' figures, in lines of plain text.
 
         Args:
-          in_colour: whether the caption's words are shaded by their entropy, for a terminal.
+          in_colour: whether the caption's words are shaded by their entropy, for a terminal. The deepest
+            shade goes by these words, and a legend says where it begins.
         """
-        words = self.caption
-        if in_colour:
-            entropies = map(float, self.entropies[: len(words)])
-            words = tuple(
-                colours.shaded(w, e, HIGHEST_ENTROPY) for w, e in zip(words, entropies, strict=True)
-            )
+        words, shades = self.caption, []
+        if in_colour and words:
+            entropies = [float(entropy) for entropy in self.entropies[: len(words)]]
+            highest = highest_for(entropies)
+            words = tuple(colours.shaded(w, e, highest) for w, e in zip(words, entropies, strict=True))
+            shades = [("shades", f"entropy, nats: {colours.legend(highest)}")]
         figures = [
             ("caption", " ".join(words) or "(no words)"),
+            *shades,
             ("log-probability", f"{self.log_prob:.3f} nats, {self._per_word(self.log_prob):.3f} per word"),
             ("entropy", f"{self._per_word(self.entropies.sum()):.3f} nats per word"),
         ]
@@ -69,20 +70,44 @@ class CaptionedImage:
         lines = [f"  {name:<18}  {value}" for name, value in figures]
         return "\n".join([printable(self.path), *lines, *_table(columns)])
 
-    def as_card(self) -> Card:
-        """The photo; below it the caption, words shaded by their entropy, the file's name, the figures."""
+    def as_record(self) -> dict[str, Any]:
+        """All figures, in nats, as a record; what ends the caption is the last of the words."""
+        unknown = [None] * len(self.predicted)
+        columns = {
+            "word": self.predicted,
+            "log_prob": self.log_probs,
+            "entropy": self.entropies,
+            "mutual_information": unknown if self.mutual_information is None else self.mutual_information,
+        }
+        return {
+            "image": self.path,
+            "caption": " ".join(self.caption),
+            "log_prob": self.log_prob,
+            "words": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+        }
+
+    def as_card(self, highest: float) -> Card:
+        """The photo; below it the caption, words shaded by their entropy, the file's name, the figures.
+
+        Args:
+          highest: the entropy of the deepest shade, nats.
+        """
         figures = f"log-probability {self.log_prob:.2f}, entropy {self._per_word(self.entropies.sum()):.2f}"
         if self.mutual_information is not None:
             mean = self._per_word(self.mutual_information.sum())
             figures += f", mutual information {mean:.3f}"
-        lines = [Line(self.caption, self._shades())] if self.caption else [Line(["(no words)"], colour=GREY)]
+        lines = (
+            [Line(self.caption, self._shades(highest))]
+            if self.caption
+            else [Line(["(no words)"], colour=GREY)]
+        )
         lines += [Line([os.path.basename(self.path)], colour=GREY), Line(figures.split(), colour=GREY)]
         return Card(self.photo, lines)
 
-    def _shades(self) -> list[Colour]:
+    def _shades(self, highest: float) -> list[Colour]:
         """The shade of each of the caption's words."""
         entropies = self.entropies[: len(self.caption)]
-        return [uncertainty_shade(float(entropy), HIGHEST_ENTROPY) for entropy in entropies]
+        return [uncertainty_shade(float(entropy), highest) for entropy in entropies]
 
     def _per_word(self, total: float) -> float:
         return total / max(len(self.predicted), 1)

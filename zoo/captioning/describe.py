@@ -16,7 +16,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.captioning import sheet
 from zoo.captioning.batches import fit
-from zoo.captioning.caption_card import HIGHEST_ENTROPY, CaptionedImage
+from zoo.captioning.caption_card import CaptionedImage
 from zoo.captioning.caption_search import Captioner
 from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.model import restorable
@@ -24,8 +24,10 @@ from zoo.configuration import methods
 from zoo.data.captions import END, SPECIAL_WORDS
 from zoo.data.photo_paths import photo_paths
 from zoo.data.photos import decode
+from zoo.drawing.scale import highest_for
 from zoo.filesystem.files import check_output, explained, read_file
-from zoo.filesystem.writable import check_writable
+from zoo.filesystem.json_lines import json_lines
+from zoo.filesystem.writable import check_openable, check_writable
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.terminal import colours
@@ -34,6 +36,7 @@ ON_SHEET = 200
 """Photos that a contact sheet shows at most."""
 
 _PHOTO_SIZE = 256
+_RECORDS = ".jsonl"  # What the file beside the contact sheet ends in.
 
 Photo = tuple[str, np.ndarray]
 """A photo's path and its pixels, uint8 [height, width, 3]."""
@@ -45,9 +48,10 @@ def describe(
     images: Iterable[str],
     output: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Captions photos with the best checkpoint of a run; prints what it finds, writes a contact sheet.
+    """Captions photos with the best checkpoint of a run; prints what it finds, writes it and a contact sheet.
 
-    A photo that cannot be read is reported on stderr and left out.
+    What is found of a photo is a line of JSON in a file beside the contact sheet, of the same name. A photo
+    that cannot be read is reported on stderr and left out.
 
     Args:
       config: the run's configuration, with the changes that `evaluate` may make.
@@ -81,19 +85,31 @@ def describe(
     )
     weights = f"average over {samples} samples" if samples else "posterior mean" if is_bayesian else ""
     print(_heading(config, step, weights))
-    cards: list[sheet.Card] = []
-    count = 0
     size, batch = config.encoder.image_size, min(settings.batch, len(paths))
-    for captioned in _captioned(captioner, itertools.chain([first], photos), size, batch):
-        print(f"\n{captioned.as_text(in_colour=colours.uses_colours('auto', sys.stdout))}", flush=True)
-        count += 1
-        if len(cards) < ON_SHEET:
-            cards.append(captioned.as_card())
+    found = _captioned(captioner, itertools.chain([first], photos), size, batch)
+    count, shown = _put_out(found, output.with_suffix(_RECORDS), weights or "one set of weights")
+    highest = highest_for(value for one in shown for value in one.entropies[: len(one.caption)])
     title = f"{config.preset}{weights and f', {weights}'}: words are shaded by their entropy, white for 0, "
-    title += f"orange from {HIGHEST_ENTROPY:g} nats on"
+    title += f"orange from {highest:g} nats on"
+    cards = [one.as_card(highest) for one in shown]
     sheet.write(output, sheet.contact_sheet(cards, title=title, photo_size=_PHOTO_SIZE))
-    shown = f" (the first {ON_SHEET} of {count} photos)" if count > ON_SHEET else ""
-    print(f"\ncontact sheet: {output}{shown}")
+    part = f" (the first {ON_SHEET} of {count} photos)" if count > ON_SHEET else ""
+    print(f"\nfigures: {output.with_suffix(_RECORDS)}\ncontact sheet: {output}{part}")
+
+
+def _put_out(
+    found: Iterable[CaptionedImage], records: Path, weights: str
+) -> tuple[int, list[CaptionedImage]]:
+    """Prints what is found of each photo, and writes it; returns how many and the first for the sheet."""
+    count, shown = 0, []
+    with json_lines(records) as put:
+        for captioned in found:
+            print(f"\n{captioned.as_text(colours.uses_colours('auto', sys.stdout))}", flush=True)
+            put({**captioned.as_record(), "weights": weights})
+            count += 1
+            if count <= ON_SHEET:
+                shown.append(captioned)
+    return count, shown
 
 
 def _free(output: Path, paths: Iterable[str]) -> Path:
@@ -102,6 +118,7 @@ def _free(output: Path, paths: Iterable[str]) -> Path:
         raise InputError(f"--output={output} is not accepted: the contact sheet is a PNG, name it so")
     check_output(output)
     check_writable(output)
+    check_openable(output.with_suffix(_RECORDS))
     with explained(output, "write"):
         for path in paths if output.exists() else ():
             if os.path.exists(path) and os.path.samefile(path, output):

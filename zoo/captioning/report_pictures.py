@@ -19,11 +19,12 @@ from zoo.captioning.configuration import CaptioningConfig
 from zoo.captioning.model import load_data, restorable
 from zoo.data.captions import Caption, CaptionSplit
 from zoo.data.photos import decode
+from zoo.drawing.scale import highest_for
 from zoo.page.computed import computed_section
 from zoo.page.contents import Contents
 from zoo.page.markup import Markup, number, paragraph, tag
 from zoo.page.page import Section
-from zoo.page.shading import Measure, described, highest_for, legend, shaded
+from zoo.page.shading import Measure, described, legend, shaded
 from zoo.runs.restored import restored
 from zoo.runs.run_data import check_data
 

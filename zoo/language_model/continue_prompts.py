@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
@@ -17,22 +13,17 @@ from zoo.configuration import config as configs
 from zoo.configuration import methods
 from zoo.data.lines import decoded
 from zoo.data.vocabulary import UNK
-from zoo.filesystem.files import check_output, explained, to_jsonable
+from zoo.filesystem.files import check_output, explained
+from zoo.filesystem.json_lines import STANDARD, json_lines
 from zoo.filesystem.writable import check_openable
 from zoo.language_model.configuration import LanguageModelConfig
-from zoo.language_model.continuation_text import Shade, as_record, as_text_block, heading
+from zoo.language_model.continuation_text import as_record, as_text_block, heading
 from zoo.language_model.continuations import Continuation, Generator
 from zoo.language_model.model import restorable
 from zoo.language_model.word_choice import Choice, check, check_vocabulary
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
 from zoo.terminal import colours
-
-HIGHEST_MUTUAL_INFORMATION = 0.5
-"""Nats, from which a word's shade is the darkest; most words of a model of Penn Treebank have 0.1 to 0.3."""
-
-STANDARD = "-"
-"""Stands for standard input among prompts, and for standard output as the output."""
 
 
 def continue_prompts(
@@ -110,7 +101,7 @@ def continue_prompts(
         (prompt, generator.generate([prompt], continuations, stream=number)[0])
         for number, prompt in enumerate(_prompts(prompts))
     )
-    _put_out(found, weights, output, _headline(config, step, ways), _view(len(vocabulary), draws, color))
+    _put_out(found, weights, output, _headline(config, step, ways), _view(draws, color))
 
 
 def _with_seed(config: LanguageModelConfig, seed: int | None) -> LanguageModelConfig:
@@ -140,16 +131,14 @@ def _checked_output(output: str | os.PathLike[str] | None) -> str | os.PathLike[
 class _View(NamedTuple):
     """The way texts are shown."""
 
-    shade: Shade
+    measure: str
     in_colour: bool
     has_draws: bool
 
 
-def _view(words: int, draws: int, color: str) -> _View:
-    shade = Shade("entropy", math.log(words))
-    if draws > 1:
-        shade = Shade("mutual information", HIGHEST_MUTUAL_INFORMATION)
-    return _View(shade, colours.uses_colours(color, sys.stdout), draws > 1)
+def _view(draws: int, color: str) -> _View:
+    measure = "mutual information" if draws > 1 else "entropy"
+    return _View(measure, colours.uses_colours(color, sys.stdout), draws > 1)
 
 
 def _put_out(
@@ -169,8 +158,7 @@ def _put_out(
       view: the way they are shown.
     """
     is_shown = output != STANDARD
-    with ExitStack() as stack:
-        put = _writer(output, stack)
+    with json_lines(output) as put:
         if is_shown:
             print(headline)
             print(heading(*view), flush=True)
@@ -178,41 +166,10 @@ def _put_out(
             try:
                 for place, continuation in enumerate(found):
                     about = {"prompt": prompt, "continuation": place, "weights": weights}
-                    if put is not None:
-                        put({**about, **as_record(continuation)})
+                    put({**about, **as_record(continuation)})
             finally:  # Shown even if it cannot be written.
                 if is_shown:
                     print("\n" + as_text_block(found, *view), flush=True)
-
-
-def _writer(
-    output: str | os.PathLike[str] | None, stack: ExitStack
-) -> Callable[[dict[str, Any]], None] | None:
-    """A function that writes a line of JSON at once; None where there is no output."""
-    if output is None:
-        return None
-    path = Path("standard output" if output == STANDARD else output)
-    if output == STANDARD:
-        file = sys.stdout
-    else:
-        with explained(path, "write"):
-            file = open(path, "w", encoding="utf-8")
-
-        @stack.callback
-        def close() -> None:
-            with explained(path, "write"):  # What could not be written is tried once more.
-                file.close()
-
-    def put(record: dict[str, Any]) -> None:
-        line = json.dumps(to_jsonable(record), allow_nan=False) + "\n"
-        if file is sys.stdout:
-            print(line, end="", flush=True)
-            return
-        with explained(path, "write"):
-            file.write(line)
-            file.flush()
-
-    return put
 
 
 def _prompts(prompts: Iterable[str] | None) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.prediction.draws import FreshDraws, mean_draw
 from tfp_bayesrnn.prediction.uncertainty import TargetScores
 from zoo.data.vocabulary import EOS
+from zoo.drawing.scale import highest_for
 from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.model import load_data, restorable
 from zoo.language_model.reading import score_words
@@ -21,7 +22,7 @@ from zoo.page.computed import computed_section
 from zoo.page.contents import Contents
 from zoo.page.markup import Markup, details, number, paragraph, table, tag
 from zoo.page.page import Section
-from zoo.page.shading import Measure, described, highest_for, legend, shaded
+from zoo.page.shading import Measure, described, legend, shaded
 from zoo.runs.restored import restored
 from zoo.runs.run_data import check_data
 

@@ -16,7 +16,7 @@ MODE = Mode(
     name="caption",
     about="captions photos, the words shaded by the model's uncertainty",
     run=run,
-    writes="a contact sheet",
+    writes="a contact sheet, and beside it the words and their figures as JSON lines",
     example="--workdir=runs/shapes --images=path/to/photos --num_samples=10",
     flags=(
         Flag(
@@ -29,7 +29,7 @@ MODE = Mode(
         Flag(
             name="output",
             metavar="FILE",
-            text="the contact sheet, a PNG",
+            text="the contact sheet, a PNG; the JSON lines have its name and end in .jsonl",
             default="WORKDIR/captions.png",
             is_path=True,
         ),

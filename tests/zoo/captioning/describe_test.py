@@ -1,5 +1,7 @@
 """`--mode=caption`: what it prints, its contact sheet, and how bad input is answered."""
 
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -21,8 +23,10 @@ from zoo.configuration import config as configs
 from zoo.data import shapes
 from zoo.data.captions import caption_vocabulary
 from zoo.data.photos import decode
+from zoo.filesystem.files import to_jsonable
 from zoo.presets import get_preset
 from zoo.runs.workdir import Workdir
+from zoo.terminal import colours
 
 TINY = {
     "encoder.image_size": 32,
@@ -109,7 +113,7 @@ def parsed(out):
         rows = [(word, *map(float, cells)) for word, *cells in map(str.split, lines[split + 1 :])]
         figures = {name: list(map(float, re.findall(r"-?\d+\.\d+", text))) for name, text in named.items()}
         found[path] = named["caption"], figures, rows
-    return heading.splitlines(), found, last
+    return heading.splitlines(), found, last.splitlines()[-1]
 
 
 def expected(model, photos, samples):
@@ -158,6 +162,15 @@ def test_captions_are_those_of_the_best_checkpoint(trained, photos, capsys, tmp_
         np.testing.assert_allclose(numbers, wanted, atol=2e-3)
         assert numbers[:, 0].sum() == pytest.approx(figures["log-probability"][0], abs=0.02)
     assert last == f"contact sheet: {output}"
+    lines = (tmp_path / "sheet.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(found)
+    for record, (path, (caption, _, rows)) in zip(map(json.loads, lines), found.items(), strict=True):
+        assert (record["image"], record["caption"] or "(no words)") == (path, caption)
+        assert record["weights"] == ("average over 3 samples" if samples else "posterior mean")
+        figures = [[word[name] for name in list(word)[1:]] for word in record["words"]]
+        if not samples:
+            assert {row.pop() for row in figures} == {None}
+        np.testing.assert_allclose(figures, [row[1:] for row in rows], atol=6e-4)
     with Image.open(output) as image:
         assert image.format == "PNG"
         # Four columns and two rows of photos of 256 pixels with text below them.
@@ -191,7 +204,9 @@ def test_sheet_in_the_workdir_and_a_terminal(trained, photos, capsys, monkeypatc
     assert "the most probable word each time" in out
     shaded = [line for line in out.splitlines() if "\033[" in line]
     captions = [line for line in out.splitlines() if line.startswith("  caption")]
-    assert len(captions) == 2 and shaded == [line for line in captions if "(no words)" not in line] != []
+    assert len(captions) == 2
+    assert shaded[::2] == [line for line in captions if "(no words)" not in line] != []
+    assert all("entropy, nats:" in line for line in shaded[1::2])
     plain = re.sub(r"\033\[[0-9;]*m", "", shaded[0]).split()[1:]
     assert shaded[0].count("\033[0m") == len(plain)
 
@@ -310,13 +325,35 @@ def test_text():
         "  circle           -0.250    0.000              0.0000",
         "  <end>            -0.250    0.100              0.0000",
     ]
-    assert IMAGE.as_text(in_colour=True).splitlines()[1] == (
-        "  caption             \033[48;5;202;38;5;16mred\033[0m \033[48;5;231;38;5;16mcircle\033[0m"
-    )
+    assert IMAGE.as_text(in_colour=True).splitlines()[1:3] == [
+        f"  caption             {colours.shaded('red', 3.5, 5.0)} {colours.shaded('circle', 0.0, 5.0)}",
+        f"  shades              entropy, nats: {colours.legend(5.0)}",
+    ]
+
+
+def test_the_shades_of_a_sure_caption_are_told_apart():
+    sure = dataclasses.replace(IMAGE, entropies=np.array([0.004, 0.001, 0.1]))
+    shades = re.findall(r"48;5;(\d+);38;5;16m(?=red|circle)", sure.as_text(in_colour=True))
+    assert len({*shades, "231"}) == 3
+
+
+def test_record():
+    assert to_jsonable(IMAGE.as_record()) == {
+        "image": "a\x1b[31m/b.png",
+        "caption": "red circle",
+        "log_prob": -1.5,
+        "words": [
+            {"word": "red", "log_prob": -1.0, "entropy": 3.5, "mutual_information": 0.03},
+            {"word": "circle", "log_prob": -0.25, "entropy": 0.0, "mutual_information": 0.0},
+            {"word": "<end>", "log_prob": -0.25, "entropy": 0.1, "mutual_information": 0.0},
+        ],
+    }
+    of_the_mean = dataclasses.replace(IMAGE, mutual_information=None).as_record()
+    assert {word["mutual_information"] for word in of_the_mean["words"]} == {None}
 
 
 def test_card():
-    caption, name, figures = IMAGE.as_card().lines
+    caption, name, figures = IMAGE.as_card(3.0).lines
     assert list(caption.words) == ["red", "circle"]
     assert caption.shades == [sheet.uncertainty_shade(3.0, 3.0), sheet.uncertainty_shade(0.0, 3.0)]
     assert (list(name.words), name.colour) == (["b.png"], sheet.GREY)
@@ -329,7 +366,7 @@ def test_caption_without_words():
     )
     assert "  caption             (no words)" in empty.as_text().splitlines()
     assert empty.as_text().splitlines()[-1].split() == ["<end>", "-0.500", "0.250"]
-    assert [" ".join(line.words) for line in empty.as_card().lines] == [
+    assert [" ".join(line.words) for line in empty.as_card(3.0).lines] == [
         "(no words)",
         "e.png",
         "log-probability -0.50, entropy 0.25",

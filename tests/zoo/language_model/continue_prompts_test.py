@@ -13,9 +13,10 @@ from generated_text import VOCABULARY, blocks, made, records, with_samples
 
 from tfp_bayesrnn.errors import InputError
 from zoo.data.vocabulary import Vocabulary
-from zoo.language_model.continuation_text import Shade, as_text_block
+from zoo.drawing.scale import highest_for
+from zoo.language_model.continuation_text import as_text_block
 from zoo.language_model.continuations import Generator
-from zoo.language_model.continue_prompts import HIGHEST_MUTUAL_INFORMATION, _prompts, continue_prompts
+from zoo.language_model.continue_prompts import _prompts, continue_prompts
 from zoo.language_model.model import restorable
 from zoo.runs.restored import restored
 from zoo.runs.workdir import Workdir
@@ -197,12 +198,16 @@ def test_words_are_shaded_by_entropy_or_with_draws_by_mutual_information(run, ca
     plain = capsys.readouterr().out
     assert "\033" not in plain
     heading, [(_, [(lines, _)])] = blocks(coloured)
-    highest = HIGHEST_MUTUAL_INFORMATION if samples else math.log(len(VOCABULARY))
     measure = "mutual information" if samples else "entropy"
-    assert heading[-1] == f"words are shaded by their {measure}: {colours.legend(highest)}"
+    assert heading[-1] == f"words are shaded by their {measure}, on the scale that stands above them"
     generator = Generator(model, VOCABULARY, 12, samples=samples, sampling={}, forbidden=["<unk>"])
     [[one]] = generator.generate(["the"])
     values = one.mutual_information if samples else one.entropies
+    highest = highest_for(values)
+    assert np.quantile(values, 0.95) <= highest < 2.5 * np.max(values)  # However little it is.
+    scale = f"{measure}, nats: {colours.legend(highest)}"
+    assert coloured.count(scale) == 1
+    lines = [line for line in lines if scale not in line]
     expected = [
         colours.shaded({"<eos>": " ", "\x1b[2J": "?[2J"}.get(word, word), float(value), highest)
         for word, value in zip(one.words, values, strict=True)
@@ -215,7 +220,7 @@ def test_texts_of_nothing_but_an_end_say_so(run):
     _, _, model = run
     [found] = Generator(model, VOCABULARY, 1, sampling={}, end_at_eos=True).generate([[0]], 40)
     ended = next(one for one in found if one.finished)
-    lines = as_text_block([ended], Shade("entropy", 1.0), False, False).split("\n")
+    lines = as_text_block([ended], "entropy", False, False).split("\n")
     assert lines[1] == "  1  (no words)"
 
 
