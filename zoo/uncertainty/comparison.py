@@ -20,7 +20,6 @@ from zoo.data.corpus import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.files import explained, is_file, to_jsonable, write_whole
 from zoo.filesystem.writable import check_file_writable, printed_after
-from zoo.registry import read_config
 from zoo.runs.workdir import Workdir
 from zoo.terminal import progress
 from zoo.uncertainty.benchmark import measure
@@ -29,6 +28,7 @@ from zoo.uncertainty.scorers import Scorer
 from zoo.uncertainty.sources import Settings, open_ensemble, open_source, opener_of, path_of
 from zoo.uncertainty.streams import Stream, make_streams
 from zoo.uncertainty.table import summary
+from zoo.uncertainty.text_models import config_of
 
 FILES = "uncertainty"
 """What a workdir receives beside the figures: a directory with diagrams, texts and vocabulary."""
@@ -139,7 +139,8 @@ def _chosen(
     """The sources that are scored, the data, and the window that the first workdir reads final figures in."""
     named = [workdir, *(path_of(source) for source in (*compare, *ensemble))]
     directories = [path for path in named if is_file(Path(path, "config.json"))]
-    config = read_config(Workdir(directories[0], create=False)) if directories else None
+    configs = [config_of(path) for path in directories]  # Of a model that scores no text it is an error.
+    config = configs[0] if configs else None
     data = data or (config.data.name if config is not None else None)
     if data is None:
         raise InputError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
@@ -17,6 +18,8 @@ from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.filesystem.files import read_file
 
 TEST, REVERSED, SHUFFLED, RANDOM = "test", "reversed", "shuffled", "random"
+
+_MANY_UNKNOWN = 0.1  # The share of unknown words from which a text is warned about.
 
 
 class Stream(NamedTuple):
@@ -74,7 +77,28 @@ def make_streams(
                 f"text {os.fspath(path)}: there is another text with the name {name!r}; rename it"
             )
         streams[name] = read_text(path, vocabulary, limit)
+        if warning := warning_of(name, streams[name].predictions, streams[name].unknown):
+            logging.warning("%s", warning)
     return streams
+
+
+def warning_of(name: str, predictions: int, unknown: int) -> str | None:
+    """What is to be said beside figures on a text much of which is `<unk>`; None where that is little.
+
+    Models have learnt to expect `<unk>`, and are sure of it: it hides what would tell the text from others.
+
+    Args:
+      name: the text's name.
+      predictions: the number of its predictions.
+      unknown: the number of its words outside the vocabulary.
+    """
+    share = unknown / (predictions + 1)
+    if share < _MANY_UNKNOWN:
+        return None
+    return (
+        f"{share:.0%} of the words of {name} are not in the vocabulary and were read as {UNK}, a word that "
+        "models know well: its entropy gap and AUROC say little of how the models take other text"
+    )
 
 
 def read_text(path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int = 0) -> Stream:
@@ -92,5 +116,8 @@ def read_text(path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int =
         raise InputError(f"text {name} has {len(words)} words: at least 2 are needed")
     unknown = sum(word not in vocabulary for word in words)
     tokens = vocabulary.encode(words, name)
-    share = f"{unknown} of {len(words)} words not in the vocabulary, taken as {UNK}" if unknown else ""
+    share = ""
+    if unknown:
+        part = f"{unknown} of {len(words)} words ({unknown / len(words):.1%})"
+        share = f"{part} not in the vocabulary, taken as {UNK}"
     return Stream(tokens, ", ".join(filter(None, (Path(path).name, share))), unknown)

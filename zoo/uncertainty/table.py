@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.terminal.text import aligned
-from zoo.uncertainty.streams import REVERSED, TEST
+from zoo.uncertainty.streams import REVERSED, TEST, warning_of
 
 _WHO = ("model", "method", "weights")
 _TEST_HEAD = (
@@ -38,6 +38,9 @@ def summary(results: Mapping[str, Any]) -> str:
             rows = [_other_row(method, name) for method in methods if method["streams"].get(name)]
             head = [column.format(name=name, window=results["window"]) for column in _OTHER_HEAD]
             lines += aligned([head, *rows])
+            stream = results["streams"][name]
+            if warning := warning_of(name, stream["predictions"], stream.get("unknown_words", 0)):
+                lines.append(f"  warning: {warning}")
             if name == REVERSED:
                 lines.append("  the paper's entropy gap is that of the reversed text; larger is better")
     return "\n".join(lines)

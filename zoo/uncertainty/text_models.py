@@ -10,6 +10,26 @@ from zoo.runs.settings import RunConfig
 from zoo.runs.workdir import Workdir
 
 
+def config_of(path: str) -> RunConfig:
+    """The configuration of a run whose model scores text.
+
+    Args:
+      path: the run's workdir.
+
+    Raises:
+      InputError: the run is of another task.
+    """
+    workdir = Workdir(path, create=False)
+    config = read_config(workdir)
+    task = task_of(config)
+    if not task.scores_text:
+        able = " and ".join(f"{other.label}s" for other in TASKS.values() if other.scores_text)
+        raise InputError(
+            f"workdir {workdir.path} is of {config.preset!r}, a {task.label}: text is scored by {able} only"
+        )
+    return config
+
+
 def text_model(path: str, vocabulary: Vocabulary | None) -> tuple[Restored, RunConfig]:
     """The best checkpoint's model of a run, and the run's configuration.
 
@@ -20,14 +40,9 @@ def text_model(path: str, vocabulary: Vocabulary | None) -> tuple[Restored, RunC
     Raises:
       InputError: the run is of another task, has nothing trained, or has another vocabulary.
     """
-    workdir = Workdir(path, create=False)
-    config = read_config(workdir)
+    config = config_of(path)
     task = task_of(config)
-    if not task.scores_text:
-        able = " or a ".join(other.label for other in TASKS.values() if other.scores_text)
-        raise InputError(
-            f"workdir {workdir.path} is of {config.preset!r}, a {task.label}: a {able} is needed"
-        )
+    workdir = Workdir(path, create=False)
     found = restored(task.restorable, config, workdir, task.has_vocabulary)
     if found.vocabulary != vocabulary:
         own, wanted = (0 if one is None else len(one) for one in (found.vocabulary, vocabulary))

@@ -186,4 +186,10 @@ def test_a_wrong_source_is_found_before_any_is_scored(workdirs, tmp_path, monkey
     monkeypatch.setattr(comparison, "measure", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InputError, match="absent' cannot be scored"):
         comparison.compare_models(str(tmp_path / "new"), [*workdirs, str(tmp_path / "absent")], words=50)
+    captions = Workdir(tmp_path / "captions")
+    captions.claim(presets.get_preset("shapes_demo_bbb"))
+    said = "is of 'shapes_demo_bbb', a captioning model: text is scored by language models only"
+    for command in ((captions.path, []), (tmp_path / "new", [*workdirs, f"named={captions.path}"])):
+        with pytest.raises(InputError, match=said):
+            comparison.compare_models(str(command[0]), command[1])
     assert not (tmp_path / "new").exists()
