@@ -11,6 +11,7 @@ from zoo.page.contents import Contents
 from zoo.page.figures import named, rows_of
 from zoo.page.markup import Markup, number, paragraph, table
 from zoo.page.published import COCO, coco_figure
+from zoo.page.terms import explained
 
 _SIGNALS = {
     "entropy": "entropy",
@@ -42,6 +43,7 @@ def score_tables(contents: Contents[CaptioningConfig], found: Mapping[str, Any])
         cells = ["" if figure is None else number(figure, 1) for figure in figures]
         rows.append(["paper, another model", "dev", *cells, "", ""])
     parts = [table("Scores of the captions, times 100", head, rows, texts=2)]
+    parts.append(explained("BLEU, ROUGE-L, CIDEr", "beam"))
     for row in scored:
         signals = found.get(f"{row.key}_uncertainty")
         if signals:

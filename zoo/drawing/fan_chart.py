@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.drawing.picture import Dot, Line, Picture, Point, Polygon, Text
+from zoo.drawing.theme import BANDS, GRID, INK, LINES, MEDIAN, SOFT
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 560, 190, 72, 30, 16, 34
 _PANEL_WIDTH, _PANEL_HEIGHT = _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM
 _LEGEND = 24
-_BANDS = ("#d6e6f2", "#b0cfe6", "#82b1d6", "#5691c4")  # The widest interval first.
-_MEDIAN, _SERIES, _CAME, _GRID = "#0b3c66", "#333333", "#d55e00", "#dddddd"
+_CAME = LINES[1]
 
 
 class Fan(NamedTuple):
@@ -45,7 +45,7 @@ def fan_charts(fans: Sequence[Fan], columns: int = 1) -> Picture:
     """
     shapes: list = []
     levels = sorted({level for fan in fans for level, _, _ in fan.bands}, reverse=True)
-    colours = {level: _BANDS[min(place, len(_BANDS) - 1)] for place, level in enumerate(levels)}
+    colours = {level: BANDS[min(place, len(BANDS) - 1)] for place, level in enumerate(levels)}
     for number, fan in enumerate(fans):
         row, column = divmod(number, columns)
         shapes += _panel(fan, column * _PANEL_WIDTH + _LEFT, row * _PANEL_HEIGHT + _TOP, colours)
@@ -72,11 +72,11 @@ def _panel(fan: Fan, left: float, top: float, colours: dict[float, str]) -> list
     for tick in _ticks(low, high):
         _, y = at(0, tick)
         shapes += [
-            Line([(left, y), (left + _WIDTH, y)], _GRID),
+            Line([(left, y), (left + _WIDTH, y)], GRID),
             Text((left - 6, y + 4), f"{tick:g}", "end", 11),
         ]
     x, _ = at(past - 0.5, low)
-    shapes.append(Line([(x, top), (x, top + _HEIGHT)], "#999999"))
+    shapes.append(Line([(x, top), (x, top + _HEIGHT)], SOFT))
     ahead = range(past, past + steps)
     for level, lower, upper in sorted(fan.bands, key=lambda band: -band[0]):
         edge = [at(step, value) for step, value in zip(ahead, upper, strict=True)]
@@ -85,8 +85,8 @@ def _panel(fan: Fan, left: float, top: float, colours: dict[float, str]) -> list
             half = _WIDTH / (past + steps) / 2
             edge, back = ([(x - half, y), (x + half, y)] for ((x, y),) in (edge, back))
         shapes.append(Polygon([*edge, *reversed(back)], colours[level]))
-    shapes += _curve([at(step, value) for step, value in zip(ahead, fan.median, strict=True)], _MEDIAN)
-    shapes += _curves(fan.history, 0, at, _SERIES)
+    shapes += _curve([at(step, value) for step, value in zip(ahead, fan.median, strict=True)], MEDIAN)
+    shapes += _curves(fan.history, 0, at, INK)
     if fan.came is not None:
         shapes += _curves(fan.came, past, at, _CAME)
     corners = [
@@ -96,7 +96,7 @@ def _panel(fan: Fan, left: float, top: float, colours: dict[float, str]) -> list
         (left, top + _HEIGHT),
         (left, top),
     ]
-    shapes.append(Line(corners, _SERIES))
+    shapes.append(Line(corners, INK))
     first, origin, last = fan.labels
     y = top + _HEIGHT + 16
     shapes += [Text((left, y), first, "start", 11), Text((left + _WIDTH, y), last, "end", 11)]
@@ -130,8 +130,8 @@ def _legend(colours: dict[float, str], y: float, has_came: bool) -> list:
         shapes.append(Text((x + 24, y + 4), f"{100 * level:g} %", "start", 11))
         x += 74
     for colour, text in (
-        (_MEDIAN, "median"),
-        (_SERIES, "series"),
+        (MEDIAN, "median"),
+        (INK, "series"),
         *(((_CAME, "what came"),) if has_came else ()),
     ):
         shapes += [Line([(x, y), (x + 18, y)], colour, 1.5), Text((x + 24, y + 4), text, "start", 11)]

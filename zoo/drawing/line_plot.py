@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-# Colours that those who see colours differently can tell apart too (Okabe and Ito).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+from zoo.drawing.theme import GRID, INK, LINES, PAPER, SOFT, themed
+
 _DASHES = ("", "7 4", "2 3")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _LEGEND = 460, 300, 70, 40, 330
 _PANEL = _TOP + _HEIGHT + 60
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+_BEYOND = "beyond the top: see the table"
+
+Point = tuple[float, float]
 
 
 class Series(NamedTuple):
@@ -20,7 +24,9 @@ class Series(NamedTuple):
 
     label: str
     xs: Sequence[float]
-    ys: Sequence[float]  # Above 0. Those that are not finite, or beyond the axis, are not drawn.
+    ys: Sequence[float]
+    """Above 0. Those above the axis are marked at its top, where the line leaves the plot and comes back; at
+    one that is not a number, which is not known, the line is broken."""
 
 
 class Panel(NamedTuple):
@@ -38,19 +44,19 @@ def line_plot(panels: Sequence[Panel], x_label: str, y_label: str, highest: floa
       panels: the panels to draw, each with at least one point.
       x_label: the label of the x axis, which is linear and goes from 0 to 1.
       y_label: the label of the y axis, which is logarithmic.
-      highest: the largest y that is drawn, as a multiple of the panel's smallest.
+      highest: the top of the y axis at most, as a multiple of the panel's smallest y.
     """
     width, height = _LEFT + _WIDTH + _LEGEND, _PANEL * len(panels)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
     ]
     for number, panel in enumerate(panels):
         parts.append(f'<g transform="translate({_LEFT},{_TOP + number * _PANEL})">')
         parts += _panel(panel, x_label, y_label, highest)
         parts.append("</g>")
-    return "\n".join([*parts, "</svg>", ""])
+    return themed("\n".join([*parts, "</svg>", ""]))
 
 
 def _panel(panel: Panel, x_label: str, y_label: str, highest: float) -> list[str]:
@@ -58,36 +64,71 @@ def _panel(panel: Panel, x_label: str, y_label: str, highest: float) -> list[str
     least = min(known)
     low, high = least / 1.05, min(max(known), least * highest) * 1.05
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def place(x: float, y: float) -> Point:
         return _WIDTH * x, _HEIGHT * math.log(high / y) / math.log(high / low)
 
     parts = [_text(_WIDTH / 2, -14, panel.title, "middle", ' font-weight="bold"')]
     for tenths in range(0, 11, 2):
         x, _ = place(tenths / 10, low)
-        parts += [_line(x, 0, x, _HEIGHT, "#dddddd"), _text(x, _HEIGHT + 16, f"{tenths / 10:g}", "middle")]
+        parts += [_line(x, 0, x, _HEIGHT, GRID), _text(x, _HEIGHT + 16, f"{tenths / 10:g}", "middle")]
     for tick in _ticks(low, high):
         _, y = place(0, tick)
-        parts += [_line(0, y, _WIDTH, y, "#dddddd"), _text(-6, y + 4, f"{tick:g}", "end")]
+        parts += [_line(0, y, _WIDTH, y, GRID), _text(-6, y + 4, f"{tick:g}", "end")]
     parts.append(_text(_WIDTH / 2, _HEIGHT + 36, x_label, "middle"))
     parts.append(_text(-_HEIGHT / 2, -48, y_label, "middle", ' transform="rotate(-90)"'))
     if panel.reference is not None:
         _, y = place(0, panel.reference)
-        parts.append(_line(0, y, _WIDTH, y, "#666666", ' stroke-dasharray="1 3"'))
+        parts.append(_line(0, y, _WIDTH, y, SOFT, ' stroke-dasharray="1 3"'))
     for number, series in enumerate(panel.series):
-        colour = _COLOURS[number % len(_COLOURS)]
-        dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
+        colour = LINES[number % len(LINES)]
+        dash = _DASHES[number // len(LINES) % len(_DASHES)]
         style = f' stroke-width="2" stroke-dasharray="{dash}"' if dash else ' stroke-width="2"'
         points = [
-            place(x, y) for x, y in zip(series.xs, series.ys, strict=True) if math.isfinite(y) and y <= high
+            # What is not finite in the plot, but a number, is as far above as can be drawn.
+            (*place(x, min(y, 1e300)), y)
+            for x, y in zip(series.xs, series.ys, strict=True)
         ]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}"{style}/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
+        parts += _drawn(points, colour, style)
         y = 10 + 18 * number
         parts.append(_line(_WIDTH + 14, y, _WIDTH + 44, y, colour, style))
         parts.append(_text(_WIDTH + 50, y + 4, series.label, "start"))
-    parts.append(f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="#333333"/>')
+    if any(y > high for series in panel.series for y in series.ys):
+        y = 10 + 18 * len(panel.series)
+        parts += [_arrow(_WIDTH + 29, y - 5, INK, ""), _text(_WIDTH + 50, y + 4, _BEYOND, "start")]
+    parts.append(f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="{INK}"/>')
     return parts
+
+
+def _drawn(points: Sequence[tuple[float, float, float]], colour: str, style: str) -> list[str]:
+    """A line and its points, (x, y) in the plot and the value; those above the plot as arrows at its top."""
+    parts = []
+    for piece in _visible([(x, y) for x, y, _ in points]):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in piece)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}"{style}/>')
+    for x, y, value in points:
+        if y >= 0:
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+        elif value == value:
+            parts.append(_arrow(x, 0, colour, f"<title>{value:.4g}</title>"))
+    return parts
+
+
+def _visible(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """The pieces of a line that lie in the plot, y >= 0, up to where it is left; broken at NaN."""
+    piece: list[Point] = []
+    for (x1, y1), (x2, y2) in itertools.pairwise([*points, (math.nan, math.nan)]):
+        if y1 >= 0:
+            piece.append((x1, y1))
+        if (y1 >= 0) != (y2 >= 0) and not math.isnan(y1 + y2):
+            piece.append((x1 + (x2 - x1) * y1 / (y1 - y2), 0.0))
+        if piece and not y2 >= 0:
+            yield piece
+            piece = []
+
+
+def _arrow(x: float, y: float, colour: str, inside: str) -> str:
+    path = f"M{x - 4:.1f},{y + 8:.1f}L{x:.1f},{y:.1f}L{x + 4:.1f},{y + 8:.1f}Z"
+    return f'<path d="{path}" fill="{colour}">{inside}</path>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from zoo.drawing.theme import INK, PAPER, themed
+
 Point = tuple[float, float]
 
 
@@ -50,17 +52,16 @@ class Picture(NamedTuple):
     shapes: Sequence[Polygon | Line | Dot | Text]
 
     def svg(self) -> str:
-        """The text of an SVG file."""
+        """The text of an SVG file; its colours are those of `zoo.drawing.theme`."""
         size = f'viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}"'
-        return "\n".join(
-            [
-                f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">',
-                f'<rect width="{self.width}" height="{self.height}" fill="white"/>',
-                *map(_element, self.shapes),
-                "</svg>",
-                "",
-            ]
-        )
+        lines = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">',
+            f'<rect width="{self.width}" height="{self.height}" fill="{PAPER}"/>',
+            *map(_element, self.shapes),
+            "</svg>",
+            "",
+        ]
+        return themed("\n".join(lines))
 
     def png(self, scale: int = 2) -> bytes:
         """The content of a PNG file, `scale` times as large: Pillow's lines have no smooth edges otherwise.
@@ -69,14 +70,14 @@ class Picture(NamedTuple):
         """
         from PIL import Image, ImageDraw, ImageFont
 
-        image = Image.new("RGB", (scale * self.width, scale * self.height), "white")
+        image = Image.new("RGB", (scale * self.width, scale * self.height), PAPER)
         draw = ImageDraw.Draw(image)
         for shape in self.shapes:
             if isinstance(shape, Text):
                 anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
                 font = ImageFont.load_default(scale * shape.size)
                 text = shape.text.encode("ascii", "replace").decode()
-                draw.text(_scaled([shape.place], scale)[0], text, "black", font, anchor=anchor)
+                draw.text(_scaled([shape.place], scale)[0], text, INK, font, anchor=anchor)
             elif isinstance(shape, Polygon):
                 draw.polygon(_scaled(shape.points, scale), fill=shape.colour)
             elif isinstance(shape, Dot):

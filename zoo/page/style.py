@@ -91,7 +91,7 @@ svg.chart-lines { display: block; width: 100%; }
 .chart-lines .line-2 { stroke: var(--line-2); stroke-dasharray: 2 3; }
 .chart-lines .dot-2 { fill: var(--line-2); }
 .plate {
-  background: #ffffff; border: 1px solid var(--rule); border-radius: 4px; padding: .15rem;
+  border: 1px solid var(--rule); border-radius: 4px; padding: .15rem;
   max-width: 100%;
 }
 .plate svg { display: block; }
@@ -102,7 +102,7 @@ svg.chart-lines { display: block; width: 100%; }
   background: rgb(var(--unsure) / calc(var(--u) * 85%)); border-radius: 3px; padding: .08em .16em;
   -webkit-print-color-adjust: exact; print-color-adjust: exact; forced-color-adjust: none;
 }
-.word.unknown { opacity: .35; }
+.word.unknown { color: var(--soft); font-style: italic; }
 .legend {
   display: flex; flex-wrap: wrap; gap: .3rem .5rem; align-items: center; font-size: .92rem;
   margin: .75rem 0;

@@ -11,6 +11,7 @@ from zoo.page.charts import Line, line_chart
 from zoo.page.contents import Contents, understood
 from zoo.page.markup import Markup, code, details, missing, number, paragraph, significant, table, tag
 from zoo.page.page import Section
+from zoo.page.terms import explained
 from zoo.registry import task_of
 from zoo.runs.settings import RunConfig
 
@@ -133,6 +134,7 @@ def _curves(contents: Contents) -> list[Any]:
     return [
         paragraph("; ".join(_progress(contents, history)), "."),
         tag("div", [chart for chart in charts if chart], class_="charts"),
+        explained("NLL", *(("KL",) if contents.is_bayesian else ())),
         details("The numbers of every epoch", _numbers(contents.metrics, predicted)),
     ]
 

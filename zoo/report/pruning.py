@@ -9,6 +9,7 @@ from typing import Any
 from zoo.page.contents import Contents, understood
 from zoo.page.markup import Markup, code, details, drawing, missing, number, paragraph, scrolled, table, tag
 from zoo.page.page import Section
+from zoo.page.terms import explained
 from zoo.pruning import cost as measured
 from zoo.runs.settings import RunConfig
 
@@ -46,6 +47,7 @@ def _content(found: Mapping[str, Any]) -> list[Any]:
             f"{found['elements']:,} weights that are dropped, those of the lowest {_NAMES[by]} first.",
             _at_the_papers_fraction(main, by),
         ),
+        explained(*dict.fromkeys((_NAMES[by], "magnitude"))),
         scrolled(tag("div", picture, class_="plate wide"), "Pruning curves"),
         _whole(found, main),
     ]

@@ -10,6 +10,7 @@ from zoo.page.contents import Contents, understood
 from zoo.page.figures import Row, named, rows_of
 from zoo.page.markup import Markup, details, missing, number, paragraph, table, tag
 from zoo.page.page import Section
+from zoo.page.terms import explained
 from zoo.registry import task_of
 from zoo.report.overview import duration, facts
 from zoo.runs.settings import RunConfig
@@ -47,6 +48,8 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
     rows = rows_of(found)
     if rows:
         parts.append(_perplexities(contents, rows))
+        bayesian = ("posterior mean", "KL") if contents.is_bayesian else ()
+        parts.append(explained("perplexity", "NLL", *bayesian))
     if any(row.is_bound for row in rows):
         parts.append(
             paragraph(

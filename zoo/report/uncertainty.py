@@ -9,10 +9,11 @@ from zoo.page import published
 from zoo.page.contents import Contents, understood
 from zoo.page.markup import Markup, code, drawing, missing, number, paragraph, table, tag
 from zoo.page.page import Section
+from zoo.page.terms import explained
 from zoo.registry import TASKS, task_of
 from zoo.runs.settings import RunConfig
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
-from zoo.uncertainty.streams import REVERSED, TEST
+from zoo.uncertainty.streams import REVERSED, TEST, warning_of
 
 _PTB_TEST = 82_429  # The number of predictions in the whole test text.
 
@@ -45,6 +46,7 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
             f"are of the probabilities under {found['samples']} draws, each held for the whole text."
         ),
         _calibration(found),
+        explained("error", "ECE", "Brier", "risk-coverage area"),
         tag("h3", "Reliability"),
         tag(
             "p",
@@ -64,6 +66,7 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
             "is less sure of a word, or of a window, of the text than of one of the test text.",
             class_="note",
         ),
+        explained("epistemic part"),
         gaps,
     ]
     if found["data"] == "ptb":
@@ -116,7 +119,7 @@ def _entropies(method: Mapping[str, Any], streams: list[str]) -> Markup:
     return _plate(title, entropies_svg([_without_name(method)], streams), label)
 
 
-def _gaps(found: Mapping[str, Any], name: str) -> Markup:
+def _gaps(found: Mapping[str, Any], name: str) -> list[Markup]:
     window, is_ptb = found["window"], found["data"] == "ptb" and name == REVERSED
     head = ["model and weights", "entropy of test", f"of {name}", "epistemic part", f"of {name}", "gap"]
     head += (["gap in the paper"] if is_ptb else []) + ["95 %", "AUROC, word", f"AUROC, {window} words"]
@@ -139,7 +142,10 @@ def _gaps(found: Mapping[str, Any], name: str) -> Markup:
         row.append("" if interval is None else f"{number(interval[0], 3)} to {number(interval[1], 3)}")
         row += [_if_known(figures["auroc"][unit]["entropy"], 3) for unit in ("word", "window")]
         rows.append(row)
-    return table([code(name), f": {found['streams'][name]['description']}"], head, rows)
+    stream = found["streams"][name]
+    shown = table([code(name), f": {stream['description']}"], head, rows)
+    warning = warning_of(name, stream["predictions"], stream.get("unknown_words", 0))
+    return [shown, *([paragraph(f"Warning: {warning}.")] if warning else [])]
 
 
 def _plate(title: str, svg: str, label: str) -> Markup:

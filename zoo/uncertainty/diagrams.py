@@ -6,16 +6,16 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from zoo.drawing.theme import INK, LINES, PAPER, SOFT, themed
 from zoo.uncertainty.streams import TEST
 
 # Sizes of panels, in pixels.
-_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 264, 46, 48, 14, 42
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 272, 46, 56, 14, 42
 _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _COLUMNS = 3
-_UNTITLED_TOP = 14
+_UNTITLED_TOP = 20
+_ROW = 14  # Of the legend, below the panel.
 _LONGEST = 38  # Letters of the longest name that a panel shows whole.
-# Okabe and Ito's (2008) colours, which the colour-blind can tell apart; "test" has the first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def reliability_svg(methods: Sequence[Mapping[str, Any]], equal_mass: bool = False) -> str:
@@ -43,16 +43,16 @@ def reliability_svg(methods: Sequence[Mapping[str, Any]], equal_mass: bool = Fal
             depth = 0.25 + 0.75 * count / most
             parts.append(
                 f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 0.5):.1f}" '
-                f'height="{bottom - top:.1f}" fill="{_COLOURS[0]}" fill-opacity="{depth:.2f}" stroke="white" '
+                f'height="{bottom - top:.1f}" fill="{LINES[0]}" fill-opacity="{depth:.2f}" stroke="{PAPER}" '
                 f'stroke-width="0.5"><title>confidence {lower:.3f} to {upper:.3f}: accuracy {accuracy:.3f}, '
                 f"{count} predictions</title></rect>"
             )
         parts.append(
-            f'<path d="M{_x(0):.1f} {_y(0):.1f}L{_x(1):.1f} {_y(1):.1f}" fill="none" stroke="#888" '
+            f'<path d="M{_x(0):.1f} {_y(0):.1f}L{_x(1):.1f} {_y(1):.1f}" fill="none" stroke="{SOFT}" '
             'stroke-dasharray="4 3"/>'
         )
         ticks: list[Tick] = [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)]
-        parts.append(_text(_LEFT + 6, _TOP + 14, f"ECE {figures[error]:.4f}"))
+        parts.append(_text(_x(1), _TOP - 6, f"ECE {figures[error]:.4f}", anchor="end"))
         return [*_axes("confidence", "accuracy", ticks, ticks), *parts]
 
     return _grid(known, panel)
@@ -67,7 +67,7 @@ def entropies_svg(methods: Sequence[Mapping[str, Any]], streams: Sequence[str] |
     """
     if streams is None:
         streams = list(dict.fromkeys(name for method in methods for name in method["streams"]))
-    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(streams)}
+    styles = {name: _style(place) for place, name in enumerate(streams)}
 
     def panel(method: Any) -> list[str]:
         shares, edges = {}, [0.0, 1.0]
@@ -84,37 +84,45 @@ def entropies_svg(methods: Sequence[Mapping[str, Any]], streams: Sequence[str] |
                 for place, share in enumerate(values)
                 for edge in edges[place : place + 2]
             ]
-            parts.append(
-                f'<path d="M{"L".join(steps)}" fill="none" stroke="{colours[name]}" stroke-width="1.5"/>'
-            )
+            parts.append(f'<path d="M{"L".join(steps)}" fill="none" {styles[name]}/>')
         for row, name in enumerate(shares):
-            mean = method["streams"][name]["entropy"]
-            label = f"{name} {mean:.2f}"
-            parts.append(_text(_LEFT + 6, _TOP + 14 + 13 * row, label, fill=colours[name]))
+            y = _TOP + _INNER_HEIGHT + _BOTTOM + _ROW * row
+            parts.append(f'<path d="M{_LEFT} {y}h24" fill="none" {styles[name]}/>')
+            parts.append(_text(_LEFT + 30, y + 4, f"{name}, mean {method['streams'][name]['entropy']:.2f}"))
         nats = [(value / edges[-1], str(value)) for value in range(int(edges[-1]) + 1)]
         ticks = [(place / 2, f"{highest * place / 2:.1%}") for place in range(3)]
         return [*_axes("entropy, nats", "share of words", nats, ticks), *parts]
 
-    return _grid(methods, panel)
+    return _grid(methods, panel, legend=_ROW * len(streams))
 
 
-def _grid(methods: Sequence[Mapping[str, Any]], panel: Callable[[Mapping[str, Any]], list[str]]) -> str:
+def _style(place: int) -> str:
+    """The stroke of the lines of a text: a colour, dashed where there are more texts than colours."""
+    dash = ' stroke-dasharray="6 3"' if place >= len(LINES) else ""
+    return f'stroke="{LINES[place % len(LINES)]}" stroke-width="1.5"{dash}'
+
+
+def _grid(
+    methods: Sequence[Mapping[str, Any]], panel: Callable[[Mapping[str, Any]], list[str]], legend: int = 0
+) -> str:
+    """The panels of all methods, each with as much room below as its legend takes."""
     columns = max(min(_COLUMNS, len(methods)), 1)
     has_titles = any(method["name"] or method["weights"] for method in methods)
     lift = 0 if has_titles else _TOP - _UNTITLED_TOP
-    width, height = columns * _WIDTH, max(-(-len(methods) // columns), 1) * (_HEIGHT - lift)
+    of_panel = _HEIGHT - lift + legend
+    width, height = columns * _WIDTH, max(-(-len(methods) // columns), 1) * of_panel
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" font-family="sans-serif" font-size="11" fill="#222">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'height="{height}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
     ]
     for place, method in enumerate(methods):
-        x, y = place % columns * _WIDTH, place // columns * (_HEIGHT - lift) - lift
+        x, y = place % columns * _WIDTH, place // columns * of_panel - lift
         parts.append(f'<g transform="translate({x} {y})">')
-        parts.append(_text(_LEFT, _TOP - 26, _shortened(method["name"]), extra=' font-weight="bold"'))
-        parts.append(_text(_LEFT, _TOP - 12, method["weights"]))
+        parts.append(_text(_LEFT, _TOP - 34, _shortened(method["name"]), extra=' font-weight="bold"'))
+        parts.append(_text(_LEFT, _TOP - 20, method["weights"]))
         parts += [*panel(method), "</g>"]
-    return "\n".join([*parts, "</svg>", ""])
+    return themed("\n".join([*parts, "</svg>", ""]))
 
 
 def _shortened(name: str) -> str:
@@ -129,16 +137,16 @@ def _axes(x_label: str, y_label: str, x_ticks: Sequence[Tick], y_ticks: Sequence
     left, right, bottom, top = _x(0), _x(1), _y(0), _y(1)
     middle = (top + bottom) / 2
     parts = [
-        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#222"/>',
+        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="{INK}"/>',
         _text((left + right) / 2, bottom + 34, x_label, anchor="middle"),
         _text(12, middle, y_label, anchor="middle", extra=f' transform="rotate(-90 12 {middle:.1f})"'),
     ]
     for place, label in x_ticks:
         parts.append(_text(_x(place), bottom + 16, label, anchor="middle"))
-        parts.append(f'<path d="M{_x(place):.1f} {bottom}v4" stroke="#222"/>')
+        parts.append(f'<path d="M{_x(place):.1f} {bottom}v4" stroke="{INK}"/>')
     for place, label in y_ticks:
         parts.append(_text(left - 6, _y(place) + 4, label, anchor="end"))
-        parts.append(f'<path d="M{left} {_y(place):.1f}h-4" stroke="#222"/>')
+        parts.append(f'<path d="M{left} {_y(place):.1f}h-4" stroke="{INK}"/>')
     return parts
 
 
@@ -150,8 +158,5 @@ def _y(share: float) -> float:
     return _TOP + (1.0 - share) * _INNER_HEIGHT
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", fill: str | None = None, extra: str = ""
-) -> str:
-    colour = f' fill="{fill}"' if fill else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{colour}{extra}>{html.escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start", extra: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{html.escape(text)}</text>'

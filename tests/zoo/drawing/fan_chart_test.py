@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 from PIL import Image
 
+from zoo.drawing import theme
 from zoo.drawing.fan_chart import Fan, fan_charts
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,13 +36,13 @@ def test_bands_and_lines_are_where_the_numbers_say():
     heights = [band[5][1] - band[0][1] for band in bands]
     assert spans[0] > spans[1]
     np.testing.assert_allclose(heights[0] / heights[1], 3.0, atol=0.02)
-    median = next(points(one) for one in root.iter(f"{SVG}polyline") if one.get("stroke") == "#0b3c66")
+    median = next(points(one) for one in root.iter(f"{SVG}polyline") if one.get("stroke") == theme.MEDIAN)
     np.testing.assert_allclose([y for _, y in median[:1]], [(bands[0][0][1] + bands[0][5][1]) / 2], atol=0.1)
 
 
 def test_missing_values_are_gaps():
     root = parsed(fan_charts([a_fan()]))
-    lines = [points(one) for one in root.iter(f"{SVG}polyline") if one.get("stroke") == "#333333"]
+    lines = [points(one) for one in root.iter(f"{SVG}polyline") if one.get("stroke") == theme.INK]
     assert sorted(len(line) for line in lines if len(line) != 5) == [2, 2, 2]  # Two pieces, and the legend's.
     dots = list(root.iter(f"{SVG}circle"))
     assert len(dots) == 1  # The value alone between two that are missing.

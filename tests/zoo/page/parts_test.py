@@ -19,7 +19,7 @@ from zoo.captioning import report_pictures as captions
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData
 from zoo.language_model import report_passage as passage
-from zoo.page import charts, shading
+from zoo.page import charts, shading, terms
 from zoo.page.contents import Contents
 from zoo.page.markup import Markup, escaped, tag
 from zoo.page.page import Section, page
@@ -112,20 +112,6 @@ def test_a_shade_grows_with_the_value():
     assert 'class="word unknown"' in shading.shaded("word", math.nan, 2.0)
     with pytest.raises(ValueError, match="Received: highest=0"):
         shading.shaded("word", 1.0, 0)
-
-
-@pytest.mark.parametrize("scale", [1e-4, 0.03, 1.0, 7.7, 420.0])
-def test_the_deepest_shade_begins_at_a_round_number(scale):
-    values = scale * np.random.default_rng(0).uniform(size=200)
-    highest = shading.highest_for([*values, math.nan])
-    assert np.quantile(values, 0.95) <= highest <= 2.0 * np.quantile(values, 0.95)
-    assert f"{highest:.1e}" in {f"{highest:.1g}".replace("e", ".0e"), f"{highest:.1e}"}
-    assert float(f"{highest:.2g}") == pytest.approx(highest, rel=1e-12)
-
-
-def test_the_deepest_shade_of_nothing():
-    assert shading.highest_for([]) == shading.highest_for([0.0, math.nan]) == 1.0
-    assert shading.highest_for([1.0]) == 1.0
 
 
 # The passage.
@@ -240,3 +226,9 @@ def test_pictures_in_addresses():
     kind, content = captions.data_uri(photo).split(",")
     assert kind == "data:image/jpeg;base64"
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (320, 107)
+
+
+def test_terms_are_explained_as_sentences():
+    said = terms.explained("perplexity", "ECE")
+    assert said.startswith('<p class="note">Perplexity: ') and " ECE: expected calibration error" in said
+    assert not any(text.endswith(".") for text in terms.TERMS.values())

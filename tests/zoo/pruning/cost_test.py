@@ -13,7 +13,6 @@ import absl_main
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.posterior import pruning as library
 from zoo.data.windows import evaluation_windows
-from zoo.drawing.line_plot import Panel, Series, line_plot
 from zoo.language_model.experiment import LanguageModelExperiment
 from zoo.pruning import cost
 from zoo.registry import read_config
@@ -333,32 +332,3 @@ def test_a_run_without_a_best_checkpoint(trained, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("best"))
     with pytest.raises(InputError, match="holds no best checkpoint"):
         prune(workdir)
-
-
-class TestLinePlot:
-    def test_where_its_points_are(self):
-        panel = Panel("A & B", [Series("<first>", [0.0, 0.5, 1.0], [100.0, 200.0, math.nan])], 150.0)
-        text = line_plot([panel, panel], "x", "y")
-        root = ElementTree.fromstring(text)
-        groups = root.findall(f"{SVG}g")
-        assert len(groups) == 2
-        circles = groups[0].findall(f"{SVG}circle")
-        # 5 % of room below and above; a logarithmic axis of 300 units.
-        low, high = math.log(100 / 1.05), math.log(200 * 1.05)
-        expected = [(0.0, math.log(100)), (230.0, math.log(200))]
-        for circle, (x, y) in zip(circles, expected, strict=True):
-            assert float(circle.get("cx")) == x
-            assert float(circle.get("cy")) == pytest.approx(300 * (high - y) / (high - low), abs=0.06)
-        assert {"A & B", "<first>"} <= {element.text for element in groups[0].iter(f"{SVG}text")}
-
-    def test_what_is_too_high_is_left_out(self):
-        panel = Panel("", [Series("a", [0.0, 0.5, 0.6], [10.0, 30.0, 1e300])])
-        root = ElementTree.fromstring(line_plot([panel], "x", "y", highest=4.0))
-        assert len(list(root.iter(f"{SVG}circle"))) == 2
-
-    def test_ticks_are_round_and_few(self):
-        for lowest, largest in ((90.0, 100.0), (90.0, 360.0), (1.0, 1e6), (5.0, 5.0)):
-            series = Series("a", [0.0, 1.0], [lowest, largest])
-            root = ElementTree.fromstring(line_plot([Panel("", [series])], "x", "y"))
-            ticks = [e.text for e in root.iter(f"{SVG}text") if e.get("text-anchor") == "end"]
-            assert 1 <= len(ticks) <= 10

@@ -15,7 +15,8 @@ from zoo.uncertainty.benchmark import _entropies, measure
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.predictors import FunctionPredictor
 from zoo.uncertainty.records import Records
-from zoo.uncertainty.streams import Stream, make_streams, read_text
+from zoo.uncertainty.streams import Stream, make_streams, read_text, warning_of
+from zoo.uncertainty.table import summary
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,17 @@ def test_the_texts(tmp_path):
     np.testing.assert_array_equal(read_text(path, bare).tokens, [0, 1, 2])
 
 
+@pytest.mark.parametrize(("unknown", "said"), [(0, None), (9, None), (43, "43% of the words of news")])
+def test_a_text_of_many_unknown_words_is_warned_about(unknown, said):
+    warning = warning_of("news", 99, unknown)
+    assert warning is None if said is None else said in warning
+    stream = {"description": "news.txt", "predictions": 99, "unknown_words": unknown}
+    test = {"description": "the test text", "predictions": 99, "unknown_words": 0}
+    results = {"data": "d", "vocabulary": 4, "window": 35, "methods": []}
+    shown = summary({**results, "streams": {"test": test, "news": stream}})
+    assert ("warning: " in shown) == (said is not None)
+
+
 def test_texts_that_cannot_be_used(tmp_path):
     tokens = text_of(chain(), 50)
     for limit in (-1, 1):
@@ -206,7 +218,12 @@ def test_the_diagrams_show_what_they_are_of(known):
     assert f"ECE {known[3]['test']['ece']:.4f}" in texts
     assert ElementTree.fromstring(reliability_svg([figures], equal_mass=True)) is not None
     root = ElementTree.fromstring(entropies_svg([figures, files]))
-    lines = [path for path in root.iter(f"{space}path") if path.get("stroke-width") == "1.5"]
-    assert len(lines) == 4 + 1 and len({line.get("stroke") for line in lines}) == 4
+    drawn = [path.get("d") for path in root.iter(f"{space}path") if path.get("stroke-width") == "1.5"]
+    legend, lines = [line for line in drawn if "h24" in line], [line for line in drawn if "h24" not in line]
+    assert len(legend) == len(lines) == 4 + 1
+    lowest = max(float(point.split()[1]) for line in lines for point in line[1:].split("L"))
+    assert all(float(line[1:-3].split()[1]) > lowest + 40 for line in legend)  # Below the axis, its labels.
+    strokes = [path.get("stroke") for path in root.iter(f"{space}path") if path.get("stroke-width") == "1.5"]
+    assert len(set(strokes)) == 4
     assert len(list(ElementTree.fromstring(entropies_svg([figures], ["test"])).iter(f"{space}path"))) < 20
     assert ElementTree.fromstring(reliability_svg([])) is not None
