@@ -33,7 +33,7 @@ import absl_main
 
 def command(line, *more):
     words = shlex.split(line)
-    assert words[0] == "python"
+    assert words[0] == ".venv/bin/python"
     assert absl_main.main([*words[1:], *more]) == 0
 """
 
