@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -30,6 +31,24 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def copy(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_what_is_said_while_nothing_seems_to_happen(copy, caplog):
+    """The data are read, and in the first step of the process, wherever it resumes, the step is compiled."""
+    caplog.set_level("INFO")
+    assert run("train", copy, "--config.train.epochs=3") == 0
+    said = [record.getMessage() for record in caplog.records if record.name == "absl"]
+    places = [
+        next(place for place, line in enumerate(said) if re.match(start, line))
+        for start in (
+            "reading the data: builtin",
+            "compiling the training step",
+            r"compiled, .* in \d",
+            "epoch 3",
+        )
+    ]
+    assert places == sorted(places)
+    assert sum("compil" in line for line in said) == 2
 
 
 def test_what_a_workdir_receives(trained):

@@ -100,6 +100,8 @@ def test_models_of_others_need_no_workdir_of_a_run(workdirs, tmp_path, capsys):
     assert results["methods"][0]["streams"]["reversed"] is None
     assert results["methods"][0]["streams"]["test"]["entropy"] == pytest.approx(math.log(size), rel=1e-5)
     assert "theirs.npy" in capsys.readouterr().out
+    named = comparison.compare_models(str(tmp_path / "new"), [f"ours={workdirs[1]}"], samples=0, words=50)
+    assert [method["name"] for method in named["methods"]] == ["ours"]  # The data are those of its run.
     with pytest.raises(InputError, match="say which data, such as --data=ptb"):
         comparison.compare_models(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")])
     with pytest.raises(InputError, match="say what to score with --compare"):
