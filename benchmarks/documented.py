@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from zoo.command_line import library, parsing, requests
+from zoo.configuration.fields import flatten
 from zoo.modes import MODES
 from zoo.modes.mode import Configuration, Request
 from zoo.presets import get_preset, preset_names
@@ -35,7 +36,7 @@ _FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"`([^`]+)`")
 # Of the runs that stand-ins are made for: what trains them where no command of the document does.
 _USUAL = {"caption": "shapes_demo_bbb", "forecast": "demo_forecast_bbb"}
-# So that a run is quick: a table's field -> value, for presets on built-in data.
+# So that a run is quick: field -> value, as far as the preset's task has it.
 _QUICK = {"train.epochs": 1, "model.units": 8, "model.embedding_units": 8, "model.layers": 1}
 
 
@@ -195,8 +196,10 @@ def is_cheap(command: Command, trained: dict[str, str]) -> bool:
 
 def run(command: Command, folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
     """Runs a command of `absl_main.py` in a folder; where it trains, a small model for one epoch."""
-    quick = [f"--config.{name}={value}" for name, value in _QUICK.items()]
-    more = quick if command.value("mode") == "train" else []
+    preset, more = command.value("preset"), []
+    if command.value("mode") == "train" and preset is not None:
+        fields = flatten(get_preset(preset))
+        more = [f"--config.{name}={value}" for name, value in _QUICK.items() if name in fields]
     return subprocess.run(
         [sys.executable, str(ROOT / "absl_main.py"), *(command.flags or []), *more],
         cwd=folder,

@@ -14,7 +14,7 @@ _DASHES = ("", "7 4", "2 3")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _LEGEND = 460, 300, 70, 40, 330
 _PANEL = _TOP + _HEIGHT + 60
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-_BEYOND = "beyond the top: see the table"
+_BEYOND = "beyond the top"
 
 Point = tuple[float, float]
 

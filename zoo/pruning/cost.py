@@ -235,7 +235,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def plot(results: Mapping[str, Any]) -> str:
-    """The results of `measure_pruning` as the text of an SVG; perplexities up to four times the lowest."""
+    """The results of `measure_pruning` as the text of an SVG, up to four times the lowest."""
     panels = []
     for title, is_alone in (("Whole network", False), ("One weight alone", True)):
         series = []
