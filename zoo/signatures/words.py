@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.export.saved_model import require
@@ -24,6 +25,7 @@ class Words(tf.Module):
     Attributes:
       size: the number of words in the vocabulary, V.
       eos: the id of `<eos>`; None where there is none.
+      is_known: bool [V], false of `<unk>` alone.
     """
 
     def __init__(self, vocabulary: Vocabulary, directory: str | os.PathLike[str]):
@@ -39,6 +41,7 @@ class Words(tf.Module):
         self.size = len(vocabulary)
         self.eos = vocabulary.id(EOS) if EOS in vocabulary else None
         self._unknown = vocabulary.id(UNK) if UNK in vocabulary else None
+        self.is_known = np.array([word != UNK for word in vocabulary.words])
         line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
         asset = tf.saved_model.Asset(os.fspath(path))
         self._asset = asset
