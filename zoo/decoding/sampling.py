@@ -129,7 +129,7 @@ class _Distribution(NamedTuple):
           ValueError: one that is a number is not accepted.
         """
         if not tf.is_tensor(temperature):
-            check_temperature(temperature)
+            _check_temperature(temperature)
         if not tf.is_tensor(top_k) and top_k < 0:
             raise ValueError(f"top_k must not be negative; 0 is for all tokens. Received: top_k={top_k}")
         if not tf.is_tensor(top_p) and not 0 < top_p <= 1:
@@ -170,7 +170,7 @@ class _Distribution(NamedTuple):
         return tf.gather(ids, _sample_place(weights, uniform), batch_dims=1)
 
 
-def check_temperature(temperature: float) -> None:
+def _check_temperature(temperature: float) -> None:
     """Raises ValueError for a temperature that `sample` does not accept."""
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be finite and at least 0. Received: temperature={temperature}")

@@ -55,6 +55,7 @@ class LanguageModelExport:
         exported: ExportedPosterior,
         vocabulary: Vocabulary,
         directory: str | os.PathLike[str],
+        lowercase: bool = False,
     ):
         """Builds the tables.
 
@@ -63,11 +64,12 @@ class LanguageModelExport:
           exported: the network's weights.
           vocabulary: the vocabulary of its words.
           directory: the directory that `Words` takes.
+          lowercase: whether texts are read in lower case.
 
         Raises:
           InputError: the vocabulary has no `<eos>`.
         """
-        self.words = Words(vocabulary, directory)
+        self.words = Words(vocabulary, directory, lowercase)
         if self.words.eos is None:
             raise InputError(f"a language model whose vocabulary has no {EOS} cannot be exported")
         self.module = tf.Module(name="language_model")

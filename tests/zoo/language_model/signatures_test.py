@@ -315,6 +315,11 @@ def test_a_word_outside_a_vocabulary_without_unk(tmp_path):
         encode(tf.constant(["a cat"]))
 
 
+def test_text_in_lower_case(tmp_path):
+    words = Words(Vocabulary(["<eos>", "\u00e9t\u00e9", "a"]), tmp_path, lowercase=True)
+    assert words.encode(tf.constant(["A \u00c9T\u00c9\na"]))[0].numpy().tolist() == [[2, 1, 0, 2]]
+
+
 def test_a_vocabulary_without_line_ends(tmp_path):
     words = Words(Vocabulary(["a", "b"]), tmp_path)
     assert words.encode(tf.constant(["a\nb"]))[0].numpy().tolist() == [[0, 1]]
