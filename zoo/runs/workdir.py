@@ -22,6 +22,8 @@ from zoo.filesystem.checksums import Checksums, damaged
 from zoo.filesystem.files import explained, is_folder, is_there, json_text, read_file, to_jsonable
 from zoo.runs.settings import RunConfig
 
+CONFIG = "config.json"
+
 
 class Workdir:
     """One run's directory and the files in it.
@@ -58,7 +60,7 @@ class Workdir:
     @property
     def config_path(self) -> Path:
         """The whole resolved configuration."""
-        return self.path / "config.json"
+        return self.path / CONFIG
 
     @property
     def metrics_path(self) -> Path:
@@ -126,6 +128,11 @@ class Workdir:
         held = Checkpoints(self.checkpoints_dir, {}, writes=False)
         return any(held.steps) or bool(held.best_step)
 
+    @property
+    def best_digest(self) -> str | None:
+        """What the best checkpoint is known by (`Checkpoints.digest_of_best`); None where there is none."""
+        return Checkpoints(self.checkpoints_dir, {}, writes=False).digest_of_best()
+
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Within, no other process writes here (`zoo.filesystem.ownership`).
@@ -173,7 +180,7 @@ class Workdir:
             if differing:
                 raise InputError(
                     f"workdir {self.path} belongs to another configuration: {differing}; "
-                    "give another --workdir or the same configuration"
+                    "give another --workdir or the same configuration, which it is without --preset"
                 )
         elif is_there(self.checkpoints_dir):
             raise InputError(
