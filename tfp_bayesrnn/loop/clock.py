@@ -45,14 +45,15 @@ class Clock:
         """Is told that a checkpoint has been saved."""
         self._last_save = time.monotonic()
 
-    def validated(self) -> None:
-        """Is told that there was a validation."""
+    def validated(self, seconds: float = 0.0) -> None:
+        """Is told that there was a validation, which took so long: the next one waits ten times that."""
         self._last_validation = time.monotonic()
+        self._wait = max(self._validation_seconds, 10 * seconds)
 
     def due(self, stop: bool, now: bool = False) -> Due:
         """What is to be done after a step; with `now` workers exchange in any case."""
         save = time.monotonic() - self._last_save > self._checkpoint_seconds
-        validation = time.monotonic() - self._last_validation > self._validation_seconds
+        validation = time.monotonic() - self._last_validation > self._wait
         if not self._workers.are_several:
             return Due(save, stop, validation)
         self._steps += 1

@@ -141,8 +141,9 @@ class Loop:
           step_back_factor: the factor by which the learning rate is multiplied each time.
           pruning: drops weights after epochs; the best is then the best of those that are pruned as far.
           early_validation_seconds: the time after which, as long as no epoch has been validated, the weights
-            are kept as the best ones, and again each time; 0 for never. The first epoch's end takes their
-            place, whatever they were worth, so that nothing that is computed depends on the time.
+            are kept as the best ones, and again each time; 0 for never. Where that takes long, the next time
+            waits for ten times as long. The first epoch's end takes their place, whatever they were worth, so
+            that nothing that is computed depends on the time.
 
         Raises:
           InputError: if the rows of a minibatch cannot be shared out over the replicas.
@@ -295,8 +296,9 @@ class Loop:
         with optimizers.averaged(self.model.optimizer):
             hooks.on_early_validation(step)
             self.checkpoints.save_best(step)
-        self._clock.validated()
-        return time.monotonic() - start
+        seconds = time.monotonic() - start
+        self._clock.validated(seconds)
+        return seconds
 
     def _save_or_stop(self, step: int, save: bool, stop: bool) -> None:
         if save or stop:

@@ -121,4 +121,4 @@ class LanguageModelExperiment(Experiment[LanguageModelConfig, Corpus]):
 
 def _digests(members: Iterable[str]) -> dict[str, str | None]:
     """What the best checkpoint of each workdir is known by; None where there is none."""
-    return {path: Workdir(path).best_digest if is_folder(path) else None for path in members}
+    return {path: Workdir(path, create=False).best_digest if is_folder(path) else None for path in members}
