@@ -20,9 +20,10 @@ import tensorflow as tf
 
 from tfp_bayesrnn.export.saved_model import WEIGHTS_KINDS
 from tfp_bayesrnn.export.storage import FORMATS
-from zoo.data.corpus import load_corpus
 from zoo.export import run_export
+from zoo.language_model.model import load_data
 from zoo.registry import read_config
+from zoo.runs.run_data import data_dir_of
 from zoo.runs.workdir import Workdir
 
 
@@ -42,8 +43,9 @@ def main():
     parser.add_argument("--rows", type=int, default=20)
     parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
-    config = read_config(Workdir(arguments.workdir, create=False))
-    valid = load_corpus(config.data.name, arguments.data_dir).valid
+    workdir = Workdir(arguments.workdir, create=False)
+    config = read_config(workdir)
+    valid = load_data(config, data_dir_of(workdir, config.data.name, arguments.data_dir)).valid
     rows = min(arguments.rows, len(valid) // arguments.steps)
     ids = valid[: rows * arguments.steps].reshape(rows, arguments.steps).astype(np.int32)
     dense = None

@@ -4,20 +4,23 @@ import zoo
 
 zoo.preset_names()
 model = zoo.from_preset("demo_bbb")     # a compiled tfp_bayesrnn.BayesianModel
+model = zoo.load("runs/demo").model     # that of a run, as --mode=train has left it
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfp_bayesrnn import BayesianModel
     from zoo.presets import get_preset, preset_names
+    from zoo.runs.restored import Restored
     from zoo.runs.run_data import Data
 
-__all__ = ["from_preset", "get_preset", "preset_names"]
+__all__ = ["from_preset", "get_preset", "load", "preset_names"]
 
 
 def from_preset(
@@ -43,6 +46,31 @@ def from_preset(
     config = configs.with_overrides(get_preset(name), dict(overrides or {}))
     configs.validate(config)
     return task_of(config).model_for(config, corpus)
+
+
+def load(workdir: str | os.PathLike[str]) -> Restored[Any]:
+    """The trained model of a run: that of the best checkpoint in its workdir, for prediction.
+
+    The data it was trained on are not needed, so it cannot be trained on: `--mode=train` does that.
+
+    Args:
+      workdir: the run's directory, of any task.
+
+    Returns:
+      `model`, a compiled `BayesianModel`; `vocabulary`, the words that its ids stand for, or None of a task
+      without words; `step`, that of the checkpoint. It can be taken apart like a tuple.
+
+    Raises:
+      InputError: there is no run, or none that has been trained, or one of its files is damaged.
+    """
+    from zoo.registry import read_config, task_of
+    from zoo.runs.restored import restored
+    from zoo.runs.workdir import Workdir
+
+    directory = Workdir(workdir, create=False)
+    config = read_config(directory)
+    task = task_of(config)
+    return restored(task.restorable, config, directory, task.has_vocabulary)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -88,6 +89,18 @@ def found(directory: Path) -> dict[int, list[Path]]:
             if match:
                 by_step.setdefault(int(match[1]), {})[name] = place / name
     return {step: list(files.values()) for step, files in sorted(by_step.items())}
+
+
+def digest(directory: Path, step: int) -> str | None:
+    """SHA-256 over the files of the checkpoint of a step, in hexadecimal; None where one goes meanwhile."""
+    sums = hashlib.sha256()
+    for path in sorted(found(directory).get(step, ()), key=lambda path: path.name):
+        try:
+            with open(path, "rb") as file:
+                sums.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            return None
+    return sums.hexdigest()
 
 
 def _ready(directory: Path) -> list[Path]:

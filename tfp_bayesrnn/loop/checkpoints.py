@@ -88,6 +88,14 @@ class Checkpoints:
         """The step of the best checkpoint."""
         return max(files.found(self._best_directory), default=None)
 
+    def digest_of_best(self) -> str | None:
+        """SHA-256 of the best checkpoint's files, by which it is known again; None where there is none.
+
+        Two checkpoints of one step differ in it if any value does.
+        """
+        step = self.best_step
+        return None if step is None else files.digest(self._best_directory, step)
+
     def save(self, step: int) -> str:
         """Writes the checkpoint of `step`, then deletes all but it and the `max_to_keep - 1` before it.
 

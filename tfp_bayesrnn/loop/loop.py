@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tfp_bayesrnn import checks, replicas
 from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.loop.checkpoints import Checkpoints
+from tfp_bayesrnn.loop.clock import Clock
 from tfp_bayesrnn.model import training
 from tfp_bayesrnn.model.bayesian_model import BayesianModel
 from tfp_bayesrnn.optimization import optimizers
@@ -30,9 +30,6 @@ Figures = dict[str, float]
 
 # The number of steps whose figures are kept for whoever looks into a divergence.
 _TRAIL = 100
-
-# The interval, in seconds, at which workers tell each other whether to save or to stop.
-_TALK_SECONDS = 1.0
 
 
 class EpochReport(NamedTuple):
@@ -58,6 +55,9 @@ class Hooks:
 
     def on_step(self, step: int, figures: Figures) -> None:
         """Called after a step, with the figures that `BayesianModel.update` returned."""
+
+    def on_early_validation(self, step: int) -> None:
+        """Called in the first epoch after a step whose weights are about to be kept as the best so far."""
 
     def on_step_back(self, step: int) -> None:
         """Called after stepping back to the checkpoint of `step`: what was reported since is void."""
@@ -122,6 +122,7 @@ class Loop:
         step_backs: int = 0,
         step_back_factor: float = 0.5,
         pruning: PruningSchedule | None = None,
+        early_validation_seconds: float = 0.0,
     ):
         """Builds the loop.
 
@@ -139,6 +140,10 @@ class Loop:
             checkpoint and on with a lower learning rate. After that it ends.
           step_back_factor: the factor by which the learning rate is multiplied each time.
           pruning: drops weights after epochs; the best is then the best of those that are pruned as far.
+          early_validation_seconds: the time after which, as long as no epoch has been validated, the weights
+            are kept as the best ones, and again each time; 0 for never. Where that takes long, the next time
+            waits for ten times as long. The first epoch's end takes their place, whatever they were worth, so
+            that nothing that is computed depends on the time.
 
         Raises:
           InputError: if the rows of a minibatch cannot be shared out over the replicas.
@@ -154,7 +159,7 @@ class Loop:
         self.pruning = pruning
         self.progress = _Progress()
         self.workers = Workers(self.strategy)
-        self._clock = _Clock(self.workers, checkpoint_seconds)
+        self._clock = Clock(self.workers, checkpoint_seconds, early_validation_seconds)
         self._trail: deque[tuple[int, Figures]] = deque(maxlen=_TRAIL)
         optimizers.scale_rates(model.optimizer, self.progress.rate_scale)
         self._prepare()
@@ -265,7 +270,10 @@ class Loop:
             self._check(step, figures)
             hooks.on_step(step, figures)
             if step < steps[-1]:
-                self._save_or_stop(step, *self._clock.due(hooks.should_stop()))
+                due = self._clock.due(hooks.should_stop())
+                if due.validation and math.isinf(self.best_nll) and not due.stop:
+                    start += self._keep_early(step, hooks)
+                self._save_or_stop(step, due.save, due.stop)
         seconds = time.monotonic() - start
         self._check_weights(step)
         logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
@@ -278,9 +286,19 @@ class Loop:
                 self.progress.best_nll.assign(nll)
                 self.progress.best_epoch.assign(epoch)
                 self.checkpoints.save_best(step)
-        _, stop = self._clock.due(hooks.should_stop(), now=True)
-        self._save_or_stop(step, True, stop)
+        self._save_or_stop(step, True, self._clock.due(hooks.should_stop(), now=True).stop)
         return step
+
+    def _keep_early(self, step: int, hooks: Hooks) -> float:
+        """Keeps the weights as the best ones until the first epoch ends; returns the seconds it took."""
+        start = time.monotonic()
+        self._check_weights(step)
+        with optimizers.averaged(self.model.optimizer):
+            hooks.on_early_validation(step)
+            self.checkpoints.save_best(step)
+        seconds = time.monotonic() - start
+        self._clock.validated(seconds)
+        return seconds
 
     def _save_or_stop(self, step: int, save: bool, stop: bool) -> None:
         if save or stop:
@@ -344,37 +362,3 @@ class Loop:
         )
         hooks.on_step_back(step)
         return step
-
-
-class _Clock:
-    """Says when to save and when to stop, to all workers at the same step.
-
-    Several workers exchange their wishes about once a second; the chief says how many steps that is.
-    """
-
-    def __init__(self, workers: Workers, checkpoint_seconds: float):
-        self._workers = workers
-        self._checkpoint_seconds = checkpoint_seconds
-        self.start()
-
-    def start(self) -> None:
-        self.saved()
-        self._last_talk, self._interval, self._steps = time.monotonic(), 1, 0
-
-    def saved(self) -> None:
-        self._last_save = time.monotonic()
-
-    def due(self, stop: bool, now: bool = False) -> tuple[bool, bool]:
-        """Whether to save and whether to stop, after a step; with `now` workers exchange in any case."""
-        save = time.monotonic() - self._last_save > self._checkpoint_seconds
-        if not self._workers.are_several:
-            return save, stop
-        self._steps += 1
-        if self._steps < self._interval and not now:
-            return False, False
-        per_second = self._steps / max(time.monotonic() - self._last_talk, 1e-3)
-        interval = int(np.clip(per_second * _TALK_SECONDS, 1, 1000))
-        own = [stop, save, interval] if self._workers.is_chief else [stop, False, 0]
-        stops, saves, chief_s = self._workers.total(own)
-        self._last_talk, self._interval, self._steps = time.monotonic(), int(chief_s), 0
-        return saves > 0.0, stops > 0.0

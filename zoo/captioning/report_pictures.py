@@ -67,7 +67,7 @@ def caption_pictures(contents: Contents[CaptioningConfig]) -> list[Captioned]:
     """
     config, settings = contents.config, contents.config.evaluate
     model, vocabulary, _ = restored(restorable, config, contents.directory)
-    data = load_data(config, contents.data_dir)
+    data = load_data(config, contents.found_data_dir)
     check_data(contents.directory, data)
     pictures = readable(data.test)
     captioner = Captioner(

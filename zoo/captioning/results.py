@@ -20,7 +20,7 @@ from zoo.captioning.configuration import CaptioningConfig
 from zoo.configuration.methods import BAYESIAN_METHODS
 from zoo.data.captions import CaptionSplit
 from zoo.data.vocabulary import Vocabulary
-from zoo.runs.figures import bound_figures, of_samples, word_figures
+from zoo.runs.figures import best_of, bound_figures, of_samples, word_figures
 from zoo.terminal import progress
 
 
@@ -177,10 +177,7 @@ def summary(results: Mapping[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     is_tempered = results["method"] in BAYESIAN_METHODS and results["kl_weight"] != 1.0
     tempered = f", tempered: KL weight {results['kl_weight']:g}" if is_tempered else ""
-    lines = [
-        f"{results['preset']} ({results['method']}{tempered}), best of {results['epochs_trained']} epochs: "
-        f"epoch {results['epochs']}"
-    ]
+    lines = [f"{results['preset']} ({results['method']}{tempered}), {best_of(results)}"]
     lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     for split in ("valid", "test"):
         bound = results.get(f"{split}_sharpened_bound")

@@ -28,7 +28,13 @@ FLAGS = (
     Flag(name="mode", metavar="MODE", text=f"what to do: {', '.join(MODES)}"),
     Flag(name="preset", metavar="NAME", text="which configuration; see --mode=list"),
     Flag(name="workdir", metavar="DIR", text="directory of the run and its results", is_path=True),
-    Flag(name="data_dir", metavar="DIR", text="directory of the data set's files", is_path=True),
+    Flag(
+        name="data_dir",
+        metavar="DIR",
+        text="directory of the data set's files",
+        default="that of the run so far",
+        is_path=True,
+    ),
     Flag(name="seed", kind=int, text="seed of the run (config.seed)", default="the configuration's"),
     Flag(
         name="num_samples",

@@ -105,7 +105,10 @@ def _needs(mode: Mode) -> str:
     models = " or a ".join(task.label for task in tasks_with(mode.name)) if mode.by_task else ""
     needs = {
         Configuration.NONE: [],
-        Configuration.PRESET: ["--preset=NAME", "--workdir=DIR, a new directory or that of a run to resume"],
+        Configuration.PRESET: [
+            "--workdir=DIR, a new directory or that of a run to resume",
+            "--preset=NAME for a new run",
+        ],
         Configuration.RUN: [f"--workdir=DIR, the directory of a run{models and f' of a {models}'}"],
         Configuration.FLAGS: ["--workdir=DIR, for the results, which may be the directory of a run"],
     }[mode.configuration]

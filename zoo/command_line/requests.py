@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -131,11 +132,18 @@ def _one_device(mode: Mode, machine: Machine) -> Machine:
 
 def _of_preset(mode: Mode, request: Request, parsed: flags.FlagValues, argv: list[str]) -> Request:
     from zoo.configuration import config as configs
+    from zoo.filesystem.files import is_file
     from zoo.presets import get_preset
+    from zoo.registry import read_config
+    from zoo.runs.workdir import CONFIG, Workdir
 
-    if parsed["preset"].value is None:
-        raise flags.Error(f"--mode={mode.name} needs --preset=NAME; --mode=list shows them")
-    base = get_preset(parsed["preset"].value)
+    preset = parsed["preset"].value
+    if preset is not None:
+        base = get_preset(preset)
+    elif is_file(os.path.join(request.run_dir, CONFIG)):
+        base = read_config(Workdir(request.run_dir, create=False))
+    else:
+        raise flags.Error(f"--mode={mode.name} needs --preset=NAME for a new run; --mode=list shows them")
     overrides = _overrides(argv, base)
     config = configs.with_overrides(base, overrides)
     return dataclasses.replace(request, config=config, overrides=overrides)

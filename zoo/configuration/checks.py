@@ -79,6 +79,10 @@ ROWS = whole(1, limits.ROWS)
 WINDOW = whole(1, limits.WINDOW)
 WORDS = whole(1, limits.WORDS)
 COUNT = whole(0, limits.COUNT)
+VOCABULARY = Check(
+    lambda value: _is_integer(value) and (value == 0 or 3 <= value <= limits.COUNT),
+    f"0, or a whole number of at least 3 and at most {limits.COUNT}",
+)
 SAMPLES = whole(0, limits.SAMPLES)
 SEED = Check(
     lambda value: _is_integer(value) and 0 <= value < 2**32, "a whole number of at least 0 and below 2**32"

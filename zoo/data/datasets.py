@@ -23,6 +23,7 @@ class Dataset(NamedTuple):
       made: the way it comes about, for one that reads no files.
       needs: the files that --data_dir must hold, for one that is found nowhere else.
       sizes: words of the vocabulary and tokens of training, where they are known without reading it.
+      options: the fields of the table `data` of a configuration, besides the name, that `read` takes.
       min_count: the number of times that a caption's word has to occur by default; others are unknown words.
     """
 
@@ -32,6 +33,7 @@ class Dataset(NamedTuple):
     made: str | None = None
     needs: str | None = None
     sizes: tuple[int, int] | None = None
+    options: tuple[str, ...] = ()
     min_count: int = 1
 
 
@@ -48,7 +50,13 @@ CORPORA: Mapping[str, Dataset] = {
             "builtin", "the built-in corpus", later("zoo.data.builtin", "builtin_corpus"), made="generated"
         ),
         Dataset("ptb", "Penn Treebank", later("zoo.data.ptb", "load_ptb"), sizes=(10_000, 929_589)),
-        Dataset("text", "your own text files", later("zoo.data.text", "read_directory"), needs=_TEXT),
+        Dataset(
+            "text",
+            "your own text files",
+            later("zoo.data.text", "read_directory"),
+            needs=_TEXT,
+            options=("min_count", "max_words", "lowercase"),
+        ),
         Dataset("wikitext2", "WikiText-2", later("zoo.data.text", "read_wikitext2"), needs=_WIKITEXT2),
     )
 }
@@ -108,13 +116,14 @@ SERIES_SETS: Mapping[str, Dataset] = {
 """Series, by name."""
 
 
-def read_dataset(known: Mapping[str, Dataset], name: str, data_dir: Any | None = None) -> Any:
+def read_dataset(known: Mapping[str, Dataset], name: str, data_dir: Any | None = None, **options: Any) -> Any:
     """Reads a data set by its name and returns what its `read` returns.
 
     Args:
       known: the data sets of the kind that is wanted, by name.
       name: the data set's name.
       data_dir: the directory with its files.
+      **options: what `read` is told besides, by the names of `Dataset.options`.
 
     Raises:
       InputError: the name is unknown, `data_dir` is missing or needless, or files cannot be used.
@@ -129,7 +138,7 @@ def read_dataset(known: Mapping[str, Dataset], name: str, data_dir: Any | None =
             raise InputError(
                 f"dataset {name!r} is {dataset.made} and reads no data directory; got {str(data_dir)!r}"
             )
-        return dataset.read()
+        return dataset.read(**options)
     if data_dir is None and dataset.needs is not None:
         raise InputError(f"dataset {name!r} needs a data directory: pass --data_dir=DIR, {dataset.needs}")
-    return dataset.read(data_dir)
+    return dataset.read(data_dir, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,12 @@ class Vocabulary:
                 )
 
     @classmethod
-    def from_tokens(cls, tokens: Iterable[str]) -> Vocabulary:
-        """The words of `tokens`, most frequent first, words of equal count in alphabetical order."""
+    def from_tokens(cls, tokens: Iterable[str] | Mapping[str, int]) -> Vocabulary:
+        """The words of `tokens`, most frequent first, words of equal count in alphabetical order.
+
+        Args:
+          tokens: the words of a text, or each word's count.
+        """
         counts = Counter(tokens)
         return cls(sorted(counts, key=lambda word: (-counts[word], word)))
 

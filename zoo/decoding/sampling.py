@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -62,9 +62,9 @@ def sample(
     forbidden: Sequence[int] = (),
     *,
     seed: tf.Tensor,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    temperature: float | tf.Tensor = 1.0,
+    top_k: int | tf.Tensor = 0,
+    top_p: float | tf.Tensor = 1.0,
     min_length: int = 0,
     pad_id: int = 0,
 ) -> Decoded:
@@ -76,6 +76,9 @@ def sample(
     a further batch needs a further seed. A row stops where all allowed tokens have probability 0, as in
     `greedy`.
 
+    Temperature, top k and nucleus may be tensors, the inputs of a graph: the tokens are those of the same
+    settings as numbers, and what they are is for the caller to check.
+
     Args:
       step: the model, as `zoo.decoding.sequences` says.
       state: the state before the start tokens, B rows.
@@ -84,7 +87,8 @@ def sample(
       end_id: the token that ends a sequence; None where sequences run to `max_length`.
       forbidden: tokens that are never chosen.
       seed: int32 [2], as `tfp_bayesrnn.noise` makes it.
-      temperature: the divisor of the log-probabilities, more than 0: below 1 probable tokens gain.
+      temperature: the divisor of the log-probabilities: below 1 probable tokens gain; 0: the most probable
+        token each time.
       top_k: sample from so many most probable tokens only; 0: from all.
       top_p: sample from the nucleus only (Holtzman et al., 2020): the smallest set of most probable tokens
         whose probability reaches `top_p`, which is more than 0; 1: from all.
@@ -95,7 +99,7 @@ def sample(
       ValueError: an argument is outside the range that is stated here.
     """
     constraints = Constraints(max_length, end_id, tuple(forbidden), min_length, pad_id)
-    distribution = _Distribution(temperature, top_k, top_p)
+    distribution = _Distribution.of(temperature, top_k, top_p)
     seed = tf.convert_to_tensor(seed)
     if seed.dtype != tf.int32 or seed.shape != [2]:
         raise ValueError(f"seed must be int32 [2]. Received: {seed.dtype.name} {seed.shape.as_list()}")
@@ -108,44 +112,73 @@ def sample(
     return _decode(step, state, start_tokens, constraints, choose)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Distribution:
-    """The distribution that tokens are sampled from; the arguments are those of `sample`."""
+class _Distribution(NamedTuple):
+    """The distribution that tokens are sampled from; the fields are the arguments of `sample` as scalars."""
 
-    temperature: float
-    top_k: int
-    top_p: float
+    temperature: tf.Tensor
+    top_k: tf.Tensor
+    top_p: tf.Tensor
 
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(
-                f"temperature must be positive and finite. Received: temperature={self.temperature}"
-            )
-        if not LOWEST_TEMPERATURE <= self.temperature <= HIGHEST_TEMPERATURE:
-            raise ValueError(
-                f"temperature must lie between {LOWEST_TEMPERATURE:g} and {HIGHEST_TEMPERATURE:g}, as "
-                f"float32 divides by it. Received: temperature={self.temperature}"
-            )
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative; 0 is for all tokens. Received: top_k={self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be more than 0 and at most 1. Received: top_p={self.top_p}")
+    @classmethod
+    def of(
+        cls, temperature: float | tf.Tensor, top_k: int | tf.Tensor, top_p: float | tf.Tensor
+    ) -> _Distribution:
+        """The distribution of some settings.
+
+        Raises:
+          ValueError: one that is a number is not accepted.
+        """
+        if not tf.is_tensor(temperature):
+            _check_temperature(temperature)
+        if not tf.is_tensor(top_k) and top_k < 0:
+            raise ValueError(f"top_k must not be negative; 0 is for all tokens. Received: top_k={top_k}")
+        if not tf.is_tensor(top_p) and not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be more than 0 and at most 1. Received: top_p={top_p}")
+        scalars = ((temperature, tf.float32), (top_k, tf.int32), (top_p, tf.float32))
+        return cls(*(tf.convert_to_tensor(value, dtype) for value, dtype in scalars))
 
     def sample(self, log_probs: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
         """Tokens [N], from log-probabilities [N, V] and numbers [N] between 0 and 1."""
+        best = tf.argmax(log_probs, axis=1, output_type=tf.int32)
+        is_whole = (self._kept(log_probs) == log_probs.shape[1]) & (self.top_p >= 1.0)
+        sampled = tf.cond(
+            is_whole,
+            lambda: _sample_place(self._weights(log_probs), uniform),
+            lambda: self._sample_of_some(log_probs, uniform),
+        )
+        return tf.where(self.temperature == 0.0, best, sampled)
+
+    def _kept(self, log_probs: tf.Tensor) -> tf.Tensor:
+        """How many tokens top k leaves."""
         size = log_probs.shape[1]
-        ranked, ids = log_probs, None
-        if 0 < self.top_k < size or self.top_p < 1:
-            ranked, ids = tf.math.top_k(log_probs, min(self.top_k or size, size))
-        largest = tf.reduce_max(ranked, axis=1, keepdims=True)
-        ranked = tf.where(largest > -math.inf, ranked - largest, -math.inf)
-        weights = tf.exp(ranked / self.temperature)
-        if self.top_p < 1:
-            before = tf.cumsum(weights, axis=1, exclusive=True)
-            nucleus = before < self.top_p * tf.reduce_sum(weights, axis=1, keepdims=True)
-            weights = tf.where(nucleus, weights, 0.0)
-        place = _sample_place(weights, uniform)
-        return place if ids is None else tf.gather(ids, place, batch_dims=1)
+        return tf.where((self.top_k == 0) | (self.top_k > size), size, self.top_k)
+
+    def _weights(self, log_probs: tf.Tensor) -> tf.Tensor:
+        """Weights [N, V] in proportion to the probabilities at the temperature, the largest 1."""
+        largest = tf.reduce_max(log_probs, axis=1, keepdims=True)
+        scaled = tf.where(largest > -math.inf, log_probs - largest, -math.inf)
+        return tf.exp(scaled / tf.where(self.temperature == 0.0, 1.0, self.temperature))
+
+    def _sample_of_some(self, log_probs: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+        """`sample` where top k or the nucleus leaves out tokens: it goes from the most probable one on."""
+        size = log_probs.shape[1]
+        ranked, ids = tf.math.top_k(log_probs, size)
+        weights = tf.where(tf.range(size) < self._kept(log_probs), self._weights(ranked), 0.0)
+        before = tf.cumsum(weights, axis=1, exclusive=True)
+        nucleus = before < self.top_p * tf.reduce_sum(weights, axis=1, keepdims=True)
+        weights = tf.where((self.top_p >= 1.0) | nucleus, weights, 0.0)
+        return tf.gather(ids, _sample_place(weights, uniform), batch_dims=1)
+
+
+def _check_temperature(temperature: float) -> None:
+    """Raises ValueError for a temperature that `sample` does not accept."""
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be finite and at least 0. Received: temperature={temperature}")
+    if temperature and not LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
+        raise ValueError(
+            f"temperature must be 0, or lie between {LOWEST_TEMPERATURE:g} and {HIGHEST_TEMPERATURE:g}, as "
+            f"float32 divides by it. Received: temperature={temperature}"
+        )
 
 
 def _sample_place(weights: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

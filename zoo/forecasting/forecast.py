@@ -30,6 +30,7 @@ from zoo.forecasting.scores import Forecasts, forecast, observed
 from zoo.forecasting.splits import Places, load_series, words_of
 from zoo.forecasting.windows import Layout, Windows
 from zoo.runs.restored import restored
+from zoo.runs.run_data import data_dir_of
 from zoo.runs.workdir import Workdir
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
@@ -64,7 +65,7 @@ def forecast_series(
     Args:
       config: the run's configuration, resolved.
       workdir: the run's directory.
-      data_dir: the directory of the series, where they need one.
+      data_dir: the directory of the series, where they need one; None for that of the run.
       output: the CSV file; "-" for stdout; `forecast.csv` in the workdir if left out.
       chart: the chart, SVG or PNG; `forecast.svg` in the workdir if left out.
       names: the series to forecast; all if there is none.
@@ -79,7 +80,7 @@ def forecast_series(
     directory = Workdir(workdir, create=False)
     files = _files(directory, output, chart)
     levels = [_level(text) for text in quantiles] or list(QUANTILES)
-    series = load_series(config, data_dir)
+    series = load_series(config, data_dir_of(directory, config.data.name, data_dir))
     places = _places(series, config, names, back)
     model, vocabulary, _ = restored(restorable, config, directory)
     unknown = {word for index in places.series for word in words_of(series, index) if word not in vocabulary}

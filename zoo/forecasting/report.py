@@ -48,7 +48,7 @@ def _compute(contents: Contents[ForecastingConfig]) -> _Shown:
     """The last forecasts of some series of test, with the best checkpoint."""
     config = contents.config
     model, vocabulary, _ = restored(restorable, config, contents.directory)
-    data = load_data(config, contents.data_dir)
+    data = load_data(config, contents.found_data_dir)
     check_data(contents.directory, data)
     layout, places = Layout.of(config), data.places["test"]
     last = np.flatnonzero(np.append(places.series[1:] != places.series[:-1], True))

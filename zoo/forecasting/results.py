@@ -11,7 +11,7 @@ from zoo.forecasting.minibatches import Minibatches
 from zoo.forecasting.paths import PathSampler
 from zoo.forecasting.scores import NAMES, forecast, naive_scores, score, truth_scores
 from zoo.forecasting.splits import ForecastData
-from zoo.runs.figures import figures, of_samples
+from zoo.runs.figures import best_of, figures, of_samples
 from zoo.terminal import progress
 
 
@@ -83,10 +83,7 @@ def summary(results: Mapping[str, Any]) -> str:
             cells = [cell(name, found.get(name)) for name in NAMES]
             rows.append((key.removesuffix("_mc"), found["weights"], f"{found['nll']:.4f}", *cells))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"{results['preset']} ({results['method']}), best of {results['epochs_trained']} epochs: "
-        f"epoch {results['epochs']}"
-    ]
+    lines = [f"{results['preset']} ({results['method']}), {best_of(results)}"]
     lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     naive = results["seasonal_naive"]["mase"]
     lines.append(

@@ -6,9 +6,10 @@ TensorFlow is not imported: listing presets does without.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from zoo.configuration import checks, limits, methods
-from zoo.configuration.fields import Change, Table, setting, table
+from zoo.configuration.fields import Change, Table, setting, settings, table
 from zoo.data.datasets import CORPORA
 from zoo.language_model.cells import CELLS
 from zoo.runs.settings import RunConfig, Training
@@ -19,9 +20,46 @@ DYNAMIC_RULES = ("sgd", "rms", "posterior")
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Table):
-    """The data that is read."""
+    """The data that is read, and which words of a text of one's own are taken."""
 
     name: str = setting("builtin", checks.choice(*CORPORA), "the data set")
+    min_count: int = setting(
+        1,
+        checks.whole(1, limits.COUNT),
+        "how often a word has to occur in train, others are <unk>; of data text",
+        added=True,
+    )
+    max_words: int = setting(
+        0,
+        checks.VOCABULARY,
+        "words of the vocabulary at most, the most frequent ones; 0: all; of data text",
+        added=True,
+    )
+    lowercase: bool = setting(
+        False, checks.FLAG, "whether text is read in lower case; of data text", added=True
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the data set's reader is told besides its name."""
+        return {name: getattr(self, name) for name in CORPORA[self.name].options}
+
+    def check(self) -> None:
+        """Checks that nothing is set without effect.
+
+        Raises:
+          InputError: something is.
+        """
+        from tfp_bayesrnn.errors import InputError
+
+        for one in settings(Data):
+            value = getattr(self, one.name)
+            if one.name not in ("name", *self.options) and value != one.default:
+                able = " or ".join(name for name, dataset in CORPORA.items() if one.name in dataset.options)
+                raise InputError(
+                    f"data.{one.name}={value!r} has no effect with data.name={self.name!r}; accepted then: "
+                    f"{one.default!r}, or data.name={able}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,10 +98,15 @@ def continue_prompts(
     weights = _weights(is_bayesian, samples, draws)
     ways = [weights, str(choice), f"seed {config.seed}", *(f"no {word}" for word in forbidden)]
     found = (
-        (prompt, generator.generate([prompt], continuations, stream=number)[0])
+        (prompt, generator.generate([_as_read(prompt, config)], continuations, stream=number)[0])
         for number, prompt in enumerate(_prompts(prompts))
     )
     _put_out(found, weights, output, _headline(config, step, ways), _view(draws, color))
+
+
+def _as_read(prompt: str, config: LanguageModelConfig) -> str:
+    """A prompt as the training text was read."""
+    return prompt.lower() if config.data.lowercase else prompt
 
 
 def _with_seed(config: LanguageModelConfig, seed: int | None) -> LanguageModelConfig:

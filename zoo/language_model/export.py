@@ -8,13 +8,13 @@ from typing import Any
 from tfp_bayesrnn import BayesianModel
 from tfp_bayesrnn.export.saved_model import ExportedPosterior
 from zoo.data.vocabulary import Vocabulary
+from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.signatures import LanguageModelExport
-from zoo.runs.settings import RunConfig
 from zoo.signatures.sampling import MAX_WORDS
 
 
 def export(
-    config: RunConfig,
+    config: LanguageModelConfig,
     model: BayesianModel,
     exported: ExportedPosterior,
     vocabulary: Vocabulary,
@@ -29,7 +29,9 @@ def export(
       vocabulary: the vocabulary of its words.
       directory: the directory that `Words` takes.
     """
-    made = LanguageModelExport(model.network, exported, vocabulary, directory)
+    lowercase = config.data.lowercase
+    made = LanguageModelExport(model.network, exported, vocabulary, directory, lowercase)
     text = " ".join([word for word in vocabulary.words if word.isalpha()][:3])
     example = f'model.signatures["score_text"](text=tf.constant([{text!r}]))["log_probs"]'
-    return made, {"state_size": made.state_size, "max_words": MAX_WORDS, "example": example}
+    sizes = {"state_size": made.state_size, "max_words": MAX_WORDS}
+    return made, {**sizes, "lowercase": lowercase, "example": example}

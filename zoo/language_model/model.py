@@ -22,7 +22,7 @@ def build_model(config: LanguageModelConfig, vocabulary_size: int, windows_per_e
 
 def load_data(config: LanguageModelConfig, data_dir: str | None) -> Corpus:
     """The corpus of a resolved configuration."""
-    return load_corpus(config.data.name, data_dir)
+    return load_corpus(config.data.name, data_dir, **config.data.options)
 
 
 def restorable(config: LanguageModelConfig, vocabulary: Vocabulary) -> BayesianModel:

@@ -111,7 +111,7 @@ def _all() -> dict[str, dict[str, Any]]:
     entries += [
         (f"text_{size}_{method}", "text", size, method)
         for size in ("small", "medium")
-        for method in ("dropout", *BAYESIAN_METHODS)
+        for method in ("deterministic", "dropout", *BAYESIAN_METHODS)
     ]
     entries += [(f"wikitext2_medium_{method}", "wikitext2", "medium", method) for method in BAYESIAN_METHODS]
     presets = {name: _language_model(name, data, size, method) for name, data, size, method in entries}

@@ -79,7 +79,7 @@ def score_passage(contents: Contents[LanguageModelConfig]) -> Passage:
     """
     config = contents.config
     model, vocabulary, _ = restored(restorable, config, contents.directory)
-    corpus = load_data(config, contents.data_dir)
+    corpus = load_data(config, contents.found_data_dir)
     check_data(contents.directory, corpus)
     start, end = bounds(corpus.test, vocabulary.id(EOS) if EOS in vocabulary else None)
     root = noise.derive(noise.make_seed(config.seed), noise.Stream.EVALUATION_DRAWS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -27,7 +27,7 @@ from zoo.decoding.sampling import sample
 from zoo.decoding.sequences import averaged_step
 from zoo.language_model.reading import longest, state_after
 from zoo.signatures import sampling
-from zoo.signatures.sampling import MAX_WORDS
+from zoo.signatures.sampling import MAX_WORDS, Settings
 from zoo.signatures.words import Words
 
 # The number of probabilities computed at a time: longer rows are read piece by piece.
@@ -38,13 +38,6 @@ _LENGTHS = tf.TensorSpec([None], tf.int32, "lengths")
 _TEXT = tf.TensorSpec([None], tf.string, "text")
 _NUM_SAMPLES = tf.TensorSpec([], tf.int32, "num_samples")
 _SEED = tf.TensorSpec([], tf.int32, "seed")
-_GENERATION = (
-    tf.TensorSpec([], tf.int32, "max_words"),
-    tf.TensorSpec([], tf.float32, "temperature"),
-    tf.TensorSpec([], tf.int32, "top_k"),
-    tf.TensorSpec([], tf.float32, "top_p"),
-    tf.TensorSpec([], tf.bool, "end_at_eos"),
-)
 
 
 class LanguageModelExport:
@@ -62,6 +55,7 @@ class LanguageModelExport:
         exported: ExportedPosterior,
         vocabulary: Vocabulary,
         directory: str | os.PathLike[str],
+        lowercase: bool = False,
     ):
         """Builds the tables.
 
@@ -70,11 +64,12 @@ class LanguageModelExport:
           exported: the network's weights.
           vocabulary: the vocabulary of its words.
           directory: the directory that `Words` takes.
+          lowercase: whether texts are read in lower case.
 
         Raises:
           InputError: the vocabulary has no `<eos>`.
         """
-        self.words = Words(vocabulary, directory)
+        self.words = Words(vocabulary, directory, lowercase)
         if self.words.eos is None:
             raise InputError(f"a language model whose vocabulary has no {EOS} cannot be exported")
         self.module = tf.Module(name="language_model")
@@ -108,8 +103,8 @@ class LanguageModelExport:
             "score_text": (self.score_text, [_TEXT]),
             "initial_state": (self.initial_state, [tf.TensorSpec([], tf.int32, "rows")]),
             "next": (self.next, [tf.TensorSpec([None], tf.int32, "tokens"), state]),
-            "generate": (self.generate, [_IDS, _LENGTHS, *_GENERATION, _SEED]),
-            "generate_text": (self.generate_text, [_TEXT, *_GENERATION, _SEED]),
+            "generate": (self.generate, [_IDS, _LENGTHS, *sampling.SPECS, _SEED]),
+            "generate_text": (self.generate_text, [_TEXT, *sampling.SPECS, _SEED]),
             "tokenize": (self.tokenize, [_TEXT]),
             "detokenize": (self.detokenize, [_IDS, _LENGTHS]),
         }
@@ -119,8 +114,8 @@ class LanguageModelExport:
                 "score_mc": (self.score_mc, [_IDS, _LENGTHS, *sampled]),
                 "score_text_mc": (self.score_text_mc, [_TEXT, *sampled]),
                 "load_draws": (self.load_draws, sampled),
-                "generate_mc": (self.generate_mc, [_IDS, _LENGTHS, *_GENERATION, *sampled]),
-                "generate_text_mc": (self.generate_text_mc, [_TEXT, *_GENERATION, *sampled]),
+                "generate_mc": (self.generate_mc, [_IDS, _LENGTHS, *sampling.SPECS, *sampled]),
+                "generate_text_mc": (self.generate_text_mc, [_TEXT, *sampling.SPECS, *sampled]),
             }
         made = {
             name: tf.function(function, input_signature=signature, autograph=False)
@@ -139,7 +134,7 @@ class LanguageModelExport:
         def generate_mc(
             ids: tf.Tensor,
             lengths: tf.Tensor,
-            settings: Sequence[tf.Tensor],
+            settings: Settings,
             num_samples: tf.Tensor,
             seed: tf.Tensor,
         ) -> dict[str, tf.Tensor]:
@@ -273,6 +268,7 @@ class LanguageModelExport:
         top_k: tf.Tensor,
         top_p: tf.Tensor,
         end_at_eos: tf.Tensor,
+        allow_unk: tf.Tensor,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """A continuation of each prompt, of at most max_words words, which may be 1 to 1000.
@@ -280,10 +276,11 @@ class LanguageModelExport:
         Words are sampled from the probabilities to the power of 1 / temperature; at temperature 0 each is the
         most probable one. Of these only the top_k most probable ones remain (0: all), and of those the
         smallest set of most probable ones whose probability reaches top_p (1: all). With end_at_eos the first
-        `<eos>` is the last word. log_probs and entropy, nats [N, L], are of the words under the model itself.
+        `<eos>` is the last word; `<unk>` comes with allow_unk only. The words are those of `--mode=generate`
+        of the same seed. log_probs and entropy, nats [N, L], are of the words under the model itself.
         """
         prompt = self.words.check(ids, lengths, 1)
-        settings = sampling.checked(max_words, temperature, top_k, top_p, end_at_eos)
+        settings = sampling.checked(Settings(max_words, temperature, top_k, top_p, end_at_eos, allow_unk))
         return self._without_information(self._bodies["generate"](*prompt, settings, seed))
 
     def generate_mc(
@@ -295,12 +292,13 @@ class LanguageModelExport:
         top_k: tf.Tensor,
         top_p: tf.Tensor,
         end_at_eos: tf.Tensor,
+        allow_unk: tf.Tensor,
         num_samples: tf.Tensor,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """As `generate`, from the average of S draws, made once for all words; memory grows with S."""
         prompt = self.words.check(ids, lengths, 1)
-        settings = sampling.checked(max_words, temperature, top_k, top_p, end_at_eos)
+        settings = sampling.checked(Settings(max_words, temperature, top_k, top_p, end_at_eos, allow_unk))
         return self._bodies["generate_mc"](*prompt, settings, check_samples(num_samples), seed)
 
     def generate_text(
@@ -311,11 +309,12 @@ class LanguageModelExport:
         top_k: tf.Tensor,
         top_p: tf.Tensor,
         end_at_eos: tf.Tensor,
+        allow_unk: tf.Tensor,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """`generate` of texts; an empty one begins a sentence."""
         prompt = self._prompt(text)
-        return self.generate(*prompt, max_words, temperature, top_k, top_p, end_at_eos, seed)
+        return self.generate(*prompt, max_words, temperature, top_k, top_p, end_at_eos, allow_unk, seed)
 
     def generate_text_mc(
         self,
@@ -325,11 +324,12 @@ class LanguageModelExport:
         top_k: tf.Tensor,
         top_p: tf.Tensor,
         end_at_eos: tf.Tensor,
+        allow_unk: tf.Tensor,
         num_samples: tf.Tensor,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """`generate_mc` of texts."""
-        settings = (max_words, temperature, top_k, top_p, end_at_eos)
+        settings = (max_words, temperature, top_k, top_p, end_at_eos, allow_unk)
         return self.generate_mc(*self._prompt(text), *settings, num_samples, seed)
 
     def _prompt(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -339,9 +339,8 @@ class LanguageModelExport:
         return tf.concat([first[:, tf.newaxis], ids[:, 1:]], axis=1), tf.maximum(lengths, 1)
 
     def _generate(
-        self, draws: Draws, ids: tf.Tensor, lengths: tf.Tensor, settings: Sequence[tf.Tensor], seed: tf.Tensor
+        self, draws: Draws, ids: tf.Tensor, lengths: tf.Tensor, settings: Settings, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        max_words, temperature, top_k, top_p, end_at_eos = settings
         rows = tf.shape(ids)[0]
         states = draws.start(lambda draw: self._primed(draw, ids, lengths))
         next_word = averaged_step(self._run, draws)
@@ -350,14 +349,25 @@ class LanguageModelExport:
         def step(tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
             states, count, living = state
             # Nothing is left to choose after max_words words or the `<eos>` that ends: the row stops.
-            living &= (count < max_words) & ~((count > 0) & end_at_eos & (tokens == self.words.eos))
+            has_ended = (count > 0) & settings.end_at_eos & (tokens == self.words.eos)
+            living &= (count < settings.max_words) & ~has_ended
             log_probs, states = next_word(tokens, states)
-            log_probs = sampling.restricted(log_probs, temperature, top_k, top_p)
-            return tf.where(living[:, tf.newaxis], log_probs, -math.inf), (states, count + 1, living)
+            possible = living[:, tf.newaxis] & (settings.allow_unk | self.words.is_known)
+            return tf.where(possible, log_probs, -math.inf), (states, count + 1, living)
 
         state = (states, tf.zeros([rows], tf.int32), tf.ones([rows], tf.bool))
         noise_seed = noise.derive(noise.make_seed(seed), Stream.CONTINUATION_NOISE, 0)
-        found = sample(step, state, last, MAX_WORDS, None, seed=noise_seed)
+        found = sample(
+            step,
+            state,
+            last,
+            MAX_WORDS,
+            None,
+            seed=noise_seed,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+        )
         tokens = found.tokens[:, : longest(found.lengths)]
         before = tf.concat([last[:, tf.newaxis], tokens[:, :-1]], axis=1)
         scores = self._read(draws, before, tokens, found.lengths, states)._asdict()

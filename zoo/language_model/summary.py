@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoo.runs.figures import best_of
+
 # The modes of evaluation by the suffix of their key in results.json.
 _MODES = {
     "": "mean",
@@ -27,10 +29,7 @@ def summary(results: dict[str, Any]) -> str:
             if figures is not None:
                 rows.append((split, *_row(description, figures)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        f"{results['preset']} ({results['method']}), best of {results['epochs_trained']} epochs: "
-        f"epoch {results['epochs']}"
-    ]
+    lines = [f"{results['preset']} ({results['method']}), {best_of(results)}"]
     lines += [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

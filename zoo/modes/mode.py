@@ -28,7 +28,7 @@ class Configuration(enum.Enum):
 
     Attributes:
       NONE: the mode has none, and no workdir.
-      PRESET: from `--preset`, for a workdir that may be new.
+      PRESET: from `--preset`, for a workdir that may be new; without it, from the run in the workdir.
       RUN: from the workdir, which must be a run's.
       FLAGS: the mode has none; its workdir need not be a run's.
     """
@@ -90,7 +90,7 @@ class Request:
       machine: the machine to run on.
       config: the resolved configuration; None for a mode without one.
       workdir: the path of the workdir; None for a mode without one.
-      data_dir: the directory of the data set; None where it is not given.
+      data_dir: the directory of the data set; None where it is not given, which means that of the run.
       flags: the mode's own flags that are given: argument -> value.
       overrides: the fields of the configuration that the command line sets: dotted name -> value.
       strategy: the machine, started; None for a mode without a workdir.

@@ -13,6 +13,7 @@ from tfp_bayesrnn.errors import InputError
 from zoo.configuration import methods
 from zoo.configuration.config import parse_object
 from zoo.filesystem.files import is_there
+from zoo.runs.run_data import data_dir_of
 from zoo.runs.settings import Config
 from zoo.runs.workdir import Workdir
 
@@ -41,7 +42,7 @@ class Contents(NamedTuple, Generic[Config]):
         Args:
           config: the run's configuration, resolved.
           workdir: the run's directory.
-          data_dir: the data set's directory, where it needs one.
+          data_dir: the data set's directory, where it needs one; None for that of the run.
 
         Raises:
           InputError: the directory does not exist, or a file cannot be read or is not what it should be.
@@ -57,6 +58,15 @@ class Contents(NamedTuple, Generic[Config]):
             _object(directory, directory.pruning_path),
             _object(directory, directory.divergence_path),
         )
+
+    @property
+    def found_data_dir(self) -> str | None:
+        """The data set's directory: the one that was given, or that of the run.
+
+        Raises:
+          InputError: that of the run is needed and has gone.
+        """
+        return data_dir_of(self.directory, self.config.data.name, self.data_dir)
 
     @property
     def is_bayesian(self) -> bool:
@@ -80,9 +90,9 @@ class Contents(NamedTuple, Generic[Config]):
             return f"the average over {self.samples} draws of the weights" if self.samples > 1 else "one draw"
         return "the trained weights"
 
-    def command(self, mode: str, *more: str) -> str:
+    def command(self, mode: str) -> str:
         """The command line of a mode for this workdir, for a shell."""
-        parts = ["python", "absl_main.py", f"--mode={mode}", *more, f"--workdir={self.directory.path}"]
+        parts = ["python", "absl_main.py", f"--mode={mode}", f"--workdir={self.directory.path}"]
         if self.data_dir is not None:
             parts.append(f"--data_dir={self.data_dir}")
         return shlex.join(parts)

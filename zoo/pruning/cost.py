@@ -59,7 +59,7 @@ def measure_pruning(
     Args:
       config: the resolved configuration.
       workdir: the directory of a finished run, pruned or not.
-      data_dir: the data set's directory, where it needs one.
+      data_dir: the data set's directory, where it needs one; None for that of the run.
       strategy: the strategy to run under; one device if left out.
       fraction: the share of all weights that the pruned workdir lacks; it is measured too.
       fractions: the shares of all weights that are measured.

@@ -78,8 +78,7 @@ def learning(contents: Contents[RunConfig]) -> Section:
             step, error = (contents.divergence[field] for field in ("step", "error"))
             notes.append(missing(f"Training diverged at step {step}: {error}"))
     if not contents.metrics:
-        command = contents.command("train", f"--preset={contents.config.preset}")
-        line = missing("No epoch has ended yet; this trains:", command=command)
+        line = missing("No epoch has ended yet; this trains:", command=contents.command("train"))
         return Section(name, title, [notes, line], is_missing=True)
     with understood(directory.metrics_path, "train"):
         return Section(name, title, [notes, _curves(contents)])

@@ -33,7 +33,8 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
     parts = [
         facts(
             {
-                "Best epoch": f"{found['epochs']} of {found['epochs_trained']} (step {found['steps']:,})",
+                "Best epoch": f"{found['epochs']} of {found['epochs_trained'] or 1}",
+                "Step": f"{found['steps']:,}",
                 "Training took": duration(found.get("train_seconds")),
                 "Weights": f"{parameters['weights']:,}",
                 "Trained parameters": f"{parameters['trainable']:,}",

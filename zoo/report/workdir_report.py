@@ -40,7 +40,7 @@ def write_report(
       config: the run's, resolved; `evaluate.num_samples` is the number of draws that words are judged
         by, 10 where it is 0.
       workdir: the run's directory, of which nothing but the default output is written.
-      data_dir: the data set's directory, where it needs one.
+      data_dir: the data set's directory, where it needs one; None for that of the run.
       output: the page's path; `report.html` in the workdir if left out.
 
     Returns:

@@ -35,7 +35,7 @@ def train_run(
       make: the task's experiment (`zoo.task.Task.experiment`).
       config: the resolved configuration.
       workdir: the directory of the run.
-      data_dir: the data set's directory, where it needs one.
+      data_dir: the data set's directory, where it needs one; None for that of the run so far.
       strategy: the strategy to train under.
 
     Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
@@ -15,8 +15,9 @@ from tfp_bayesrnn.loop.loop import EpochReport
 from tfp_bayesrnn.model.evaluation import StreamEvaluator, StreamScore
 from tfp_bayesrnn.posterior import pruning
 from zoo.runs.board import Board
+from zoo.runs.earlier_results import CHECKPOINT, SETTINGS, with_earlier
 from zoo.runs.figures import figures, word_figures
-from zoo.runs.run_data import Data, check_data
+from zoo.runs.run_data import Data, check_data, data_dir_of
 from zoo.runs.settings import Config
 from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
@@ -30,6 +31,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
     Attributes:
       config: the resolved configuration.
       workdir: the run's workdir.
+      data_dir: the directory that the data come from; None where they need none.
       data: the data that is trained on and scored.
       model: the task's model, its weights those to go on from.
       loop: the loop that trains it.
@@ -52,7 +54,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         Args:
           config: the resolved configuration.
           workdir: the run's workdir.
-          data_dir: the data set's directory, where it needs one.
+          data_dir: the data set's directory, where it needs one; None for that of the run so far.
           strategy: the strategy to train under; one device if left out.
 
         Raises:
@@ -64,7 +66,8 @@ class Experiment(ABC, Generic[Config, SomeData]):
         strategy = strategy or tf.distribute.get_strategy()
         replicas.rows_of_replica(config.train.batch, strategy.num_replicas_in_sync)
         logging.info("reading the data: %s", config.data.name)
-        self.data = self.read_data(data_dir)
+        self.data_dir = data_dir_of(workdir, config.data.name, data_dir)
+        self.data = self.read_data(self.data_dir)
         check_data(workdir, self.data)
         with strategy.scope():
             self.model = self.build_model()
@@ -141,10 +144,12 @@ class Experiment(ABC, Generic[Config, SomeData]):
             self.config,
             self.workdir,
             self.data,
+            self.data_dir,
             self.loop,
             lambda: Board(self.workdir.tensorboard_dir, self.model, self.predictions_per_step, self.unit),
             self.epoch_entry,
             self.describe,
+            lambda: self.evaluator.mean(self.scored_data("valid")).nll,
         ).train()
 
     def figures(self, score: StreamScore) -> dict[str, Any]:
@@ -190,11 +195,29 @@ class Experiment(ABC, Generic[Config, SomeData]):
         return restore_best(self.loop, self.workdir)
 
     def evaluate(self) -> dict[str, Any]:
-        """Evaluates the best checkpoint on valid and test, writes results.json and prints the table."""
+        """Evaluates the best checkpoint on valid and test, writes results.json and prints the table.
+
+        What an earlier evaluation has found of the same weights is kept where this one does not look for it.
+        """
         step = self.restore_best()
-        results = {**self.about(step), **self.final_results()}
+        results = with_earlier(self.workdir, {**self.about(step), **self.final_results()}, self.holds)
         publish(self.workdir, self.loop.checkpoints, step, results, lambda: self.summary(results))
         return results
+
+    def holds(self, name: str, figures: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+        """Whether earlier figures of the same weights are comparable with those of this evaluation.
+
+        Args:
+          name: their key in `results.json`.
+          figures: the figures.
+          settings: the table `evaluate` of the configuration that they were found with.
+        """
+        now = self.config.evaluate.to_dict()
+        return all(settings.get(field) == now[field] for field in self.settings_of(name))
+
+    def settings_of(self, name: str) -> tuple[str, ...]:
+        """The fields of the table `evaluate` that the figures of a key depend on without saying so."""
+        return tuple(field for field in self.config.evaluate.to_dict() if field != "num_samples")
 
     def about(self, step: int) -> dict[str, Any]:
         """The part of `results.json` about the checkpoint of a step, which comes before the scores."""
@@ -207,6 +230,8 @@ class Experiment(ABC, Generic[Config, SomeData]):
             "data": config.data.name,
             "seed": config.seed,
             "steps": step,
+            CHECKPOINT: self.workdir.best_digest,
+            SETTINGS: self.config.evaluate.to_dict(),
             "epochs": own.get("epoch", step // self.steps_per_epoch),
             "epochs_trained": entries[-1]["epoch"] if entries else None,
             "train_seconds": entries[-1]["seconds"] if entries else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfp_bayesrnn.model.evaluation import SharpenedBound, StreamScore
@@ -30,3 +31,10 @@ def bound_figures(bound: SharpenedBound) -> dict[str, Any]:
         "kl_per_token": bound.kl,
         "tokens": bound.predictions,
     }
+
+
+def best_of(results: Mapping[str, Any]) -> str:
+    """Which checkpoint the figures of `results.json` are of, in words."""
+    if results["epochs_trained"] is None:
+        return f"step {results['steps']}, before the end of the first epoch"
+    return f"best of {results['epochs_trained']} epochs: epoch {results['epochs']}"

@@ -166,6 +166,14 @@ class Training(Table):
         Change.RESUMED,
         added=True,
     )
+    early_validation_seconds: float = setting(
+        600.0,
+        checks.not_negative(),
+        "the time between validations in the first epoch, whose weights are the best checkpoint until the "
+        "epoch ends; 0: there are none",
+        Change.RESUMED,
+        added=True,
+    )
 
 
 class NamedData(Protocol):
@@ -178,6 +186,9 @@ class NamedData(Protocol):
 
 class Evaluated(Protocol):
     """The table `evaluate` of every task."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values by the names of the fields."""
 
     @property
     def num_samples(self) -> int:

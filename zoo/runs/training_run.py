@@ -36,10 +36,12 @@ class TrainingRun(Hooks):
         config: Any,
         workdir: Workdir,
         data: Data,
+        data_dir: str | None,
         loop: Loop,
         board: Callable[[], Board],
         evaluate: Callable[[EpochReport, float], dict[str, Any]],
         describe: Callable[[dict[str, Any]], str],
+        validate: Callable[[], float],
     ):
         """Builds the run.
 
@@ -47,21 +49,24 @@ class TrainingRun(Hooks):
           config: the resolved configuration.
           workdir: a workdir that accepts it.
           data: the data that is trained on.
+          data_dir: the directory that they come from; None where they need none.
           loop: the loop of the task's model.
           board: makes the task's `Board`.
           evaluate: makes the epoch's entry in `metrics.jsonl` from the report of an epoch and the seconds of
             training so far: among other things "nll", of validation with the posterior mean.
           describe: makes a line of the log from an entry.
+          validate: returns the NLL of validation with the posterior mean, nats per prediction.
         """
         self.config = config
         self.workdir = workdir
         self.data = data
+        self.data_dir = data_dir
         self.loop = loop
         self.seconds = 0.0
         self._compiling_since: float | None = None
         self._is_compiled = False
         self._signal: Callable[[], int | None] = lambda: None
-        self._evaluate, self._describe = evaluate, describe
+        self._evaluate, self._describe, self._validate = evaluate, describe, validate
         self._board = board() if loop.workers.is_chief else None
 
     def train(self) -> None:
@@ -78,7 +83,7 @@ class TrainingRun(Hooks):
         step = self.loop.restore()
         if is_chief:
             self.workdir.truncate_metrics(step)
-            keep_data(self.workdir, self.data)
+            keep_data(self.workdir, self.data, self.config.data.name, self.data_dir)
             self.workdir.bind(self.config)
         earlier = self.workdir.read_metrics()
         self.seconds = earlier[-1]["seconds"] if earlier else 0.0
@@ -122,6 +127,17 @@ class TrainingRun(Hooks):
             self._board.evaluation(report.step, entry)
             logging.info("epoch %d/%d: %s", report.epoch, self.config.train.epochs, self._describe(entry))
         return entry["nll"]
+
+    def on_early_validation(self, step: int) -> None:
+        """Says in the log what the weights are worth so far."""
+        nll = self._validate()
+        if self.loop.workers.is_chief:
+            logging.info(
+                "step %d, in the first epoch: valid NLL %.4f (mean); these weights are the best checkpoint "
+                "until the epoch ends",
+                step,
+                nll,
+            )
 
     def on_step_back(self, step: int) -> None:
         """Takes back the entries since that step."""
@@ -172,6 +188,7 @@ def make_loop(
         step_backs=train.step_backs,
         step_back_factor=train.step_back_factor,
         pruning=_pruning(config.pruning),
+        early_validation_seconds=train.early_validation_seconds,
     )
 
 

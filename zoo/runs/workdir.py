@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -20,6 +20,11 @@ from zoo.filesystem import ownership
 from zoo.filesystem.checksums import Checksums, damaged
 from zoo.filesystem.files import explained, is_folder, is_there, json_text, read_file, to_jsonable
 from zoo.runs.settings import RunConfig
+
+if TYPE_CHECKING:
+    from tfp_bayesrnn.loop.checkpoints import Checkpoints
+
+CONFIG = "config.json"
 
 
 class Workdir:
@@ -57,7 +62,7 @@ class Workdir:
     @property
     def config_path(self) -> Path:
         """The whole resolved configuration."""
-        return self.path / "config.json"
+        return self.path / CONFIG
 
     @property
     def metrics_path(self) -> Path:
@@ -122,11 +127,19 @@ class Workdir:
     @property
     def has_trained(self) -> bool:
         """Whether there is a checkpoint, readable or not, of a step or more."""
+        held = self._held()
+        return any(held.steps) or bool(held.best_step)
+
+    @property
+    def best_digest(self) -> str | None:
+        """What the best checkpoint is known by (`Checkpoints.digest_of_best`); None where there is none."""
+        return self._held().digest_of_best()
+
+    def _held(self) -> Checkpoints:
         # Not at the top: it imports TensorFlow, which a look at a run's configuration can do without.
         from tfp_bayesrnn.loop.checkpoints import Checkpoints
 
-        held = Checkpoints(self.checkpoints_dir, {}, writes=False)
-        return any(held.steps) or bool(held.best_step)
+        return Checkpoints(self.checkpoints_dir, {}, writes=False)
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -175,7 +188,7 @@ class Workdir:
             if differing:
                 raise InputError(
                     f"workdir {self.path} belongs to another configuration: {differing}; "
-                    "give another --workdir or the same configuration"
+                    "give another --workdir or the same configuration, which it is without --preset"
                 )
         elif is_there(self.checkpoints_dir):
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_bayesrnn.export.saved_model import require
@@ -24,21 +25,25 @@ class Words(tf.Module):
     Attributes:
       size: the number of words in the vocabulary, V.
       eos: the id of `<eos>`; None where there is none.
+      is_known: bool [V], false of `<unk>` alone.
     """
 
-    def __init__(self, vocabulary: Vocabulary, directory: str | os.PathLike[str]):
+    def __init__(self, vocabulary: Vocabulary, directory: str | os.PathLike[str], lowercase: bool = False):
         """Makes the tables.
 
         Args:
           vocabulary: the model's vocabulary.
           directory: a directory where `vocabulary.txt` can be written and stays until the model is saved.
+          lowercase: whether texts are read in lower case.
         """
         super().__init__(name="words")
         path = Path(directory) / "vocabulary.txt"
         vocabulary.save(path)
         self.size = len(vocabulary)
         self.eos = vocabulary.id(EOS) if EOS in vocabulary else None
+        self._lowercase = lowercase
         self._unknown = vocabulary.id(UNK) if UNK in vocabulary else None
+        self.is_known = np.array([word != UNK for word in vocabulary.words])
         line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
         asset = tf.saved_model.Asset(os.fspath(path))
         self._asset = asset
@@ -51,6 +56,8 @@ class Words(tf.Module):
 
     def encode(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Texts [N] as ids, int32 [N, T], padded with 0, and lengths, int32 [N]."""
+        if self._lowercase:
+            texts = tf.strings.lower(texts, encoding="utf-8")
         if self.eos is not None:
             texts = tf.strings.regex_replace(texts, "\n", f" {EOS} ")
         texts = tf.strings.regex_replace(texts, _SPACE, " ")

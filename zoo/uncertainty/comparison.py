@@ -16,10 +16,12 @@ from tfp_bayesrnn.errors import InputError
 from tfp_bayesrnn.filesystem.paths import local_path
 from zoo.configuration import limits
 from zoo.configuration.fields import flatten
-from zoo.data.corpus import load_corpus
+from zoo.data.corpus import Corpus, load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.filesystem.files import explained, is_file, to_jsonable, write_whole
 from zoo.filesystem.writable import check_file_writable, printed_after
+from zoo.registry import read_config, task_of
+from zoo.runs.run_data import data_dir_of
 from zoo.runs.workdir import Workdir
 from zoo.terminal import progress
 from zoo.uncertainty.benchmark import measure
@@ -59,7 +61,7 @@ def compare_models(
         it, that is the first to be scored; else it is made where it does not exist.
       compare: further models, as `zoo.uncertainty.sources` names them.
       data: the name of the data set; None for that of the first workdir.
-      data_dir: the data set's directory, where it needs one.
+      data_dir: the data set's directory, where it needs one; None for that of the first workdir's run.
       texts: files of other text.
       samples: the number of draws in the averages, S; 0: means only.
       rows: the number of rows a text is cut into; 1, as for final figures, reads it as one.
@@ -78,12 +80,12 @@ def compare_models(
     if not 1 <= window <= limits.COUNT:
         raise InputError(f"windows of {window} words: accepted 1 or more, at most {limits.COUNT}")
     workdir = os.fspath(local_path(workdir, "--workdir"))
-    sources, data, final = _chosen(workdir, compare, data, ensemble)
-    corpus = load_corpus(data, data_dir)
-    vocabulary = corpus.vocabulary
-    settings = Settings(samples, seed, rows, unroll or final or 100)
+    sources, data, run = _chosen(workdir, compare, data, ensemble)
+    corpus = _corpus(run, data, data_dir)
+    vocabulary, of_run = corpus.vocabulary, {} if run is None else flatten(read_config(run))
+    settings = Settings(samples, seed, rows, unroll or of_run.get("evaluate.final_unroll") or 100)
     settings = _within_memory(settings, len(vocabulary), max(len(ensemble), 1))
-    streams = make_streams(corpus.test, vocabulary, texts, words, seed)
+    streams = make_streams(corpus.test, vocabulary, texts, words, seed, of_run.get("data.lowercase", False))
     directory = Workdir(workdir)
     _write_texts(directory, streams, vocabulary)
     results: dict[str, Any] = {
@@ -135,13 +137,13 @@ def write(directory: Workdir, results: dict[str, Any]) -> None:
 
 def _chosen(
     workdir: str, compare: Sequence[str], data: str | None, ensemble: Sequence[str]
-) -> tuple[list[str], str, int | None]:
-    """The sources that are scored, the data, and the window that the first workdir reads final figures in."""
+) -> tuple[list[str], str, Workdir | None]:
+    """The sources that are scored, the data, and the first workdir of a run among all that are named."""
     named = [workdir, *(path_of(source) for source in (*compare, *ensemble))]
     directories = [path for path in named if is_file(Path(path, "config.json"))]
     configs = [config_of(path) for path in directories]  # Of a model that scores no text it is an error.
-    config = configs[0] if configs else None
-    data = data or (config.data.name if config is not None else None)
+    run = Workdir(directories[0], create=False) if directories else None
+    data = data or (configs[0].data.name if configs else None)
     if data is None:
         raise InputError(
             f"workdir {workdir} holds no trained language model, and none is compared: say which data, "
@@ -154,8 +156,16 @@ def _chosen(
         raise InputError(f"--ensemble={ensemble[0]} is not accepted alone: an ensemble has at least 2 models")
     for source in (*sources, *ensemble):
         opener_of(source)  # A wrong one is to be found before the others have been scored.
-    final = flatten(config).get("evaluate.final_unroll") if config is not None else None
-    return sources, data, final
+    return sources, data, run
+
+
+def _corpus(run: Workdir | None, data: str, data_dir: str | None) -> Corpus:
+    """The text of a data set, read as the run has read it where it is that of a run."""
+    if run is not None:
+        config = read_config(run)
+        if config.data.name == data and task_of(config).scores_text:
+            return task_of(config).load_data(config, data_dir_of(run, data, data_dir))
+    return load_corpus(data, data_dir)
 
 
 def _within_memory(settings: Settings, words: int, models: int = 1) -> Settings:

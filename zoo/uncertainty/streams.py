@@ -41,6 +41,7 @@ def make_streams(
     texts: Sequence[str | os.PathLike[str]] = (),
     limit: int = 0,
     seed: int = 0,
+    lowercase: bool = False,
 ) -> dict[str, Stream]:
     """The test text and others, by name: "test" first, then "reversed", "shuffled", "random", the texts.
 
@@ -51,6 +52,7 @@ def make_streams(
         its file. Words outside the vocabulary become `<unk>`, and are counted.
       limit: the number of words taken from the start of each text; 0: all.
       seed: the seed of the shuffled and the random words.
+      lowercase: whether the other texts are read in lower case.
 
     Raises:
       InputError: a text cannot be read or used, or two have one name; a limit that leaves nothing to predict.
@@ -76,7 +78,7 @@ def make_streams(
             raise InputError(
                 f"text {os.fspath(path)}: there is another text with the name {name!r}; rename it"
             )
-        streams[name] = read_text(path, vocabulary, limit)
+        streams[name] = read_text(path, vocabulary, limit, lowercase)
         if warning := warning_of(name, streams[name].predictions, streams[name].unknown):
             logging.warning("%s", warning)
     return streams
@@ -101,7 +103,9 @@ def warning_of(name: str, predictions: int, unknown: int) -> str | None:
     )
 
 
-def read_text(path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int = 0) -> Stream:
+def read_text(
+    path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int = 0, lowercase: bool = False
+) -> Stream:
     """A text file as a stream; see `make_streams`. Each line ends with `<eos>` where the vocabulary has it.
 
     Raises:
@@ -111,6 +115,7 @@ def read_text(path: str | os.PathLike[str], vocabulary: Vocabulary, limit: int =
     name = os.fspath(path)
     lines = [line for _, line in decoded(io.BytesIO(read_file(path)), f"text {name}")]
     end = [EOS] if EOS in vocabulary else []
+    lines = [line.lower() for line in lines] if lowercase else lines
     words = [word for line in lines for word in [*line.split(), *end]][: limit or None]
     if len(words) < 2:
         raise InputError(f"text {name} has {len(words)} words: at least 2 are needed")

@@ -45,7 +45,7 @@ def test_it_is_complete_and_narrow(capsys):
 
 def test_what_modes_need():
     text = " ".join(help_text("tfp-bayesrnn").split())
-    assert "needs --preset=NAME; --workdir=DIR" in text
+    assert "needs --workdir=DIR, a new directory or that of a run to resume; --preset=NAME for a" in text
     assert "of a language model" in text and "of a captioning model; --images=PATH" in text
     assert "example tfp-bayesrnn --mode=train --preset=demo_bbb" in text
 

@@ -216,6 +216,16 @@ def test_sharpening_is_not_set_without_effect():
         config.validate(config.with_overrides(plain, {"sharpening.sigma0": 0.1}))
 
 
+def test_words_are_not_chosen_of_a_data_set_with_a_vocabulary_of_its_own():
+    of_text, of_ptb = (presets.get_preset(name) for name in ("text_small_bbb", "ptb_small_bbb"))
+    chosen = {"data.min_count": 3, "data.max_words": 100, "data.lowercase": True}
+    config.validate(config.with_overrides(of_text, chosen))
+    for name, value in chosen.items():
+        said = rf"{name}={value} has no effect with data.name='ptb'; accepted then: .*, or data.name=text"
+        with pytest.raises(InputError, match=said):
+            config.validate(config.with_overrides(of_ptb, {name: value}))
+
+
 BAD = [
     ("task", "captions", "one of language_model"),
     ("task", "captioning", "one of language_model"),
@@ -226,6 +236,7 @@ BAD = [
     ("model.units", 0, "a whole number of at least 1"),
     ("model.layers", -1, "a whole number of at least 1"),
     ("model.cell", "grru", "one of lstm, gru, mgu"),
+    ("data.max_words", 2, "0, or a whole number of at least 3 and at most 1000000"),
     ("model.init_range", 0.0, "a number above 0"),
     ("prior.pi", 0.0, "strictly between 0 and 1"),
     ("prior.pi", 1.0, "strictly between 0 and 1"),

@@ -33,7 +33,8 @@ def test_the_presets_there_are():
     methods = ("deterministic", "dropout", "variational_dropout", "bbb", "bbb_sharpened")
     for method in methods:
         assert {f"demo_{method}", *(f"ptb_{size}_{method}" for size in ("small", "medium", "large"))} <= names
-    assert {"text_small_bbb", "text_small_dropout", "text_medium_bbb", "text_medium_dropout"} <= names
+    for size in ("small", "medium"):
+        assert {f"text_{size}_{method}" for method in ("deterministic", "dropout", "bbb")} <= names
     assert {"demo_bbb_ktied", "ptb_small_bbb_ktied", "ptb_medium_bbb_ktied", "ptb_large_bbb_ktied"} <= names
     assert {"text_small_bbb_sharpened", "wikitext2_medium_bbb", "wikitext2_medium_bbb_sharpened"} <= names
 

@@ -42,10 +42,47 @@ def test_unknown_words_become_unk_where_train_has_it(tmp_path):
     assert (corpus.name, corpus.entropy_rate) == ("text", None)
 
 
-def test_an_unknown_word_without_unk_is_refused(tmp_path):
+def test_unknown_words_make_an_unk_that_train_lacks(tmp_path):
     write(tmp_path, "{}.txt", TEXTS | {"test": "a b\nc zebra a\n"})
-    with pytest.raises(InputError, match=r"test\.txt, line 2: word 'zebra' .*<unk>"):
-        read_directory(tmp_path)
+    corpus = load_corpus("text", tmp_path)
+    assert corpus.vocabulary.words == ("<eos>", "a", "b", "c", "<unk>")
+    assert corpus.vocabulary.decode(corpus.test) == "a b <eos> c <unk> a <eos>".split()
+    assert [corpus.share_of_unknown(split) for split in ("train", "valid", "test")] == [0.0, 0.0, 1 / 7]
+    assert corpus.describe() == (
+        "text: a vocabulary of 5 words; tokens: train 8, valid 3, test 7; "
+        "<unk>: train 0.00%, valid 0.00%, test 14.29%"
+    )
+
+
+COUNTED = {"train": "The the THE cat\nthe cat <unk> sat\n", "valid": "The mat\n", "test": "cat\n"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "train", "valid"),
+    [
+        # By count: <eos> and the 2; The, THE, sat and <unk> are 4 unknown words, so that <unk> comes first.
+        ({"min_count": 2}, "<unk> <eos> cat the", "<unk> the <unk> cat", "<unk> <unk>"),
+        ({"lowercase": True}, "the <eos> cat <unk> sat", "the the the cat", "the <unk>"),
+        ({"lowercase": True, "min_count": 2}, "the <eos> <unk> cat", "the the the cat", "the <unk>"),
+        ({"lowercase": True, "min_count": 3}, "<unk> the <eos>", "the the the <unk>", "the <unk>"),
+        ({"max_words": 4}, "<unk> <eos> cat the", "<unk> the <unk> cat", "<unk> <unk>"),
+        ({"max_words": 3}, "<unk> <eos> cat", "<unk> <unk> <unk> cat", "<unk> <unk>"),
+        ({"max_words": 7}, "<eos> cat the <unk> THE The sat", "The the THE cat", "The <unk>"),
+        ({"max_words": 4, "lowercase": True}, "the <eos> <unk> cat", "the the the cat", "the <unk>"),
+    ],
+)
+def test_which_words_are_taken(tmp_path, options, words, train, valid):
+    write(tmp_path, "{}.txt", COUNTED)
+    vocabulary, splits = read_directory(tmp_path, **options)
+    assert vocabulary.words == tuple(words.split())
+    assert vocabulary.decode(splits["train"][:4]) == train.split()
+    assert vocabulary.decode(splits["valid"]) == [*valid.split(), "<eos>"]
+
+
+def test_no_word_that_occurs_so_often_is_refused(tmp_path):
+    write(tmp_path, "{}.txt", COUNTED)
+    with pytest.raises(InputError, match=r"data\.min_count=9 is not accepted, the most frequent .* 2 times"):
+        read_directory(tmp_path, min_count=9)
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

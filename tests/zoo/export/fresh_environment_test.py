@@ -32,6 +32,7 @@ SETTINGS = {
     "top_k": np.int32(5),
     "top_p": np.float32(0.9),
     "end_at_eos": np.bool_(True),
+    "allow_unk": np.bool_(False),
     "seed": np.int32(8),
 }
 STATE = np.random.default_rng(0).uniform(-1, 1, [2, 16]).astype(np.float32)

@@ -38,7 +38,6 @@ def test_a_run_that_has_only_begun(bare, tmp_path, capsys):
         f"--mode={mode}" for mode in ("train", "evaluate", "report", "uncertainty", "prune")
     ]
     assert all(f"--workdir={workdir}" in line for line in commands)
-    assert "--preset=ptb_small_bbb" in commands[0]
     out = capsys.readouterr().out
     assert f"report: {workdir}/report.html" in out
     assert "without a passage of the test text: the page says why" in out
