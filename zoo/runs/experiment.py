@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import tensorflow as tf
@@ -98,6 +98,10 @@ class Experiment(ABC, Generic[Config, SomeData]):
     def take_earlier_weights(self) -> None:
         """Restores weights before anything is computed, for a task that needs them so early."""
 
+    def kept(self) -> Mapping[str, str]:
+        """The texts of files, by name, that the workdir is to keep so that the model can be made again."""
+        return {}
+
     @abstractmethod
     def training_data(self, step: int) -> Iterable:
         """The minibatches of training from a step on, without end."""
@@ -145,6 +149,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
             lambda: Board(self.workdir.tensorboard_dir, self.model, self.predictions_per_step, self.unit),
             self.epoch_entry,
             self.describe,
+            self.kept(),
         ).train()
 
     def figures(self, score: StreamScore) -> dict[str, Any]:

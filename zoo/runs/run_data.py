@@ -6,6 +6,7 @@ of lines. Where the files lie, and what they are called, is no part of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from tfp_bayesrnn.errors import InputError
@@ -68,8 +69,8 @@ def check_data(workdir: Workdir, data: Data) -> None:
             )
 
 
-def keep_data(workdir: Workdir, data: Data) -> None:
-    """Writes what `check_data` compares; of a run that has trained, what is missing of it.
+def keep_data(workdir: Workdir, data: Data, kept: Mapping[str, str]) -> None:
+    """Writes what `check_data` compares, and other files by name; of a run that has trained, what is missing.
 
     Raises:
       InputError: it cannot be written.
@@ -79,3 +80,6 @@ def keep_data(workdir: Workdir, data: Data) -> None:
         workdir.write(workdir.vocabulary_path, data.vocabulary.content())
     if is_new or not is_there(workdir.data_path):
         workdir.write_json(workdir.data_path, data.fingerprints())
+    for name, text in kept.items():
+        if is_new or not is_there(workdir.path / name):
+            workdir.write(workdir.path / name, text)

@@ -40,6 +40,7 @@ class TrainingRun(Hooks):
         board: Callable[[], Board],
         evaluate: Callable[[EpochReport, float], dict[str, Any]],
         describe: Callable[[dict[str, Any]], str],
+        kept: Mapping[str, str],
     ):
         """Builds the run.
 
@@ -52,6 +53,7 @@ class TrainingRun(Hooks):
           evaluate: makes the epoch's entry in `metrics.jsonl` from the report of an epoch and the seconds of
             training so far: among other things "nll", of validation with the posterior mean.
           describe: makes a line of the log from an entry.
+          kept: the texts of files, by name, that the workdir keeps too.
         """
         self.config = config
         self.workdir = workdir
@@ -61,7 +63,7 @@ class TrainingRun(Hooks):
         self._compiling_since: float | None = None
         self._is_compiled = False
         self._signal: Callable[[], int | None] = lambda: None
-        self._evaluate, self._describe = evaluate, describe
+        self._evaluate, self._describe, self._kept = evaluate, describe, kept
         self._board = board() if loop.workers.is_chief else None
 
     def train(self) -> None:
@@ -78,7 +80,7 @@ class TrainingRun(Hooks):
         step = self.loop.restore()
         if is_chief:
             self.workdir.truncate_metrics(step)
-            keep_data(self.workdir, self.data)
+            keep_data(self.workdir, self.data, self._kept)
             self.workdir.bind(self.config)
         earlier = self.workdir.read_metrics()
         self.seconds = earlier[-1]["seconds"] if earlier else 0.0
