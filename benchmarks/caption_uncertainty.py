@@ -46,13 +46,14 @@ def blank_images(count: int, size: int, seed: int = 0) -> np.ndarray:
     return np.broadcast_to(colours, (count, size, size, 3)).copy()
 
 
-def photos(paths: list[str], size: int) -> np.ndarray:
+def photos(paths: list[str], size: int, interpolation: str = "bilinear") -> np.ndarray:
     """Those of the files that can be read, uint8 [N, S, S, 3]."""
 
     def readable() -> Iterator[np.ndarray]:
         for path in paths:
             try:
-                yield fit(tf.constant(decode(pathlib.Path(path).read_bytes(), path)), size).numpy()
+                pixels = decode(pathlib.Path(path).read_bytes(), path)
+                yield fit(tf.constant(pixels), size, interpolation).numpy()
             except InputError as error:
                 print(f"left out: {error}")
 
@@ -149,7 +150,8 @@ def main():
     size = experiment.config.encoder.image_size
     others = {"noise": noise_images(arguments.count, size), "blank": blank_images(arguments.count, size)}
     if arguments.images:
-        others["photos"] = photos(photo_paths(arguments.images), size)
+        interpolation = experiment.config.encoder.interpolation
+        others["photos"] = photos(photo_paths(arguments.images), size, interpolation)
     setup = {
         "steps": experiment.loop.checkpoints.best_step,
         "num_samples": arguments.num_samples,

@@ -34,8 +34,8 @@ class Task:
       load_data: (config, data_dir) -> the data, as `zoo.runs.run_data.Data` describes them.
       model_for: (config, data or None) -> the compiled `BayesianModel`, untrained; without data, where their
         sizes are known. It raises InputError where they are not.
-      restorable: (config, vocabulary or None) -> the same to be restored from a checkpoint: nothing of it
-        depends on the data but the vocabulary, and no file of weights is read.
+      restorable: (config, vocabulary or None, workdir) -> the same to be restored from a checkpoint: nothing
+        of it depends on the data but the vocabulary, and no file is read but what the workdir keeps.
       experiment: (config, workdir, data_dir, strategy or None) -> the run, `zoo.runs.experiment.Experiment`.
       export: (config, model, exported, vocabulary, folder of assets) -> what a SavedModel holds and what is
         said about it; None where models of the task cannot be exported.

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tfp_bayesrnn import BayesianModel, MeanFieldNormal, PointMass, ScaleMixturePrior
 from tfp_bayesrnn.errors import InputError
+from zoo.captioning.attention import AttentionDecoder
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.network import CaptionNetwork
 from zoo.data.captions import SPECIAL_WORDS, CaptionSplit
@@ -69,10 +70,17 @@ def split_of(count, missing=(), corrupt=(), size=SIZE):
     return CaptionSplit(names, references(count), MissingPhotos(names, contents, missing))
 
 
-def decoder(posterior=None, **arguments):
+def grid_encoder():
+    """Images to grids [B, 2, 2, 7], as a user's own model might."""
+    return keras.Sequential(
+        [keras.Input((SIZE, SIZE, 3)), keras.layers.Rescaling(1 / 128), keras.layers.Conv2D(7, 8, 8)]
+    )
+
+
+def decoder(posterior=None, kind=LanguageModelNetwork, **arguments):
     settings = {"units": 5, "layers": 1, "embedding_units": 3, "init_range": 0.8} | arguments
     posterior = posterior or PointMass()
-    return LanguageModelNetwork(
+    return kind(
         len(VOCABULARY),
         prior=PRIOR,
         recurrent_posterior=posterior,
@@ -83,7 +91,12 @@ def decoder(posterior=None, **arguments):
 
 def network(posterior=None, feature_dropout=0.0, trainable=True, image_as="input", **arguments):
     keras.utils.set_random_seed(4)
-    encoder = build_encoder("compact", SIZE, trainable=trainable, width=2)
+    if image_as == "attention":
+        encoder = grid_encoder()
+        encoder.trainable = trainable
+        arguments = {"kind": AttentionDecoder, "attention_units": 4, "place_units": 6, **arguments}
+    else:
+        encoder = build_encoder("compact", SIZE, trainable=trainable, width=2)
     made = CaptionNetwork(encoder, decoder(posterior, **arguments), feature_dropout, image_as)
     made.build()
     return made

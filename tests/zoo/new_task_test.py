@@ -55,7 +55,7 @@ def load_data(config, data_dir):
     )
 
 
-def restorable(config, vocabulary=None):
+def restorable(config, vocabulary=None, workdir=None):
     layer = VariationalDense(1, posterior=MeanFieldNormal(config.posterior.other_scale_range))
     likelihood = NormalLikelihood(config.model.scale)
     return assemble(

@@ -36,9 +36,10 @@ class Images:
       unreadable: places of the photos that could not be read so far.
     """
 
-    def __init__(self, photos: Photos, size: int):
+    def __init__(self, photos: Photos, size: int, interpolation: str = "bilinear"):
         self.photos = photos
         self.size = size
+        self.interpolation = interpolation
         self.unreadable: set[int] = set()
         self._lock = threading.Lock()
 
@@ -47,7 +48,7 @@ class Images:
         pixels, is_readable = tf.numpy_function(self._decode, [index], (tf.uint8, tf.bool), stateful=False)
         pixels.set_shape([None, None, 3])
         is_readable.set_shape([])
-        return fit(pixels, self.size), is_readable
+        return fit(pixels, self.size, self.interpolation), is_readable
 
     def _decode(self, place: np.ndarray) -> tuple[np.ndarray, np.bool_]:
         index = int(place)
@@ -66,15 +67,15 @@ def minibatches(images: int, batch: int) -> int:
     return -(-images // batch)
 
 
-def fit(pixels: tf.Tensor, size: int) -> tf.Tensor:
+def fit(pixels: tf.Tensor, size: int, interpolation: str = "bilinear") -> tf.Tensor:
     """An image uint8 [H, W, 3] as uint8 [S, S, 3], whatever its proportions; one of that size stays."""
     is_right = tf.reduce_all(tf.equal(tf.shape(pixels), [size, size, 3]))
-    resized = tf.cond(is_right, lambda: pixels, lambda: _resized(pixels, size))
+    resized = tf.cond(is_right, lambda: pixels, lambda: _resized(pixels, size, interpolation))
     return tf.ensure_shape(resized, [size, size, 3])
 
 
-def _resized(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    pixels = tf.image.resize(pixels, [size, size], antialias=True)
+def _resized(pixels: tf.Tensor, size: int, interpolation: str) -> tf.Tensor:
+    pixels = tf.cast(tf.image.resize(pixels, [size, size], interpolation, antialias=True), tf.float32)
     return tf.saturate_cast(tf.round(pixels), tf.uint8)
 
 
@@ -97,6 +98,7 @@ class CaptionBatches:
         max_words: int,
         captions_per_image: int | None = None,
         features: Callable[[], np.ndarray] | None = None,
+        interpolation: str = "bilinear",
     ):
         """Encodes the captions; no photo is read yet.
 
@@ -107,8 +109,9 @@ class CaptionBatches:
           image_size: the side of the square images, S, in pixels.
           max_words: words of the longest caption; longer ones are cut.
           captions_per_image: the number of captions per image, K; None for the most that any image has.
-          features: if given, makes an encoder's vectors of the N images, float32 [N, F], which take the
-            images' place; not-a-number for a photo that could not be read. Called when they are first needed.
+          features: if given, makes what an encoder makes of the N images, [N, F] or [N, h, w, C], which takes
+            the images' place; all not-a-number for a photo that could not be read. Called when first needed.
+          interpolation: how images are brought to that size, a method of `tf.image.resize`.
 
         Raises:
           InputError: if there are fewer images than a minibatch has.
@@ -118,7 +121,7 @@ class CaptionBatches:
                 f"{len(split.names)} images do not fill a minibatch of {batch}: accepted is a smaller batch"
             )
         self.batch = batch
-        self.images = Images(split.images, image_size)
+        self.images = Images(split.images, image_size, interpolation)
         self.encoded = encode_captions(split.references, vocabulary, max_words, captions_per_image)
         self.captions = int(np.sum(self.encoded.weights.any(axis=-1)))
         self.predictions = int(np.sum(self.encoded.weights))
@@ -134,7 +137,8 @@ class CaptionBatches:
         """Places of the photos that could not be read: of those met so far, with features of all."""
         if self._features is None:
             return set(self.images.unreadable)
-        return set(np.flatnonzero(~np.isfinite(self._features).all(axis=1)).tolist())
+        first = self._features.reshape(self.count, -1)[:, 0]  # None is a number, or all are.
+        return set(np.flatnonzero(~np.isfinite(first)).tolist())
 
     @functools.cached_property
     def _features(self) -> np.ndarray | None:
@@ -204,10 +208,15 @@ class CaptionBatches:
         self, features: tf.Tensor, ids: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         words, targets, weights = self._captions_of(ids)
-        own = tf.numpy_function(lambda ids: features[ids], [_image(ids)], tf.float32, stateful=False)
-        own.set_shape([self.batch, features.shape[1]])
-        are_readable = tf.reduce_all(tf.math.is_finite(own), axis=1)
-        own = tf.where(are_readable[:, tf.newaxis], own, tf.zeros_like(own))
+
+        def look_up(ids: np.ndarray) -> np.ndarray:
+            return features[ids].astype(np.float32)
+
+        own = tf.numpy_function(look_up, [_image(ids)], tf.float32, stateful=False)
+        own.set_shape([self.batch, *features.shape[1:]])
+        are_readable = tf.math.is_finite(tf.reshape(own, [self.batch, -1])[:, 0])
+        shown = tf.reshape(are_readable, [self.batch] + [1] * (len(features.shape) - 1))
+        own = tf.where(shown, own, tf.zeros_like(own))
         weights *= tf.cast(are_readable, tf.float32)[:, tf.newaxis, tf.newaxis]
         return {"features": own, "words": words}, targets, weights
 

@@ -14,9 +14,34 @@ from zoo.language_model.configuration import Model
 from zoo.runs.settings import RunConfig, Training
 
 METHODS = ("deterministic", "dropout", "bbb", "bbb_sharpened")
-IMAGE_AS = ("input", "state")
+IMAGE_AS = ("input", "state", "attention")
 COMPACT = "compact"
 """The encoder that needs no files, trained from scratch."""
+IMAGENET = "imagenet"
+HUB = "hub:"
+"""What the name of an encoder begins with that is a preset of KerasHub."""
+SCALINGS = ("auto", "none", "unit", "tf", "torch", "caffe")
+"""What becomes of pixels: what the encoder asks for, nothing, [0, 1], or Keras's modes of these names."""
+INTERPOLATIONS = (
+    "bilinear",
+    "nearest",
+    "bicubic",
+    "area",
+    "lanczos3",
+    "lanczos5",
+    "gaussian",
+    "mitchellcubic",
+)
+
+
+def is_saved(name: str) -> bool:
+    """Returns whether an encoder's name is the path of a Keras model."""
+    return name.endswith(".keras")
+
+
+def is_hub(name: str) -> bool:
+    """Returns whether an encoder's name is that of a preset of KerasHub."""
+    return name.startswith(HUB)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +60,34 @@ class Data(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(Table):
-    """The encoder, which makes a vector of an image."""
+    """The encoder, which makes a vector of an image, or for attention a grid of them."""
 
-    name: str = setting(COMPACT, checks.TEXT, "compact, or a network of keras.applications")
+    name: str = setting(
+        COMPACT,
+        checks.TEXT,
+        "compact, a network of keras.applications, hub: and a preset of KerasHub, or a path of a .keras file",
+    )
     image_size: int = setting(64, checks.whole(32, limits.IMAGE_SIZE), "pixels of a side")
+    interpolation: str = setting(
+        "bilinear", checks.choice(*INTERPOLATIONS), "how photos are brought to that size", added=True
+    )
+    scaling: str = setting(
+        "auto",
+        checks.choice(*SCALINGS),
+        "of pixels: auto as the encoder asks for, none, unit to [0, 1], tf, torch or caffe as Keras has them",
+        added=True,
+    )
     width: int = setting(32, checks.whole(1, limits.ENCODER_WIDTH), "of the compact encoder's first layer")
-    weights: str = setting("", checks.PATH, "imagenet, or a file of weights; '': random ones")
+    weights: str = setting(
+        "",
+        checks.PATH,
+        "imagenet, or a file of weights; '': random ones; a preset of KerasHub or a .keras file has its own",
+    )
     trainable: bool = setting(True, checks.FLAG, "whether it is trained along")
     cache_dir: str = setting(
         "",
         checks.PATH,
-        "where the vectors of an encoder that is not trained are kept; '': nowhere",
+        "where what an encoder that is not trained makes of photos is kept; '': nowhere",
         Change.EVALUATED,
     )
 
@@ -58,6 +100,7 @@ class Decoder(Model):
     unit_forget_bias: bool = setting(True, checks.FLAG, "whether an LSTM's forget gates start open")
     feature_dropout: float = setting(0.0, checks.RATE, "rate on the image's vector")
     image_as: str = setting("input", checks.choice(*IMAGE_AS), "what the image is to the recurrent layers")
+    attention_units: int = setting(256, checks.UNITS, "of what looks at an image, with attention", added=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +156,22 @@ class CaptioningConfig(RunConfig):
                 f"encoder.weights={quoted(weights)} has no effect with encoder.name={name!r}; accepted then: "
                 "'', or train.start_from=WORKDIR for the weights of another run"
             )
-        if not (encoder.trainable or weights or start_from):
+        has_own = is_saved(name) or is_hub(name)
+        if has_own and weights not in ("", IMAGENET):
+            raise InputError(
+                f"encoder.weights={quoted(weights)} has no effect with encoder.name={quoted(name)}, "
+                "which has its own; accepted then: ''"
+            )
+        if not (encoder.trainable or weights or start_from or has_own):
             trained = "" if name == COMPACT else "encoder.weights=imagenet or a file, "
             raise InputError(
                 f"encoder.trainable=False would leave encoder.name={quoted(name)} with random weights; "
                 f"accepted then: {trained}train.start_from=WORKDIR, or encoder.trainable=True"
+            )
+        if self.model.image_as != "attention" and self.model.attention_units != Decoder().attention_units:
+            raise InputError(
+                f"model.attention_units={self.model.attention_units} has no effect with "
+                f"model.image_as={self.model.image_as!r}; accepted then: {Decoder().attention_units}"
             )
         if not cache_dir:
             return

@@ -18,7 +18,7 @@ from zoo.captioning import sheet
 from zoo.captioning.batches import fit
 from zoo.captioning.caption_card import CaptionedImage
 from zoo.captioning.caption_search import Captioner
-from zoo.captioning.configuration import CaptioningConfig
+from zoo.captioning.configuration import CaptioningConfig, Encoder
 from zoo.captioning.model import restorable
 from zoo.configuration import methods
 from zoo.data.captions import END, SPECIAL_WORDS
@@ -85,8 +85,8 @@ def describe(
     )
     weights = f"average over {samples} samples" if samples else "posterior mean" if is_bayesian else ""
     print(_heading(config, step, weights))
-    size, batch = config.encoder.image_size, min(settings.batch, len(paths))
-    found = _captioned(captioner, itertools.chain([first], photos), size, batch)
+    batch = min(settings.batch, len(paths))
+    found = _captioned(captioner, itertools.chain([first], photos), config.encoder, batch)
     count, shown = _put_out(found, output.with_suffix(_RECORDS), weights or "one set of weights")
     highest = highest_for(value for one in shown for value in one.entropies[: len(one.caption)])
     title = f"{config.preset}{weights and f', {weights}'}: words are shaded by their entropy, white for 0, "
@@ -141,14 +141,16 @@ def _readable(paths: Iterable[str]) -> Iterator[Photo]:
 
 
 def _captioned(
-    captioner: Captioner, photos: Iterator[Photo], image_size: int, batch: int
+    captioner: Captioner, photos: Iterator[Photo], encoder: Encoder, batch: int
 ) -> Iterator[CaptionedImage]:
     """The photos with their captions, computed in minibatches."""
     is_known = captioner.samples > 0
     while part := list(itertools.islice(photos, batch)):
-        images = np.zeros([batch, image_size, image_size, 3], np.uint8)  # One shape: traced once.
+        images = np.zeros(
+            [batch, encoder.image_size, encoder.image_size, 3], np.uint8
+        )  # One shape: traced once.
         for row, (_, pixels) in enumerate(part):
-            images[row] = fit(tf.constant(pixels), image_size)
+            images[row] = fit(tf.constant(pixels), encoder.image_size, encoder.interpolation)
         found = captioner.caption({"image": tf.constant(images)})
         for row, (path, pixels) in enumerate(part):
             caption, length = found.words[row], found.lengths[row]

@@ -13,13 +13,15 @@ from tfp_bayesrnn.loop.checkpoints import Checkpoints
 from tfp_bayesrnn.loop.loop import EpochReport
 from zoo.captioning.batches import CaptionBatches, minibatches
 from zoo.captioning.caption_search import check_beam
-from zoo.captioning.configuration import CaptioningConfig
+from zoo.captioning.configuration import CaptioningConfig, is_hub, is_saved
 from zoo.captioning.features import features_of
+from zoo.captioning.found_encoders import ENCODER_FILE, architecture_of, kept_architecture
 from zoo.captioning.model import build_model, load_data
 from zoo.captioning.results import caption_results, summary
 from zoo.configuration import config as configs
 from zoo.data.caption_sets import CaptionData
 from zoo.data.captions import CaptionSplit
+from zoo.data.photos import check_readable
 from zoo.runs.experiment import Experiment
 from zoo.runs.workdir import Workdir
 
@@ -34,9 +36,12 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
         """The images with their captions.
 
         Raises:
-          InputError: if they cannot be used, or there are fewer captions than beams.
+          InputError: if they cannot be used, no photo of a split can be read, or there are fewer captions
+            than beams.
         """
         data = load_data(self.config, data_dir)
+        for name in ("train", "valid", "test"):
+            check_readable(getattr(data, name).images, f"the split {name!r} of {self.config.data.name!r}")
         check_beam(self.config.evaluate.beam, data.vocabulary, self.config.evaluate.max_words)
         return data
 
@@ -58,6 +63,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
             len(self.data.vocabulary),
             steps * self.config.train.batch,
             steps,
+            self._earlier_architecture(),
         )
 
     @functools.cached_property
@@ -94,8 +100,14 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
         settings, data, features = self.config.encoder, self.config.data, None
         is_training = split is self.data.train
         if not settings.trainable and not (is_training and (data.shift or data.flip)):
-            encoder, size = self.model.network.encoder, settings.image_size
-            features = functools.partial(features_of, encoder, split.images, size, settings.cache_dir)
+            features = functools.partial(
+                features_of,
+                self.model.network.encoder,
+                split.images,
+                settings.image_size,
+                settings.cache_dir,
+                settings.interpolation,
+            )
         return CaptionBatches(
             split,
             self.data.vocabulary,
@@ -104,6 +116,7 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
             data.max_words,
             captions,
             features,
+            settings.interpolation,
         )
 
     def _without_needless_files(self) -> CaptioningConfig:
@@ -111,6 +124,27 @@ class CaptioningExperiment(Experiment[CaptioningConfig, CaptionData]):
         if self.workdir.has_trained or self.config.train.start_from:
             return configs.with_overrides(self.config, {"encoder.weights": ""})
         return self.config
+
+    def _earlier_architecture(self) -> str | None:
+        """The encoder's architecture that the run keeps, or the one it starts from; None if neither does."""
+        start_from = self.config.train.start_from
+        if not self._is_encoder_found:
+            return None
+        if self.workdir.has_trained:
+            return kept_architecture(self.workdir)
+        return kept_architecture(Workdir(start_from, create=False)) if start_from else None
+
+    @property
+    def _is_encoder_found(self) -> bool:
+        """Whether the encoder is none that this project or Keras can make by its name."""
+        name = self.config.encoder.name
+        return is_saved(name) or is_hub(name)
+
+    def kept(self) -> dict[str, str]:
+        """The encoder's architecture, where its name is not enough to make it again."""
+        if not self._is_encoder_found:
+            return {}
+        return {ENCODER_FILE: architecture_of(self.model.network.encoder)}
 
     def take_earlier_weights(self) -> None:
         """Restores the weights of this run, or else of the one to start from.

@@ -49,6 +49,7 @@ class CaptionExport:
         max_words: int,
         beam: int = 3,
         length_penalty: float = 0.0,
+        interpolation: str = "bilinear",
     ):
         """Builds the tables.
 
@@ -61,12 +62,13 @@ class CaptionExport:
           max_words: the largest number of words in a caption.
           beam: the number of beams; 1 is the most probable word each time.
           length_penalty: the penalty of `zoo.decoding.beam_search`.
+          interpolation: how images are brought to that size.
         """
         self.words = Words(vocabulary, directory)
         self.module = tf.Module(name="captioning")
         self.module.parts, self.module.words = exported.parts, self.words
         self._posterior = exported
-        self._size = image_size
+        self._size, self._interpolation = image_size, interpolation
         self._max_length = max_words + 1
         self._beam = beam
         self._length_penalty = length_penalty
@@ -74,7 +76,8 @@ class CaptionExport:
             exported.mean(), lambda: network.features({"image": images})
         )
         self._start = lambda draw, features: self._under(draw, lambda: network.start(features))
-        template = network.decoder.get_initial_state(1)
+        # As it is after an image: what an attentive decoder looks at is of its size.
+        template = network.start(tf.zeros([1, *network.encoder.output_shape[1:]]))
 
         def run(words: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
             logits, state = network.decoder.run(words, tf.nest.pack_sequence_as(template, parts))
@@ -96,7 +99,7 @@ class CaptionExport:
     def caption(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best caption found of each image file, string [N], under the posterior mean.
 
-        Images are JPEG, PNG, GIF or BMP files of any size; EXIF orientation is not applied.
+        Images are JPEG, PNG, GIF or BMP files of any size; see `zoo.captioning.image_files`.
         log_probs and entropy, nats [N, L], are of every word and of what ends the caption: `predicted` of
         them count in a row. log_prob [N] is of the whole caption.
         """
@@ -123,7 +126,7 @@ class CaptionExport:
         return noise.derive(noise.make_seed(seed), Stream.DESCRIPTION_DRAWS)
 
     def _caption(self, draws: Draws, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = self._features(decode_images(images, self._size))
+        features = self._features(decode_images(images, self._size, self._interpolation))
         states = draws.start(lambda draw: tf.nest.flatten(self._start(draw, features)))
         start = tf.fill([tf.shape(features)[0]], START)
         arguments = (averaged_step(self._run, draws), states, start, self._max_length, END, FORBIDDEN)
@@ -135,12 +138,14 @@ class CaptionExport:
         predicted = found.lengths + tf.cast(found.finished, tf.int32)
         before = tf.concat([start[:, tf.newaxis], found.tokens[:, :-1]], axis=1)
         scores, _ = draws.score(lambda draw, state: self._run(draw, before, state), states, found.tokens)
-        words = self.words.words_of(found.tokens, found.lengths)
+        # A caption that has not ended by then is cut, in place of its end.
+        lengths = tf.minimum(found.lengths, self._max_length - 1)
+        words = self.words.words_of(found.tokens, lengths)
         return {
-            "captions": self.words.text_of(words, found.lengths),
+            "captions": self.words.text_of(words, lengths),
             "words": words,
             "ids": found.tokens,
-            "lengths": found.lengths,
+            "lengths": lengths,
             "predicted": predicted,
             "log_prob": found.log_probs,
             **scores.of_first(predicted)._asdict(),
@@ -170,9 +175,13 @@ def export(
     Raises:
       InputError: the vocabulary has fewer words than there are beams.
     """
-    settings, size = config.evaluate, config.encoder.image_size
-    chosen = {name: getattr(settings, name) for name in ("max_words", "beam", "length_penalty")}
+    settings, encoder = config.evaluate, config.encoder
+    chosen = {
+        "image_size": encoder.image_size,
+        "interpolation": encoder.interpolation,
+        **{name: getattr(settings, name) for name in ("max_words", "beam", "length_penalty")},
+    }
     check_beam(settings.beam, vocabulary, settings.max_words)
-    made = CaptionExport(model.network, exported, vocabulary, directory, image_size=size, **chosen)
+    made = CaptionExport(model.network, exported, vocabulary, directory, **chosen)
     example = 'model.signatures["caption"](images=tf.stack([tf.io.read_file("photo.jpg")]))["captions"]'
-    return made, {"image_size": size, **chosen, "example": example}
+    return made, {**chosen, "example": example}

@@ -79,8 +79,8 @@ def caption_pictures(contents: Contents[CaptioningConfig]) -> list[Captioned]:
         beam=settings.beam,
         length_penalty=settings.length_penalty,
     )
-    size = config.encoder.image_size
-    images = tf.stack([fit(tf.constant(pixels), size) for _, pixels in pictures])
+    size, interpolation = config.encoder.image_size, config.encoder.interpolation
+    images = tf.stack([fit(tf.constant(pixels), size, interpolation) for _, pixels in pictures])
     found = captioner.caption({"image": images})
     shown = []
     for row, (place, pixels) in enumerate(pictures):

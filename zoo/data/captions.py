@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,15 +25,26 @@ Caption = tuple[str, ...]
 
 _CLITICS = r"'(?:s|m|d|re|ve|ll)"
 _ABBREVIATIONS = "mr|mrs|ms|dr|st|rd|ave|blvd|jr|sr|vs|etc|mt|ft"
+_JOINERS = "\u200c\u200d"  # They join letters, or keep them apart, within a word.
+
+
+def _marks() -> str:
+    """The marks that belong to the character before, and the joiners, as a class of a regular expression."""
+    found = [*range(0x300, 0x1EA00), *range(0xE0100, 0xE01F0)]  # All that Unicode has are in there.
+    return "".join(chr(code) for code in found if unicodedata.category(chr(code)).startswith("M")) + _JOINERS
+
+
+_MARK = f"[{_marks()}]"
+_LETTERS = rf"[^\W_](?:[^\W_]|{_MARK})*"
 _TOKEN = re.compile(
     rf"""
       (?P<dotted> (?<!\w)(?:{_ABBREVIATIONS})\. | (?<!\w)(?:[^\W\d_]\.){{2,}} )
     | (?P<clitic> n't(?!\w) | {_CLITICS}(?!\w) )
     | (?P<negated> [^\W_]+(?=n't(?!\w)) )
-    | (?P<number> \d+(?:[.,:/]\d+)+[^\W_]*(?:-[^\W_]+)* )
-    | (?P<word> (?:(?<!\w)[odl]')? [^\W_]+ (?:[-/][^\W_]+)* )
+    | (?P<number> \d+(?:[.,:/]\d+)+(?:{_LETTERS})?(?:-{_LETTERS})* )
+    | (?P<word> (?:(?<!\w)[odl]')? {_LETTERS} (?:[-/]{_LETTERS})* )
     | (?P<dropped> [\s.,:;?!'"`()\[\]{{}}\\/_-] )
-    | (?P<symbol> . )
+    | (?P<symbol> . {_MARK}* )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -45,7 +57,14 @@ _SPLIT_WORDS = {
     "lemme": ("lem", "me"),
 }
 _PLAIN = str.maketrans(
-    {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": " ", "…": " ", "\u00ad": None, "\ufeff": None}
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2039\u203a\u2032\u00b4\u02bc\uff07", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u301d\u301e\u301f\uff02", '"'),
+        **dict.fromkeys("\u300c\u300d\u300e\u300f", '"'),  # The corner brackets of Chinese and Japanese.
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
+        **dict.fromkeys("\u2014\u2015\u2026", " "),
+        **dict.fromkeys("\u00ad\ufeff", None),
+    }
 )
 
 
@@ -91,9 +110,11 @@ def tokenise(text: str) -> Caption:
 
     That evaluation runs Stanford's Penn Treebank tokeniser and drops punctuation. Here:
 
-    - Everything becomes lower case; typographic quotes and dashes are plain ones.
+    - Everything becomes lower case; typographic quotes and dashes of any language are plain ones, and a
+      letter with its accent is one character where Unicode has one (NFC).
     - `. , : ; ? ! - ' " ` ( ) [ ] { } \\ / _` between words are dropped. (The evaluation leaves brackets as
       `-lrb-` and the like.) Any other symbol, such as `&` or `#`, is a word of its own.
+    - Marks stay with their letters: vowel signs, accents, and what joins letters or keeps them apart.
     - Clitics are words of their own: "man's" -> "man 's", "don't" -> "do n't", "they're" -> "they 're"
       (also 'm, 'd, 've, 'll), and "cannot", "gonna", "gotta", "wanna", "gimme", "lemme" are two words,
       "can not". Of "dogs'" the apostrophe is dropped; "o'clock" stays whole.
@@ -105,7 +126,7 @@ def tokenise(text: str) -> Caption:
     No word holds white space, and none is a special word.
     """
     words: list[str] = []
-    for match in _TOKEN.finditer(text.translate(_PLAIN).lower()):
+    for match in _TOKEN.finditer(unicodedata.normalize("NFC", text).translate(_PLAIN).lower()):
         if match.lastgroup != "dropped":
             words += _SPLIT_WORDS.get(match[0], (match[0],))
     return tuple(words)

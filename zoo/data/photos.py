@@ -283,6 +283,27 @@ def decode(content: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name} is no readable image ({reason}); {_ACCEPTED}") from None
 
 
+def check_readable(photos: Photos, where: str) -> None:
+    """Checks that there is a photo among them that can be read and decoded.
+
+    Args:
+      photos: one or more photos.
+      where: what they are, for the error.
+
+    Raises:
+      InputError: there is none; it says what is wrong with the first.
+    """
+    first: InputError | None = None
+    for index in range(len(photos)):
+        try:
+            decode(photos.read(index), photos.name(index))
+        except InputError as error:
+            first = first or error
+        else:
+            return
+    raise InputError(f"none of the {len(photos)} photos of {where} can be read: {first}")
+
+
 def _rgb(image: Image.Image) -> np.ndarray:
     """The pixels, not yet turned."""
     image.load()

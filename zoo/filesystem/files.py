@@ -79,6 +79,19 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     if isinstance(content, str):
         content = content.encode("utf-8", "replace")  # Names of files may hold what is not UTF-8.
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Within, a file is written under the name given, which then takes the place of the one at `path`.
+
+    Where the block raises nothing is left of it; else see `write_whole`.
+
+    Raises:
+      InputError: it cannot be written.
+    """
     with explained(path, "write"):
         target = Path(os.path.realpath(path))
         if target.is_symlink():
@@ -86,9 +99,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         check_regular(target)
         temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}")
         try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:

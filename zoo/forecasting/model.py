@@ -16,6 +16,7 @@ from zoo.forecasting.windows import Layout, Windows, feature_count
 from zoo.runs import distributions
 from zoo.runs.assembly import assemble
 from zoo.runs.networks import dtype_policy
+from zoo.runs.workdir import Workdir
 
 
 def minibatches(config: ForecastingConfig, data: ForecastData) -> Minibatches:
@@ -65,7 +66,7 @@ def load_data(config: ForecastingConfig, data_dir: str | None) -> ForecastData:
     return splits.load_data(config, data_dir)
 
 
-def restorable(config: ForecastingConfig, vocabulary: Vocabulary) -> BayesianModel:
+def restorable(config: ForecastingConfig, vocabulary: Vocabulary, workdir: Workdir) -> BayesianModel:
     """`build_model` for a checkpoint: no training, whose length is not known then, can follow."""
     return build_model(config, len(vocabulary), training_rows=1, steps_per_epoch=1)
 

@@ -12,6 +12,7 @@ from zoo.data.windows import train_windows
 from zoo.language_model.configuration import LanguageModelConfig
 from zoo.language_model.network import build_network
 from zoo.runs.assembly import assemble
+from zoo.runs.workdir import Workdir
 
 
 def build_model(config: LanguageModelConfig, vocabulary_size: int, windows_per_epoch: int) -> BayesianModel:
@@ -25,7 +26,7 @@ def load_data(config: LanguageModelConfig, data_dir: str | None) -> Corpus:
     return load_corpus(config.data.name, data_dir, **config.data.options)
 
 
-def restorable(config: LanguageModelConfig, vocabulary: Vocabulary) -> BayesianModel:
+def restorable(config: LanguageModelConfig, vocabulary: Vocabulary, workdir: Workdir) -> BayesianModel:
     """`build_model` for a checkpoint: no training, whose length is not known then, can follow."""
     return build_model(config, len(vocabulary), windows_per_epoch=1)
 

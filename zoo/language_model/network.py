@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -232,21 +232,28 @@ class LanguageModelNetwork(VariationalNetwork):
         self, inputs: tf.Tensor, state: Any, training: bool = False
     ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
         """Returns logits [B, T, V] and the states after the last word, from ids [B, T] and the states."""
-        hidden = self.embedding(inputs, training=training)
-        hidden = self.word_dropout(hidden, inputs, training=training)
-        hidden, state = self._recur(hidden, state, training)
+        hidden, state = self._recur(self._vectors_of(inputs, training), state, training)
+        return self._logits_of(hidden, training), state
+
+    def _vectors_of(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
+        """The vectors [B, T, E] of words."""
+        vectors = self.embedding(inputs, training=training)
+        return self.word_dropout(vectors, inputs, training=training)
+
+    def _logits_of(self, hidden: tf.Tensor, training: bool) -> tf.Tensor:
+        """The logits of what the last layer makes of words."""
         hidden = self.output_dropout(self.dropouts[-1](hidden, training=training), training=training)
         if self.tied:
-            logits = self.embedding.attend(hidden, training=training)
-        else:
-            logits = self.softmax(hidden, training=training)
-        return logits, state
+            return self.embedding.attend(hidden, training=training)
+        return self.softmax(hidden, training=training)
 
     def _recur(
-        self, hidden: tf.Tensor, state: Any, training: bool
+        self, hidden: tf.Tensor, state: Any, training: bool, first: int = 0
     ) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
+        """Runs the recurrent layers from the `first` on, which have these states."""
         new_state = []
-        for dropout, layer, layer_state in zip(self.dropouts, self.recurrent, state, strict=False):
+        layers = zip(self.dropouts[first:-1], self.recurrent[first:], state, strict=True)
+        for dropout, layer, layer_state in layers:
             hidden = dropout(hidden, training=training)
             hidden, layer_state = recurrence.run_layer(layer, hidden, layer_state, training=training)
             new_state.append(layer_state)
@@ -262,16 +269,25 @@ class LanguageModelNetwork(VariationalNetwork):
         return (*input_shape, self._arguments["vocabulary_size"])
 
 
-def build_network(config: RunConfig, vocabulary_size: int, **more: Any) -> LanguageModelNetwork:
+Network = TypeVar("Network", bound=LanguageModelNetwork)
+
+
+def build_network(
+    config: RunConfig,
+    vocabulary_size: int,
+    kind: type[Network] = LanguageModelNetwork,
+    **more: Any,
+) -> Network:
     """The network of a configuration whose table `model` is that of language models, or derived from it.
 
     Args:
       config: the resolved configuration.
       vocabulary_size: the number of words, V.
+      kind: the class of the network.
       **more: further arguments of the network.
     """
     settings = {one.name: getattr(config.model, one.name) for one in dataclasses.fields(Model)}
-    return LanguageModelNetwork(
+    return kind(
         vocabulary_size,
         **settings,
         **more,

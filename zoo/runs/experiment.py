@@ -17,7 +17,7 @@ from tfp_bayesrnn.posterior import pruning
 from zoo.runs.board import Board
 from zoo.runs.earlier_results import CHECKPOINT, SETTINGS, with_earlier
 from zoo.runs.figures import figures, word_figures
-from zoo.runs.run_data import Data, check_data, data_dir_of
+from zoo.runs.run_data import Data, check_data, data_dir_of, keep_data
 from zoo.runs.settings import Config
 from zoo.runs.training_run import TrainingRun, make_loop, publish, restore_best
 from zoo.runs.workdir import Workdir
@@ -101,6 +101,10 @@ class Experiment(ABC, Generic[Config, SomeData]):
     def take_earlier_weights(self) -> None:
         """Restores weights before anything is computed, for a task that needs them so early."""
 
+    def kept(self) -> Mapping[str, str]:
+        """The texts of files, by name, that the workdir is to keep so that the model can be made again."""
+        return {}
+
     @abstractmethod
     def training_data(self, step: int) -> Iterable:
         """The minibatches of training from a step on, without end."""
@@ -143,14 +147,16 @@ class Experiment(ABC, Generic[Config, SomeData]):
         TrainingRun(
             self.config,
             self.workdir,
-            self.data,
-            self.data_dir,
             self.loop,
+            self._keep,
             lambda: Board(self.workdir.tensorboard_dir, self.model, self.predictions_per_step, self.unit),
             self.epoch_entry,
             self.describe,
             lambda: self.evaluator.mean(self.scored_data("valid")).nll,
         ).train()
+
+    def _keep(self) -> None:
+        keep_data(self.workdir, self.data, self.config.data.name, self.data_dir, self.kept())
 
     def figures(self, score: StreamScore) -> dict[str, Any]:
         """The figures of a score that are written down."""

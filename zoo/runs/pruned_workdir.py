@@ -81,7 +81,7 @@ def write_pruned(experiment: Experiment, step: int, by: str, fraction: float) ->
     ):
         pruned = Workdir(new)
         pruned.write(pruned.config_path, directory.read(directory.config_path))
-        for name in (directory.vocabulary_path.name, directory.data_path.name):
+        for name in (directory.vocabulary_path.name, directory.data_path.name, *experiment.kept()):
             if is_there(directory.path / name):
                 pruned.write(pruned.path / name, directory.read(directory.path / name))
         trackables = {**model.training_state(), "progress": loop.progress}

@@ -26,7 +26,7 @@ class Restored(NamedTuple, Generic[Words]):
 
 @overload
 def restored(
-    restorable: Callable[[Config, Vocabulary], BayesianModel], config: Config, workdir: Workdir
+    restorable: Callable[[Config, Vocabulary, Workdir], BayesianModel], config: Config, workdir: Workdir
 ) -> Restored[Vocabulary]: ...
 
 
@@ -54,6 +54,6 @@ def restored(
       InputError: the workdir has no vocabulary or no best checkpoint.
     """
     vocabulary = read_vocabulary(workdir) if has_vocabulary else None
-    model = restorable(config, vocabulary)
+    model = restorable(config, vocabulary, workdir)
     step = restore_best_of(Checkpoints(workdir.checkpoints_dir, {"model": model}, writes=False), workdir)
     return Restored(model, vocabulary, step)

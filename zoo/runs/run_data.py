@@ -8,6 +8,7 @@ compared.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,7 +102,9 @@ def data_dir_of(workdir: Workdir, name: str, given: str | None) -> str | None:
     return path
 
 
-def keep_data(workdir: Workdir, data: Data, name: str, data_dir: str | None) -> None:
+def keep_data(
+    workdir: Workdir, data: Data, name: str, data_dir: str | None, files: Mapping[str, str]
+) -> None:
     """Writes what `check_data` compares and `data_dir_of` finds; of a run that has trained, what is missing.
 
     Args:
@@ -109,6 +112,7 @@ def keep_data(workdir: Workdir, data: Data, name: str, data_dir: str | None) -> 
       data: the data that are trained on.
       name: the data set's name.
       data_dir: the directory that they come from; None where they need none.
+      files: the texts of further files, by name.
 
     Raises:
       InputError: it cannot be written.
@@ -121,6 +125,9 @@ def keep_data(workdir: Workdir, data: Data, name: str, data_dir: str | None) -> 
     record = {**kept, _NAME: name, _DIRECTORY: path}
     if is_new or record != kept:
         workdir.write_json(workdir.data_path, record)
+    for file, text in files.items():
+        if is_new or not is_there(workdir.path / file):
+            workdir.write(workdir.path / file, text)
 
 
 def _kept(workdir: Workdir) -> dict[str, Any]:

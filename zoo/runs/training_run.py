@@ -19,7 +19,6 @@ from zoo.filesystem.ownership import WorkdirInUse
 from zoo.filesystem.writable import printed_after
 from zoo.machine import interruption
 from zoo.runs.board import Board
-from zoo.runs.run_data import Data, keep_data
 from zoo.runs.settings import Pruning
 from zoo.runs.workdir import Workdir
 from zoo.terminal import progress
@@ -35,9 +34,8 @@ class TrainingRun(Hooks):
         self,
         config: Any,
         workdir: Workdir,
-        data: Data,
-        data_dir: str | None,
         loop: Loop,
+        keep: Callable[[], None],
         board: Callable[[], Board],
         evaluate: Callable[[EpochReport, float], dict[str, Any]],
         describe: Callable[[dict[str, Any]], str],
@@ -48,9 +46,8 @@ class TrainingRun(Hooks):
         Args:
           config: the resolved configuration.
           workdir: a workdir that accepts it.
-          data: the data that is trained on.
-          data_dir: the directory that they come from; None where they need none.
           loop: the loop of the task's model.
+          keep: writes what the workdir is to keep of the data, before its configuration.
           board: makes the task's `Board`.
           evaluate: makes the epoch's entry in `metrics.jsonl` from the report of an epoch and the seconds of
             training so far: among other things "nll", of validation with the posterior mean.
@@ -59,13 +56,12 @@ class TrainingRun(Hooks):
         """
         self.config = config
         self.workdir = workdir
-        self.data = data
-        self.data_dir = data_dir
         self.loop = loop
         self.seconds = 0.0
         self._compiling_since: float | None = None
         self._is_compiled = False
         self._signal: Callable[[], int | None] = lambda: None
+        self._keep = keep
         self._evaluate, self._describe, self._validate = evaluate, describe, validate
         self._board = board() if loop.workers.is_chief else None
 
@@ -83,7 +79,7 @@ class TrainingRun(Hooks):
         step = self.loop.restore()
         if is_chief:
             self.workdir.truncate_metrics(step)
-            keep_data(self.workdir, self.data, self.config.data.name, self.data_dir)
+            self._keep()
             self.workdir.bind(self.config)
         earlier = self.workdir.read_metrics()
         self.seconds = earlier[-1]["seconds"] if earlier else 0.0

@@ -258,7 +258,7 @@ def test_evaluation_never_moves_images():
 
 def test_features_take_the_images_place():
     features = np.random.default_rng(0).normal(size=[COUNT, 4]).astype(np.float32)
-    features[5, 2] = np.nan
+    features[5] = np.nan
     split = split_of(COUNT)
     found = batches(split, features=lambda: features)
     rows = []

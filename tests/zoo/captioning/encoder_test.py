@@ -128,6 +128,33 @@ def test_batch_statistics_of_a_trained_one_move():
     assert all((variable.numpy() != value).any() for variable, value in zip(after, before, strict=True))
 
 
+def test_a_grid_is_what_the_vector_is_made_of():
+    keras.utils.set_random_seed(1)
+    grid = build_encoder("compact", 32, width=2, grid=True)
+    assert grid.output_shape == (None, 2, 2, 16)
+    vectors = build_encoder("compact", 32, width=2)
+    vectors.set_weights(grid.get_weights())
+    maps = grid(batch(32), training=False)
+    expected = np.concatenate([np.mean(maps, (1, 2)), np.max(maps, (1, 2))], axis=-1)
+    np.testing.assert_allclose(vectors(batch(32), training=False), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("none", lambda x: x),
+        ("unit", lambda x: x / 255),
+        ("tf", lambda x: x / 127.5 - 1),
+        ("torch", lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        ("caffe", lambda x: x[..., ::-1] - [103.939, 116.779, 123.68]),
+    ],
+)
+def test_scalings_that_are_chosen(mode, expected):
+    scaling = ImageScaling("resnet", mode)
+    np.testing.assert_allclose(scaling(batch()), expected(batch().astype(np.float64)), atol=1e-4)
+    assert ImageScaling.from_config(scaling.get_config()).mode == mode
+
+
 def test_an_unknown_name():
     with pytest.raises(InputError, match=r"unknown encoder 'InceptionV4'.*InceptionV3"):
         build_encoder("InceptionV4", 75)

@@ -170,6 +170,14 @@ def test_too_few_images(tmp_path, capsys):
     assert "24 images do not fill a minibatch of 25" in one_line_error(capsys)
 
 
+def test_a_split_of_which_no_photo_can_be_read(tmp_path, capsys, monkeypatch):
+    use(monkeypatch, corrupt=[("valid", place) for place in range(7)])
+    assert run("train", tmp_path / "run") == 2
+    message = one_line_error(capsys)
+    assert "none of the 7 photos of the split 'valid' of 'builtin_shapes' can be read: " in message
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.slow
 def test_photos_that_cannot_be_read(tmp_path, monkeypatch):
     use(monkeypatch, corrupt=[("train", 3), ("train", 20), ("test", 4)])

@@ -1,16 +1,18 @@
 """An encoder's vectors of photos: what they are, and when the kept ones are those."""
 
+import contextlib
 import os
 
 import keras
 import numpy as np
 import pytest
-from captioning_models import SIZE, MissingPhotos, pixels, png
+from captioning_models import SIZE, MissingPhotos, grid_encoder, pixels, png
 
 from tfp_bayesrnn.errors import InputError
 from zoo.captioning import features as module
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.features import features_of
+from zoo.data.photos import PhotoBytes
 
 COUNT = 5
 
@@ -30,8 +32,8 @@ def encoder():
 @pytest.fixture
 def runs(monkeypatch):
     """How often features have been computed."""
-    computed, calls = module._computed, []
-    monkeypatch.setattr(module, "_computed", lambda *arguments: calls.append(1) or computed(*arguments))
+    computed, calls = module._compute, []
+    monkeypatch.setattr(module, "_compute", lambda *arguments: calls.append(1) or computed(*arguments))
     return calls
 
 
@@ -44,6 +46,42 @@ def test_they_are_the_encoders(encoder, monkeypatch):
     found = features_of(encoder, photos(), SIZE)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, encoder(pixels(COUNT), training=False), atol=1e-5)
+
+
+def test_grids_are_kept_in_half_precision_and_mapped(tmp_path, runs):
+    encoder = grid_encoder()
+    expected = np.array(encoder(pixels(COUNT), training=False))
+    assert expected.shape == (COUNT, 2, 2, 7)
+    for _ in range(2):
+        found = features_of(encoder, photos(missing=(1,)), SIZE, tmp_path)
+        assert isinstance(found, np.memmap) and found.dtype == np.float16
+        assert np.isnan(found[1]).all()
+        # Half a unit in the last of float16's eleven binary places.
+        np.testing.assert_allclose(found[[0, 2, 3, 4]], expected[[0, 2, 3, 4]], rtol=2**-11, atol=1e-6)
+    assert len(runs) == 1
+    path = tmp_path / kept(tmp_path)[0]
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+    np.testing.assert_array_equal(features_of(encoder, photos(missing=(1,)), SIZE, tmp_path), found)
+    assert len(runs) == 2
+
+
+def test_numbers_that_a_grid_cannot_hold(tmp_path):
+    encoder = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Rescaling(1000.0)])
+    with pytest.raises(
+        InputError, match=r"makes numbers up to 2\.55e\+05 of photos; accepted: up to 6\.55e\+04"
+    ):
+        features_of(
+            encoder, PhotoBytes(["white"], [png(np.full([SIZE, SIZE, 3], 255, np.uint8))]), SIZE, tmp_path
+        )
+    assert kept(tmp_path) == []
+
+
+def test_another_interpolation_is_another_file(encoder, tmp_path, runs):
+    large = MissingPhotos(["a", "b"], [png(image) for image in pixels(2, 3 * SIZE)])
+    found = [features_of(encoder, large, SIZE, tmp_path, way) for way in ("bilinear", "nearest")]
+    assert len(runs) == 2 and np.abs(found[0] - found[1]).max() > 1e-3
 
 
 def test_photos_that_cannot_be_read_are_not_a_number(encoder, tmp_path):
@@ -141,8 +179,13 @@ def test_any_flipped_byte_is_seen(encoder, tmp_path, monkeypatch):
     first = features_of(encoder, photos(), SIZE, tmp_path)
     path = tmp_path / kept(tmp_path)[0]
     sound, calls = path.read_bytes(), []
-    monkeypatch.setattr(module, "_computed", lambda *_: calls.append(1) or first)
-    monkeypatch.setattr(module, "write_whole", lambda *_: None)
+
+    def compute(encoder, images, features):
+        calls.append(1)
+        features[:] = first
+
+    monkeypatch.setattr(module, "_compute", compute)
+    monkeypatch.setattr(module, "written_whole", lambda path: contextlib.nullcontext(tmp_path / "elsewhere"))
     monkeypatch.setattr(module.logging, "warning", lambda *_: None)
     monkeypatch.setattr(module, "_fingerprint", lambda *_: path.stem.split("-")[-1])
     for place in range(len(sound)):

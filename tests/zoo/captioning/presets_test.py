@@ -12,7 +12,13 @@ from zoo.configuration import config
 from zoo.configuration.methods import BAYESIAN_METHODS
 
 METHODS = ("deterministic", "dropout", "bbb", "bbb_sharpened")
-DATA = {"shapes_demo": "builtin_shapes", "flickr8k": "flickr8k", "coco": "coco_captions"}
+DATA = {
+    "shapes_demo": "builtin_shapes",
+    "flickr8k": "flickr8k",
+    "flickr8k_frozen": "flickr8k",
+    "flickr8k_attention": "flickr8k",
+    "coco": "coco_captions",
+}
 NAMES = [f"{model}_{method}" for model in DATA for method in METHODS]
 
 
@@ -33,8 +39,9 @@ def test_encoders_are_the_ones_that_can_be_had():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_changes_nothing_but_dropout(name):
-    model = next(model for model in DATA if name.startswith(model))
-    method = name.removeprefix(f"{model}_")
+    model, method = next(
+        (model, method) for model in DATA for method in METHODS if f"{model}_{method}" == name
+    )
     values, plain = fields(name), fields(f"{model}_deterministic")
     assert (values["task"], values["preset"], values["method"]) == ("captioning", name, method)
     assert values["data.name"] == DATA[model]

@@ -32,8 +32,8 @@ quick = quick_runs.quick
 def weights_files(monkeypatch):
     """Lets the compact encoder, which has no weights to download, be given a file of them."""
 
-    def build(name, image_size, weights=None, trainable=True, width=32, dtype="float32"):
-        encoder = encoders.build_encoder(name, image_size, None, trainable, width, dtype)
+    def build(name, image_size, weights=None, trainable=True, width=32, dtype="float32", **more):
+        encoder = encoders.build_encoder(name, image_size, None, trainable, width, dtype, **more)
         if weights:
             if not os.path.exists(weights):
                 raise InputError(f"encoder {name!r} with weights {weights!r} cannot be built")
