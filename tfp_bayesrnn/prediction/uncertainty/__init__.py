@@ -35,9 +35,10 @@ from tfp_bayesrnn.prediction.uncertainty.selection import (
 )
 from tfp_bayesrnn.prediction.uncertainty.sequences import SequenceScores, score_sequences
 from tfp_bayesrnn.prediction.uncertainty.smooth_calibration import smooth_calibration_error
-from tfp_bayesrnn.prediction.uncertainty.temperature import TemperatureSearch, tempered
+from tfp_bayesrnn.prediction.uncertainty.temperature import Fit, TemperatureSearch, tempered
 
 __all__ = [
+    "Fit",
     "Reliability",
     "ScoreParts",
     "SequenceScores",

@@ -74,7 +74,7 @@ def _temperature(place: float) -> float:
     return math.exp(middle + half * place)
 
 
-def tempered(log_probs: tf.Tensor, temperature: float) -> tf.Tensor:
+def tempered(log_probs: tf.Tensor, temperature: float | tf.Tensor) -> tf.Tensor:
     """The log-probabilities [..., V] of softmax(log p / T); half precision is taken as float32."""
     return tf.nn.log_softmax(at_least_float32(log_probs) / temperature)
 
