@@ -5,7 +5,7 @@ TensorFlow is not imported: listing presets does without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zoo.later import later
@@ -24,6 +24,8 @@ class Dataset(NamedTuple):
       needs: the files that --data_dir must hold, for one that is found nowhere else.
       sizes: words of the vocabulary and tokens of training, where they are known without reading it.
       min_count: the number of times that a caption's word has to occur by default; others are unknown words.
+      readable: of a text whose language is known exactly, a function of the words of a sentence: how many of
+        them, from the first on, some sentence of the language begins with.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Dataset(NamedTuple):
     needs: str | None = None
     sizes: tuple[int, int] | None = None
     min_count: int = 1
+    readable: Callable[[Sequence[str]], int] | None = None
 
 
 _TEXT = "a directory with train.txt, valid.txt and test.txt"
@@ -45,7 +48,11 @@ CORPORA: Mapping[str, Dataset] = {
     one.name: one
     for one in (
         Dataset(
-            "builtin", "the built-in corpus", later("zoo.data.builtin", "builtin_corpus"), made="generated"
+            "builtin",
+            "the built-in corpus",
+            later("zoo.data.builtin", "builtin_corpus"),
+            made="generated",
+            readable=later("zoo.data.builtin", "readable_words"),
         ),
         Dataset("ptb", "Penn Treebank", later("zoo.data.ptb", "load_ptb"), sizes=(10_000, 929_589)),
         Dataset("text", "your own text files", later("zoo.data.text", "read_directory"), needs=_TEXT),
