@@ -13,7 +13,7 @@ exp(entropy rate), over an endless text; on a finite split `cross_entropy` is wh
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -102,6 +102,11 @@ def cross_entropy(stream: np.ndarray) -> float:
     if sentence or not words or total == -np.inf:
         raise InputError("the stream is not one of whole sentences of the builtin corpus")
     return -total / len(words)
+
+
+def readable_words(sentence: Sequence[str]) -> int:
+    """The number of a sentence's words, from the first on, that the grammar can begin a sentence with."""
+    return builtin_grammar().readable(sentence)
 
 
 def _text(grammar: Grammar, split: str) -> list[str]:

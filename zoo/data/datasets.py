@@ -5,7 +5,7 @@ TensorFlow is not imported: listing presets does without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zoo.later import later
@@ -25,6 +25,8 @@ class Dataset(NamedTuple):
       sizes: words of the vocabulary and tokens of training, where they are known without reading it.
       options: the fields of the table `data` of a configuration, besides the name, that `read` takes.
       min_count: the number of times that a caption's word has to occur by default; others are unknown words.
+      readable: of a text whose language is known exactly, a function of the words of a sentence: how many of
+        them, from the first on, some sentence of the language begins with.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset(NamedTuple):
     sizes: tuple[int, int] | None = None
     options: tuple[str, ...] = ()
     min_count: int = 1
+    readable: Callable[[Sequence[str]], int] | None = None
 
 
 _TEXT = "a directory with train.txt, valid.txt and test.txt"
@@ -47,7 +50,11 @@ CORPORA: Mapping[str, Dataset] = {
     one.name: one
     for one in (
         Dataset(
-            "builtin", "the built-in corpus", later("zoo.data.builtin", "builtin_corpus"), made="generated"
+            "builtin",
+            "the built-in corpus",
+            later("zoo.data.builtin", "builtin_corpus"),
+            made="generated",
+            readable=later("zoo.data.builtin", "readable_words"),
         ),
         Dataset("ptb", "Penn Treebank", later("zoo.data.ptb", "load_ptb"), sizes=(10_000, 929_589)),
         Dataset(

@@ -101,6 +101,20 @@ class Grammar:
                 return -math.inf
         return result
 
+    def readable(self, words: Sequence[str]) -> int:
+        """The number of words, from the first on, that some sentence begins with."""
+        stack = [self.start]
+        for place, word in enumerate(words):
+            while stack and stack[-1] in self.rules:
+                symbol = stack.pop()
+                index = self._chosen[symbol].get(word)
+                if index is None:
+                    return place
+                stack.extend(reversed(self.rules[symbol][index][1]))
+            if not stack or stack.pop() != word:
+                return place
+        return len(words)
+
     def sentence_entropy(self) -> float:
         """The entropy in nats per sentence."""
         return sum(

@@ -18,7 +18,7 @@ MODE = Mode(
     about="compares models: calibration, entropies on the test text and on other text",
     run=run,
     configuration=Configuration.FLAGS,  # What is compared says for itself what it is.
-    writes="uncertainty.json and the directory uncertainty with diagrams and texts",
+    writes="uncertainty.json and the directory uncertainty with tables, diagrams, texts and records",
     example="--workdir=runs/comparison --compare=runs/demo --compare=runs/other",
     flags=(
         Flag(
@@ -61,6 +61,25 @@ MODE = Mode(
             text="files of other text, out of distribution; may be repeated",
             repeated=True,
             is_path=True,
+        ),
+        Flag(
+            name="swaps",
+            metavar="PERCENTS",
+            text="shares of the test text's words that change places, each a text of its own; 0: none",
+            default="5,10,20,30,50",
+        ),
+        Flag(
+            name="prompts",
+            kind=int,
+            text="beginnings of sentences that every model continues; 0: none",
+            default="200 where the language is known or there is a --judge, else 0",
+            least=0,
+            most=limits.COUNT,
+        ),
+        Flag(
+            name="judge",
+            metavar="PATH",
+            text="a stronger model, by which continuations are judged where the language is not known",
         ),
         Flag(
             name="rows",

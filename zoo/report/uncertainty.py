@@ -11,6 +11,8 @@ from zoo.page.markup import Markup, code, drawing, missing, number, paragraph, t
 from zoo.page.page import Section
 from zoo.page.terms import explained
 from zoo.registry import TASKS, task_of
+from zoo.report import uncertainty_charts as charts
+from zoo.report.uncertainty_charts import who
 from zoo.runs.settings import RunConfig
 from zoo.uncertainty.diagrams import entropies_svg, reliability_svg
 from zoo.uncertainty.streams import REVERSED, TEST, warning_of
@@ -39,7 +41,9 @@ def _able() -> str:
 def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[Any]:
     methods, streams = found["methods"], found["streams"]
     texts = [(code(name), f": {stream['description']}") for name, stream in streams.items()]
-    gaps = [_gaps(found, name) for name in streams if name != TEST]
+    # Of swapped words there are charts.
+    plain = [name for name, stream in streams.items() if stream.get("severity") is None]
+    gaps = [_gaps(found, name) for name in plain if name != TEST]
     parts = [
         paragraph(
             f"Measured on {found['data']}, {streams[TEST]['predictions']:,} words of the test text. Averages "
@@ -47,6 +51,7 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
         ),
         _calibration(found),
         explained("error", "ECE", "Brier", "risk-coverage area"),
+        charts.temperatures(methods),
         tag("h3", "Reliability"),
         tag(
             "p",
@@ -55,9 +60,10 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
             class_="note",
         ),
         tag("div", [_reliability(method) for method in methods], class_="drawings"),
+        charts.selection(methods),
         tag("h3", "Entropy by text"),
         tag("ul", [tag("li", text) for text in texts], class_="note"),
-        tag("div", [_entropies(method, list(streams)) for method in methods], class_="drawings"),
+        tag("div", [_entropies(method, plain) for method in methods], class_="drawings"),
         tag("h3", "Entropy gap"),
         tag(
             "p",
@@ -68,6 +74,9 @@ def _content(contents: Contents[RunConfig], found: Mapping[str, Any]) -> list[An
         ),
         explained("epistemic part"),
         gaps,
+        charts.severities(found),
+        charts.continuations(methods),
+        charts.differences(found),
     ]
     if found["data"] == "ptb":
         seen, config = streams[TEST]["predictions"], contents.config
@@ -88,7 +97,7 @@ def _calibration(found: Mapping[str, Any]) -> Markup:
         figures = method["streams"][TEST]
         rows.append(
             [
-                _who(method),
+                who(method),
                 number(figures["perplexity"], 2),
                 *(number(figures[name], 4) for name in ("error", "ece", "ece_equal_mass", "brier")),
                 number((figures["risk_coverage"] or {"areas": {}})["areas"].get("confidence"), 4),
@@ -103,13 +112,13 @@ def _reliability(method: Mapping[str, Any]) -> Markup | None:
     figures = method["streams"][TEST]
     if not figures.get("reliability"):
         return None
-    title = _who(method)
+    title = who(method)
     label = f"Reliability diagram of {title}: expected calibration error {number(figures['ece'], 4)}"
     return _plate(title, reliability_svg([_without_name(method)]), label)
 
 
 def _entropies(method: Mapping[str, Any], streams: list[str]) -> Markup:
-    title = _who(method)
+    title = who(method)
     means = [
         f"{name} {number(method['streams'][name]['entropy'], 2)}"
         for name in streams
@@ -130,7 +139,7 @@ def _gaps(found: Mapping[str, Any], name: str) -> list[Markup]:
             continue
         interval = figures["entropy_gap_95"]
         row = [
-            _who(method),
+            who(method),
             number(test["entropy"], 3),
             number(figures["entropy"], 3),
             *(_if_known(of["epistemic"], 3) for of in (test, figures)),
@@ -156,10 +165,6 @@ def _plate(title: str, svg: str, label: str) -> Markup:
 def _without_name(method: Mapping[str, Any]) -> dict[str, Any]:
     """The method without its name, for a diagram whose title stands above it."""
     return {**method, "name": "", "weights": ""}
-
-
-def _who(method: Mapping[str, Any]) -> str:
-    return ", ".join(filter(None, (method["name"], method["weights"])))
 
 
 def _if_known(value: float | None, digits: int) -> str:

@@ -5,7 +5,8 @@ of the text is the first that is predicted), either
 
 * values of each prediction, [N]: "entropy" in nats and any of "log_prob" (of the word that came, nats),
   "confidence" (the largest probability), "correct" (0 or 1: whether the most probable word came), "brier",
-  and "aleatoric" (mean entropy over samples of the weights, nats); or
+  "aleatoric" (mean entropy over samples of the weights, nats) and "reverse_information" (mean divergence of
+  the average from the samples, nats); or
 * the probabilities of all words, [N, V], or those of S samples of the weights, [S, N, V].
 
 The forms of it:
@@ -28,7 +29,7 @@ import tensorflow as tf
 from tfp_bayesrnn.errors import InputError, unknown_name
 from tfp_bayesrnn.filesystem.paths import check_regular, local_path
 from zoo.filesystem.files import explained
-from zoo.uncertainty.records import Records, in_order, make_records
+from zoo.uncertainty.records import VALUES, Records, in_order, make_records
 from zoo.uncertainty.scorers import Progress
 from zoo.uncertainty.streams import Stream
 
@@ -53,6 +54,12 @@ class FileScorer:
         self.name, self.method, self.weights, self.layout = name, "from a file", "", "as in the file"
         self._path, self._vocabulary_size = local_path(path, "path"), vocabulary_size
         self._values = _read(self._path)
+
+    def fit_temperature(self, stream: Stream, progress: Progress = iter) -> None:
+        """See `Scorer`: there are no probabilities of every word of the validation text."""
+
+    def tempered(self, temperature: float) -> None:
+        """See `Scorer`."""
 
     def score(self, name: str, stream: Stream, progress: Progress = iter) -> Records | None:
         """See `Scorer`.
@@ -85,6 +92,7 @@ class FileScorer:
             "aleatoric": (0.0, largest),
             "log_prob": (-np.inf, 0.0),
             "brier": (0.0, 2.0),
+            "reverse_information": (0.0, np.inf),
         }.get(field, (0.0, 1.0))
         outside = np.flatnonzero(~((values >= low - 1e-4) & (values <= high + 1e-4)))
         if len(outside):
@@ -150,7 +158,7 @@ def _map(path: Path) -> np.ndarray:
 
 def _by_stream(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, np.ndarray]] = {}
-    fields = (*Records._fields, _PROBABILITIES)
+    fields = (*VALUES, _PROBABILITIES)
     for name, values in arrays.items():
         field = next((field for field in fields if name.endswith(f"_{field}")), None)
         if field is None:
@@ -165,8 +173,8 @@ def _read_csv(path: Path) -> dict[str, dict[str, np.ndarray]]:
         lines = csv.DictReader(file)
         columns = lines.fieldnames or []
         for column in columns:
-            if column not in ("stream", *Records._fields):
-                raise unknown_name(f"column in {path}", column, ("stream", *Records._fields))
+            if column not in ("stream", *VALUES):
+                raise unknown_name(f"column in {path}", column, ("stream", *VALUES))
         found: dict[str, dict[str, list[float]]] = {}
         for line in lines:
             of_stream = found.setdefault(line.get("stream") or "test", {})

@@ -12,7 +12,7 @@ from tfp_bayesrnn.prediction import uncertainty
 
 
 class Records(NamedTuple):
-    """The figures of a stream's N predictions by a model, each float64 [N]; None where one is not known.
+    """The figures of a stream's N predictions by a model, each float64 [N] but for one; None where unknown.
 
     With S samples of the weights, p is the average of theirs.
     """
@@ -23,6 +23,8 @@ class Records(NamedTuple):
     confidence: np.ndarray | None = None  # The largest probability.
     correct: np.ndarray | None = None  # 1 where the most probable word came, else 0.
     brier: np.ndarray | None = None  # sum_v (p_v - [v came])^2.
+    reverse_information: np.ndarray | None = None  # mean_s KL(p || p_s), nats; None without samples.
+    sample_log_probs: np.ndarray | None = None  # [N, S]: log p_s of the word that came; None without samples.
 
     @property
     def epistemic(self) -> np.ndarray | None:
@@ -31,8 +33,19 @@ class Records(NamedTuple):
             return None
         return uncertainty.of_parts(self.entropy, self.aleatoric).epistemic.numpy()
 
+    @property
+    def pairwise_kl(self) -> np.ndarray | None:
+        """The expected divergence of two samples, nats: the mutual information and the reverse one."""
+        if self.epistemic is None or self.reverse_information is None:
+            return None
+        return self.epistemic + self.reverse_information
+
     def __len__(self) -> int:
         return len(self.entropy)
+
+
+VALUES = tuple(name for name in Records._fields if name != "sample_log_probs")
+"""The fields that have one value for each prediction, and that others can give."""
 
 
 def make_records(log_probs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
@@ -43,7 +56,7 @@ def make_records(log_probs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor | 
       targets: integers [...]: the words that came.
 
     Returns:
-      Float32 [...] each, in the order of `Records`; None for the aleatoric part where S = 1.
+      Float32 [...] each, in the order of `Records`, the last [..., S]; None where S = 1 for what needs more.
     """
     parts, samples = uncertainty.decompose(log_probs), log_probs.shape[0]
     # Only the target is averaged in log space: its probability may be less than any float32 number.
@@ -62,6 +75,8 @@ def make_records(log_probs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor | 
         tf.reduce_max(probs, axis=-1),
         tf.cast(best == targets, tf.float32),
         uncertainty.brier_score(tf.math.log(probs), targets),
+        uncertainty.reverse_mutual_information(log_probs) if samples > 1 else None,
+        tf.transpose(of_targets, [*range(1, len(of_targets.shape)), 0]) if samples > 1 else None,
     )
 
 
@@ -71,7 +86,7 @@ def in_order(
     """Records in the order of the stream, from those of its windows.
 
     Args:
-      fields: the fields of `Records` for each window, [B, T].
+      fields: the fields of `Records` for each window, [B, T] or [B, T, S].
       row_predictions: the number of predictions in each row that are no padding, [B].
     """
 

@@ -49,6 +49,12 @@ class ExportScorer:
         self.weights = f"average over {samples} samples" if samples else "mean"
         self._model, self._samples, self._seed = model, samples, seed
 
+    def fit_temperature(self, stream: Stream, progress: Progress = iter) -> None:
+        """See `Scorer`: there are no probabilities of every word of the validation text."""
+
+    def tempered(self, temperature: float) -> None:
+        """See `Scorer`."""
+
     def score(self, name: str, stream: Stream, progress: Progress = iter) -> Records:
         """See `Scorer`.
 

@@ -18,6 +18,7 @@ from zoo.data.vocabulary import EOS, UNK, Vocabulary
 from zoo.filesystem.files import read_file
 
 TEST, REVERSED, SHUFFLED, RANDOM = "test", "reversed", "shuffled", "random"
+UNIGRAM = "unigram"
 
 _MANY_UNKNOWN = 0.1  # The share of unknown words from which a text is warned about.
 
@@ -28,6 +29,8 @@ class Stream(NamedTuple):
     tokens: np.ndarray  # int32 [N + 1]: N predictions.
     description: str
     unknown: int = 0  # How many words of a text were outside the vocabulary.
+    is_unknown: np.ndarray | None = None  # Bool [N + 1]: which words are `<unk>`; None where there is none.
+    severity: float | None = None  # The share of the test text's words that are not in their place.
 
     @property
     def predictions(self) -> int:
@@ -41,9 +44,11 @@ def make_streams(
     texts: Sequence[str | os.PathLike[str]] = (),
     limit: int = 0,
     seed: int = 0,
+    train: np.ndarray | None = None,
+    severities: Sequence[int] = (),
     lowercase: bool = False,
 ) -> dict[str, Stream]:
-    """The test text and others, by name: "test" first, then "reversed", "shuffled", "random", the texts.
+    """The test text and others, by name: "test" first, then "reversed", "shuffled", "random" and so on.
 
     Args:
       test: the words of the test text, integers [N + 1].
@@ -52,6 +57,9 @@ def make_streams(
         its file. Words outside the vocabulary become `<unk>`, and are counted.
       limit: the number of words taken from the start of each text; 0: all.
       seed: the seed of the shuffled and the random words.
+      train: the words of the training text, whose frequencies "unigram" has; None: there is no such text.
+      severities: per cent of the test text's words that change places with one another, 1 to 100: each is a
+        text, "swapped_5" and so on. A word that is moved at one severity is moved at all higher ones.
       lowercase: whether the other texts are read in lower case.
 
     Raises:
@@ -71,6 +79,10 @@ def make_streams(
         SHUFFLED: Stream(shuffled, f"the words of the test text in random order, seed {seed}"),
         RANDOM: Stream(random, f"words drawn uniformly from the vocabulary, seed {seed}"),
     }
+    if train is not None:
+        drawn = np.random.default_rng([seed, 2]).choice(np.asarray(train, np.int32), size=len(test))
+        streams[UNIGRAM] = Stream(drawn, f"words drawn by their frequency in the training text, seed {seed}")
+    streams |= {f"swapped_{severity}": swapped(test, severity, seed) for severity in severities}
     for path in texts:
         path = local_path(path, "--texts")
         name = path.stem
@@ -81,7 +93,34 @@ def make_streams(
         streams[name] = read_text(path, vocabulary, limit, lowercase)
         if warning := warning_of(name, streams[name].predictions, streams[name].unknown):
             logging.warning("%s", warning)
-    return streams
+    if UNK not in vocabulary:
+        return streams
+    return {
+        name: stream._replace(is_unknown=stream.tokens == vocabulary.id(UNK))
+        for name, stream in streams.items()
+    }
+
+
+def swapped(test: np.ndarray, severity: int, seed: int = 0) -> Stream:
+    """The test text, of whose words a share have changed places with one another.
+
+    Each of them moves to the place of another, so the words of the text stay the same ones.
+
+    Args:
+      test: the words of the test text, int32 [N + 1].
+      severity: the share of the words that are moved, per cent, 1 to 100.
+      seed: the seed of which words are moved, and where.
+
+    Raises:
+      InputError: the severity is out of range.
+    """
+    if not 1 <= severity <= 100:
+        raise InputError(f"{severity} % of the words swapped: accepted 1 to 100")
+    moved = np.random.default_rng([seed, 3]).permutation(len(test))[: round(len(test) * severity / 100)]
+    tokens = test.copy()
+    tokens[np.roll(moved, 1)] = test[moved]
+    text = f"the test text, {severity} % of its words in one another's places, seed {seed}"
+    return Stream(tokens, text, severity=severity / 100)
 
 
 def warning_of(name: str, predictions: int, unknown: int) -> str | None:

@@ -76,7 +76,11 @@ def test_the_program_is_called_as_it_was(path, program):
     [
         ("caption", describe, {"images", "output"}),
         ("generate", continue_prompts, {"prompt", "seed", "temperature", "top_k", "top_p", "beam", "output"}),
-        ("uncertainty", compare_models, {"data", "texts", "compare", "ensemble", "unroll"}),
+        (
+            "uncertainty",
+            compare_models,
+            {"data", "texts", "compare", "ensemble", "unroll", "prompts", "judge"},
+        ),
         ("export", export_run, {"output", "weights", "prune"}),
         ("report", write_report, {"output"}),
     ],

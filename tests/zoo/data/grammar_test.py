@@ -57,6 +57,25 @@ def test_toy_grammar_by_hand():
     assert grammar.unigram_entropy() == pytest.approx(-0.4 * math.log(0.2) - 0.6 * math.log(0.6))
 
 
+def test_readable_words_are_those_that_some_sentence_begins_with():
+    """Of every sequence of words up to five, against all sentences up to a length that shows them."""
+    rules = {
+        "S": [(1, ("a", "X", "b")), (2, ("c", "S"))],
+        "X": [(1, ()), (3, ("d", "X")), (1, ("e", "c"))],
+    }
+    for grammar, words in ((Grammar("S", TOY), "abc"), (Grammar("S", rules), "abcde")):
+        begun = {
+            sentence[:length]
+            for _, sentence in likeliest_sentences(grammar, 3000)
+            for length in range(len(sentence) + 1)
+        }
+        for count in range(5):
+            for sequence in itertools.product(words, repeat=count):
+                expected = max(length for length in range(count + 1) if sequence[:length] in begun)
+                assert grammar.readable(sequence) == expected, sequence
+    assert Grammar("S", TOY).readable(["z"]) == 0
+
+
 def test_toy_entropy_is_that_of_the_enumerated_sentences():
     grammar = Grammar("S", TOY)
     found = likeliest_sentences(grammar, 3000)

@@ -77,9 +77,8 @@ def test_the_policy_lets_nothing_be_fetched(finished_page):
 
 def test_drawings_say_what_they_show(finished_page):
     drawings = finished_page.of("svg")
-    assert (
-        len(drawings) == 5 + 2 + 2 + 1
-    )  # Curves; reliability and entropies of two sets of weights; pruning.
+    # Curves; reliability, entropies, selection and swapped words of two sets of weights; pruning.
+    assert len(drawings) == 5 + 4 * 2 + 1
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
     assert all("viewbox" in drawing for drawing in drawings)
 
@@ -129,6 +128,15 @@ def test_the_benchmarks_figures_are_those_of_the_file(finished, finished_page):
         assert gap["entropy of test"] == f"{test['entropy']:.3f}"
         assert gap["95 %"] == "{:.3f} to {:.3f}".format(*other["entropy_gap_95"])
     assert "gap in the paper" not in gaps[0]
+    temperatures = finished_page.table("model and weights", "temperature", "at it")
+    expected = [f"{method['temperature']['temperature']:.3f}" for method in found["methods"]]
+    assert [row["temperature"] for row in temperatures] == expected
+    (difference,) = finished_page.table("model and weights", "nll", "augrc")
+    nll = found["differences"][0]["figures"]["nll"]
+    assert difference["nll"] == "{:.3f} ({:.3f} to {:.3f})".format(nll["difference"], *nll["interval"])
+    labels = [svg.get("aria-label", "") for svg in finished_page.of("svg")]
+    for chart in ("Share of wrong words, ", "AUROC, "):
+        assert sum(label.startswith(chart) for label in labels) == 2, chart
 
 
 def test_the_pruning_table_is_that_of_the_file(finished, finished_page):

@@ -1,5 +1,6 @@
 """The command of the uncertainty benchmark, and what it can be given."""
 
+import csv
 import json
 import math
 import xml.etree.ElementTree as ElementTree
@@ -21,9 +22,11 @@ from zoo import presets
 from zoo.configuration import config as configs
 from zoo.data import load_corpus
 from zoo.data.vocabulary import Vocabulary
+from zoo.filesystem.files import to_jsonable
 from zoo.language_model.model import build_model
 from zoo.runs.workdir import Workdir
 from zoo.uncertainty import comparison
+from zoo.uncertainty.scorers import ModelScorer
 from zoo.uncertainty.sources import Settings, open_ensemble, open_source
 
 # The command.
@@ -63,6 +66,8 @@ def test_the_command_compares_and_writes(workdirs, tmp_path, monkeypatch, capsys
         texts=[str(tmp_path / "other.txt")],
         samples=2,
         words=200,
+        swaps="20",
+        prompts=0,
     )
     printed = capsys.readouterr().out
     rows = [(method["name"], method["weights"]) for method in results["methods"]]
@@ -86,26 +91,60 @@ def test_the_command_compares_and_writes(workdirs, tmp_path, monkeypatch, capsys
     assert written["streams"]["test"]["predictions"] == 199 and written["unroll"] == 100
     for name in ("reliability.svg", "reliability_equal_mass.svg", "entropies.svg"):
         assert ElementTree.fromstring((directory / "uncertainty" / name).read_text()) is not None
+    rows = json.loads((directory / "uncertainty" / "table.json").read_text())
+    assert len(rows) == len((directory / "uncertainty" / "table.csv").read_text().splitlines()) - 1 == 4 * 7
+    differing = list(csv.DictReader((directory / "uncertainty" / "differences.csv").open()))
+    assert {(row["first"], row["second"]) for row in differing} >= {("demo_bbb, mean", "uniform")}
+    assert results["streams"]["swapped_20"]["severity"] == 0.2 and "swapped_20" in uniform
+    assert results["methods"][1]["temperature"]["test"]["nll"] > 0 and "temperature" in printed
     with np.load(directory / "uncertainty" / "streams.npz") as streams:
         np.testing.assert_array_equal(streams["reversed"], load_corpus("builtin").test[:200][::-1])
     assert Vocabulary.load(directory / "uncertainty" / "vocabulary.txt") == load_corpus("builtin").vocabulary
+
+
+def test_the_same_command_again_scores_only_what_may_have_changed(workdirs, tmp_path, monkeypatch, capsys):
+    """A function of Python may return anything; when it cannot be scored, what there is has been written."""
+    size = len(load_corpus("builtin").vocabulary)
+    lines = "import numpy", "def read(ids, state):", f"  return numpy.zeros((*ids.shape, {size})), 0"
+    (tmp_path / "my_other_model.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    sources, flags = [workdirs[1], "zeros=my_other_model:read"], {"words": 60, "swaps": "0", "prompts": 0}
+    first = comparison.compare_models("new", sources, "builtin", **flags)
+    assert [method["name"] for method in first["methods"]] == ["demo_deterministic", "zeros"]
+    capsys.readouterr()
+
+    def refuse(scorer, name, *_):
+        raise InputError(f"{scorer.name} is asked about {name}")
+
+    monkeypatch.setattr(ModelScorer, "score", refuse)
+    with pytest.raises(InputError, match="zeros is asked about test"):
+        comparison.compare_models("new", sources, "builtin", **flags)
+    assert "demo_deterministic" in capsys.readouterr().out
+    (method,) = json.loads((tmp_path / "new" / "uncertainty.json").read_text())["methods"]
+    assert method == to_jsonable(first["methods"][0])
+    with pytest.raises(InputError, match="demo_deterministic is asked about test"):
+        comparison.compare_models("new", sources, "builtin", **{**flags, "words": 50})
 
 
 def test_models_of_others_need_no_workdir_of_a_run(workdirs, tmp_path, capsys):
     size = len(load_corpus("builtin").vocabulary)
     np.save(tmp_path / "theirs.npy", np.full((99, size), 1 / size, np.float32))
     results = comparison.compare_models(
-        str(tmp_path / "new"), [str(tmp_path / "theirs.npy")], data="builtin", words=100
+        str(tmp_path / "new"), [str(tmp_path / "theirs.npy")], data="builtin", words=100, swaps="0", prompts=0
     )
     assert results["methods"][0]["streams"]["reversed"] is None
     assert results["methods"][0]["streams"]["test"]["entropy"] == pytest.approx(math.log(size), rel=1e-5)
     assert "theirs.npy" in capsys.readouterr().out
-    named = comparison.compare_models(str(tmp_path / "new"), [f"ours={workdirs[1]}"], samples=0, words=50)
+    flags = {"samples": 0, "words": 50, "swaps": "0", "prompts": 0}
+    named = comparison.compare_models(str(tmp_path / "new"), [f"ours={workdirs[1]}"], **flags)
     assert [method["name"] for method in named["methods"]] == ["ours"]  # The data are those of its run.
     with pytest.raises(InputError, match="say which data, such as --data=ptb"):
         comparison.compare_models(str(tmp_path / "new"), [str(tmp_path / "theirs.npy")])
     with pytest.raises(InputError, match="say what to score with --compare"):
         comparison.compare_models(str(tmp_path / "new"), data="builtin")
+    for swaps in ("5,x", "101", "", "-5"):
+        with pytest.raises(InputError, match=r"--swaps='.*' is not accepted: it must be whole per cents"):
+            comparison.compare_models(workdirs[0], swaps=swaps)
     with pytest.raises(InputError, match="windows of 0 words"):
         comparison.compare_models(workdirs[0], window=0)
 
@@ -173,13 +212,16 @@ class TestEnsemble:
             open_ensemble(sources, load_corpus("builtin").vocabulary, Settings())
 
     def test_the_command_has_a_row_of_it(self, workdirs, tmp_path, capsys):
-        flags = ["--data=builtin", "--words=60", "--num_samples=0", f"--workdir={tmp_path / 'new'}"]
+        flags = ["--data=builtin", "--words=60", "--num_samples=0", "--swaps=0", "--prompts=6"]
+        flags += [f"--workdir={tmp_path / 'new'}"]
         members = [f"--ensemble={workdir}" for workdir in workdirs]
         assert absl_main.main(["absl_main.py", "--mode=uncertainty", *flags, *members]) == 0
         results = json.loads((tmp_path / "new" / "uncertainty.json").read_text())
         (method,) = results["methods"]
         assert (method["name"], method["method"]) == ("ensemble of 2", "ensemble")
-        assert "ensemble of 2" in capsys.readouterr().out
+        assert method["generation"]["sampled"]["prompts"] == 6
+        printed = capsys.readouterr().out
+        assert "ensemble of 2" in printed and "-log-probability of the greedy continuation" in printed
         assert absl_main.main(["absl_main.py", "--mode=uncertainty", *flags, members[0]]) == 2
         assert "an ensemble has at least 2 models" in capsys.readouterr().err
 

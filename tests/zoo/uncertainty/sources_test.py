@@ -17,6 +17,7 @@ from zoo.filesystem.checksums import Checksums
 from zoo.uncertainty.benchmark import measure
 from zoo.uncertainty.files import FileScorer
 from zoo.uncertainty.predictors import FunctionPredictor, SavedModelPredictor
+from zoo.uncertainty.records import VALUES
 from zoo.uncertainty.sources import Settings, open_source, score_network
 from zoo.uncertainty.streams import Stream
 
@@ -201,7 +202,7 @@ def same_figures(path, known, names=("test", "reversed", "shuffled", "random")):
             assert found[name] is None
             continue
         assert found[name].keys() == expected[name].keys()
-        for field in ("entropy", "epistemic", "nll", "error", "brier", "entropy_gap", "ece"):
+        for field in ("entropy", "epistemic", "nll", "error", "brier", "entropy_gap", "ece", "pairwise_kl"):
             if field in expected[name]:
                 assert found[name][field] == pytest.approx(expected[name][field], rel=1e-4, abs=1e-6)
 
@@ -212,10 +213,11 @@ def test_files_of_values_give_the_figures_of_the_model(known, tmp_path):
         f"{name}_{field}": value
         for name, of_stream in records.items()
         for field, value in of_stream._asdict().items()
+        if field in VALUES
     }
     np.savez(tmp_path / "values.npz", **fields)
     same_figures(tmp_path / "values.npz", known)
-    lines = ["stream,log_prob,entropy,aleatoric,confidence,correct,brier"]
+    lines = ["stream,log_prob,entropy,aleatoric,confidence,correct,brier,reverse_information"]
     for name in ("test", "reversed"):
         of_stream = records[name]._asdict()
         rows = zip(*(of_stream[field] for field in lines[0].split(",")[1:]), strict=True)
