@@ -3,10 +3,11 @@
     .venv/bin/python -m benchmarks.made_tables                                # those that are not as made
     .venv/bin/python -m benchmarks.made_tables --write                        # writes all into the documents
     .venv/bin/python -m benchmarks.made_tables --record=demo runs/demo_*      # new figures, then writes
+    .venv/bin/python -m benchmarks.made_tables --record=demo --add runs/more  # beside those of other runs
 
 A made table stands between the lines <!-- made: NAME --> and <!-- end -->. The figures of runs are in
-docs/records, a file for each set of runs: what their results.json says of perplexity, the command, and the
-commit that they were made at.
+docs/records, a file for each set of runs: what their results.json says of perplexity or of forecasts, the
+command, and the commit that they were made at, --commit=COMMIT where it is not the one checked out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import results_table
+from benchmarks import forecast_table, results_table
 from benchmarks.documented import DOCUMENTS, ROOT
 from zoo.command_line import general_flags
 from zoo.modes import MODES
@@ -27,21 +28,29 @@ from zoo.runs.workdir import Workdir
 
 RECORDS = ROOT / "docs" / "records"
 _MADE = re.compile(r"(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_KEPT = ("preset", "seed", "steps", "epochs", "epochs_trained", "kl_per_training_token")
+_KEPT = ("preset", "data", "seed", "steps", "epochs", "epochs_trained", "kl_per_training_token")
+# What is kept of a way of evaluating: of text, and of series.
+_OF_TEXT = ("perplexity", "perplexity_bound", "samples")
+_OF_SERIES = tuple(key for key, *_ in forecast_table.FIGURES)
 
 
-def of_runs(record: str, **options: Any) -> str:
+def of_runs(record: str, table: Callable[..., str] = results_table.table, **options: Any) -> str:
     """The table of a record's runs, and what it was made of and when.
 
     Args:
       record: the record's name.
-      **options: those of `results_table.table`.
+      table: what makes it of the runs.
+      **options: further arguments of that.
     """
     found = read_record(record)
     return (
-        f"\n{results_table.table(found['runs'], **options)}\n\n"
-        f"Figures of commit `{found['commit']}`, in `docs/records/{record}.json`.\n\n"
+        f"\n{table(found['runs'], **options)}\n\n"
+        f"Figures of commit {_commits(found)}, in `docs/records/{record}.json`.\n\n"
     )
+
+
+def _commits(found: Mapping[str, Any]) -> str:
+    return " and ".join(f"`{one}`" for one in dict.fromkeys(run["commit"] for run in found["runs"]))
 
 
 def flags_of_modes() -> str:
@@ -64,13 +73,14 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "ptb_small": lambda: of_runs("ptb_small"),
     "ptb_small_test": lambda: of_runs("ptb_small", splits=["test"], with_training=False),
     "demo": lambda: of_runs("demo", digits=2, with_training=False),
+    "tourism": lambda: of_runs("tourism", forecast_table.table),
     "flags": flags_of_modes,
 }
 """What makes each table, by its name in the documents."""
 
 
 def read_record(name: str) -> dict[str, Any]:
-    """What docs/records holds of a set of runs: "commit", "command" and "runs"."""
+    """What docs/records holds of a set of runs: "command" and "runs", each with its "commit"."""
     return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -96,14 +106,17 @@ def differing() -> Iterator[tuple[pathlib.Path, str]]:
             yield path, made(text)
 
 
-def record(name: str, workdirs: Sequence[str]) -> None:
-    """Takes the results of runs as the record of a name, at the commit that is checked out.
+def record(name: str, workdirs: Sequence[str], commit: str | None = None, add: bool = False) -> None:
+    """Takes the results of runs as the record of a name, of a commit or of the one that is checked out.
+
+    With `add` the record keeps those that it has of runs with other presets or seeds.
 
     Raises:
       SystemExit: a run has no results, or what is checked out has changes that no commit has.
     """
-    if _git("status", "--porcelain", "--untracked-files=no"):
+    if commit is None and _git("status", "--porcelain", "--untracked-files=no"):
         raise SystemExit("commit what has changed first: figures are marked with the commit they are of")
+    commit = _git("rev-parse", "--short", commit or "HEAD")
     runs, command = [], ""
     for path in workdirs:
         workdir = Workdir(path, create=False)
@@ -112,20 +125,29 @@ def record(name: str, workdirs: Sequence[str]) -> None:
             raise SystemExit(f"{path} has no results.json: --mode=evaluate makes one")
         runs.append(
             {
+                "commit": commit,
                 **{key: results[key] for key in _KEPT if key in results},
-                **{key: kept for key, value in results.items() if (kept := _perplexities(value))},
+                **{key: kept for key, value in results.items() if (kept := _figures(value))},
             }
         )
         command = f"--mode=train --preset={results['preset']} --workdir={path}"
-    found = {"commit": _git("rev-parse", "--short", "HEAD"), "command": command, "runs": runs}
+    if add:
+        given = {(run["preset"], run.get("seed")) for run in runs}
+        earlier = read_record(name)["runs"]
+        runs = [run for run in earlier if (run["preset"], run.get("seed")) not in given] + runs
+    found = {"command": command, "runs": runs}
     (RECORDS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _perplexities(value: Any) -> dict[str, Any]:
+def _figures(value: Any) -> dict[str, Any]:
     """What a record keeps of the figures of a way of evaluating; nothing of anything else."""
-    if not isinstance(value, Mapping) or not {"perplexity", "perplexity_bound"} & value.keys():
+    if not isinstance(value, Mapping):
         return {}
-    return {key: value[key] for key in ("perplexity", "perplexity_bound", "samples") if key in value}
+    if {"perplexity", "perplexity_bound"} & value.keys():
+        return {key: value[key] for key in _OF_TEXT if key in value}
+    if set(_OF_SERIES) <= value.keys():
+        return {key: value[key] for key in (*_OF_SERIES, "samples") if key in value}
+    return {}
 
 
 def _git(*arguments: str) -> str:
@@ -138,10 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the tables into the documents")
     parser.add_argument("--record", metavar="NAME", help="take the results of workdirs as this record")
-    parser.add_argument("workdirs", nargs="*", help="of --record: finished runs of language models")
+    parser.add_argument("--add", action="store_true", help="of --record: keep the figures of other runs")
+    parser.add_argument("--commit", help="of --record: the commit that the runs were made at")
+    parser.add_argument("workdirs", nargs="*", help="of --record: finished runs")
     options = parser.parse_args(arguments)
     if options.record:
-        record(options.record, options.workdirs)
+        record(options.record, options.workdirs, options.commit, options.add)
     status = 0
     for path, text in differing():
         if options.write or options.record:

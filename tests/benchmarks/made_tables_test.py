@@ -38,7 +38,9 @@ def test_a_figure_that_is_changed_by_hand_is_found():
 def test_every_record_says_what_it_was_made_by():
     for path in made_tables.RECORDS.glob("*.json"):
         found = made_tables.read_record(path.stem)
-        assert found["commit"] and {run["preset"] for run in found["runs"]} <= set(zoo.preset_names())
+        assert all(run["commit"] for run in found["runs"]) and {
+            run["preset"] for run in found["runs"]
+        } <= set(zoo.preset_names())
         command = documented.Command(path.name, found["command"].split())
         assert documented.problem_of(command, {}) is None
 
@@ -69,10 +71,10 @@ def test_new_figures_become_a_record(tmp_path, monkeypatch, capsys):
     arguments = ["--record=demo", str(tmp_path / "run")]
     assert made_tables.main(arguments) == 0
     assert made_tables.read_record("demo") == {
-        "commit": "abc1234",
         "command": f"--mode=train --preset=demo_bbb --workdir={tmp_path / 'run'}",
         "runs": [
             {
+                "commit": "abc1234",
                 "preset": "demo_bbb",
                 "seed": 0,
                 "kl_per_training_token": 2.0,

@@ -14,10 +14,10 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-from runs import NotSurvived, flat
 from states import files
 
 import absl_main
+from runs import NotSurvived, flat
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # Each command traces its functions anew.
 

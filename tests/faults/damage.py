@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from suite import Row, Suite
+
 import runs
 from runs import Layout, NotSurvived, Run
-from suite import Row, Suite
 
 
 def truncate(suite: Suite, path: Path) -> None:

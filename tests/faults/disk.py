@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from suite import Row, Suite
+
 import runs
 from runs import Layout, NotSurvived, Run
-from suite import Row, Suite
 
 
 @contextlib.contextmanager

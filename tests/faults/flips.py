@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import paths
 from commands import Outcome, carry_out, figures, put_back, survive
-from runs import Layout, NotSurvived, Run, tf
 from states import files
 
+from runs import Layout, NotSurvived, Run, tf
 from zoo.captioning.encoder import build_encoder
 from zoo.captioning.features import features_of
 from zoo.data.photos import PhotoBytes

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import runs
-from runs import Layout, NotSurvived, Process, Run
 from states import files
 
+import runs
+from runs import Layout, NotSurvived, Process, Run
 from tfp_bayesrnn.filesystem import folders
 
 _STATES = Path(__file__).with_name("states.py")

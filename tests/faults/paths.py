@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from commands import Outcome, survive
+
 from runs import Layout, NotSurvived, Run
 
 NAME = "lr=[0.1] \\ ~ü*"

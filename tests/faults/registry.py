@@ -10,9 +10,10 @@ import disk
 import flips
 import neighbours
 import paths
-from runs import Layout
 from signals import FINAL, PHASES, START_UP, TRAINING, WRITING, signals
 from suite import Suite
+
+from runs import Layout
 
 ONE = Layout("one replica", ("--strategy=default", "--jit_compile=off"))
 XLA = Layout("one replica, XLA", ("--strategy=default", "--jit_compile=on"))

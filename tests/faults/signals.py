@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 
-from runs import EPOCHS, Layout, NotSurvived, Process, Run
 from suite import Suite
+
+from runs import EPOCHS, Layout, NotSurvived, Process, Run
 
 # Where in a run a signal comes, at a moment of it that is drawn.
 START_UP, TRAINING, WRITING, VALIDATION, FINAL = "start-up", "training", "writing", "validation", "final"

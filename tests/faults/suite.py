@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from runs import Layout, NotSurvived, Reference, Run
 
 

@@ -51,8 +51,9 @@ class AttentionDecoder(LanguageModelNetwork):
         super().__init__(vocabulary_size, units, **kwargs)
         self._arguments |= {"attention_units": attention_units, "place_units": place_units}
 
-    def _make_layers(self) -> None:
-        super()._make_layers()
+    def make_layers(self) -> None:
+        """Makes those of a language model, and those of the attention."""
+        super().make_layers()
         given = self._arguments
         uniform = keras.initializers.RandomUniform(-given["init_range"], given["init_range"])
         common: dict[str, Any] = {"prior": self._prior, "dtype": self.dtype_policy}

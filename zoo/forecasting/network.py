@@ -95,9 +95,10 @@ class ForecastNetwork(VariationalNetwork):
         self._other_posterior = other_posterior or PointMass()
         self.has_counts, self.has_dropout = has_counts, dropout > 0.0
         self.features = 2 * lags + known + 2 + categories * category_units
-        self._make_layers()
+        self.make_layers()
 
-    def _make_layers(self) -> None:
+    def make_layers(self) -> None:
+        """Makes the layers, not built yet."""
         given, policy = self._arguments, self.dtype_policy
         if given["categories"]:
             self.embedding = VariationalEmbedding(

@@ -139,9 +139,10 @@ class LanguageModelNetwork(VariationalNetwork):
         self._recurrent_posterior = recurrent_posterior or PointMass()
         self._other_posterior = other_posterior or PointMass()
         self.tied = tied
-        self._make_layers()
+        self.make_layers()
 
-    def _make_layers(self) -> None:
+    def make_layers(self) -> None:
+        """Makes the layers, not built yet; a subclass adds its own."""
         given, policy = self._arguments, self.dtype_policy
         uniform = keras.initializers.RandomUniform(-given["init_range"], given["init_range"])
         self.embedding = self._embedding(uniform)

@@ -70,19 +70,7 @@ def make_streams(
     test = np.asarray(test, np.int32)[: limit or None]
     if len(test) < 2:
         raise InputError(f"a test text of {len(test)} words leaves nothing to predict: at least 2 are needed")
-    shuffled = np.random.default_rng([seed, 0]).permutation(test)
-    random = np.random.default_rng([seed, 1]).integers(len(vocabulary), size=len(test), dtype=np.int32)
-    streams = {
-        TEST: Stream(test, "the test text"),
-        # Reversed as one sequence of words (Fortunato et al., 2017, eq. 20), not line by line.
-        REVERSED: Stream(test[::-1].copy(), "the test text from its last word to its first"),
-        SHUFFLED: Stream(shuffled, f"the words of the test text in random order, seed {seed}"),
-        RANDOM: Stream(random, f"words drawn uniformly from the vocabulary, seed {seed}"),
-    }
-    if train is not None:
-        drawn = np.random.default_rng([seed, 2]).choice(np.asarray(train, np.int32), size=len(test))
-        streams[UNIGRAM] = Stream(drawn, f"words drawn by their frequency in the training text, seed {seed}")
-    streams |= {f"swapped_{severity}": swapped(test, severity, seed) for severity in severities}
+    streams = _derived(test, len(vocabulary), seed, train, severities)
     for path in texts:
         path = local_path(path, "--texts")
         name = path.stem
@@ -99,6 +87,25 @@ def make_streams(
         name: stream._replace(is_unknown=stream.tokens == vocabulary.id(UNK))
         for name, stream in streams.items()
     }
+
+
+def _derived(
+    test: np.ndarray, size: int, seed: int, train: np.ndarray | None, severities: Sequence[int]
+) -> dict[str, Stream]:
+    """The test text and those that are made of it, or of words of a vocabulary of this size."""
+    shuffled = np.random.default_rng([seed, 0]).permutation(test)
+    random = np.random.default_rng([seed, 1]).integers(size, size=len(test), dtype=np.int32)
+    streams = {
+        TEST: Stream(test, "the test text"),
+        # Reversed as one sequence of words (Fortunato et al., 2017, eq. 20), not line by line.
+        REVERSED: Stream(test[::-1].copy(), "the test text from its last word to its first"),
+        SHUFFLED: Stream(shuffled, f"the words of the test text in random order, seed {seed}"),
+        RANDOM: Stream(random, f"words drawn uniformly from the vocabulary, seed {seed}"),
+    }
+    if train is not None:
+        drawn = np.random.default_rng([seed, 2]).choice(np.asarray(train, np.int32), size=len(test))
+        streams[UNIGRAM] = Stream(drawn, f"words drawn by their frequency in the training text, seed {seed}")
+    return streams | {f"swapped_{severity}": swapped(test, severity, seed) for severity in severities}
 
 
 def swapped(test: np.ndarray, severity: int, seed: int = 0) -> Stream:

@@ -175,7 +175,7 @@ def test_a_damaged_file_is_computed_again(damage, encoder, tmp_path, runs, caplo
     assert len(runs) == 2 and kept(tmp_path) == [path.name]
 
 
-def test_any_flipped_byte_is_seen(encoder, tmp_path, monkeypatch):
+def test_a_flipped_byte_is_seen(encoder, tmp_path, monkeypatch):
     first = features_of(encoder, photos(), SIZE, tmp_path)
     path = tmp_path / kept(tmp_path)[0]
     sound, calls = path.read_bytes(), []
@@ -188,13 +188,14 @@ def test_any_flipped_byte_is_seen(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "written_whole", lambda path: contextlib.nullcontext(tmp_path / "elsewhere"))
     monkeypatch.setattr(module.logging, "warning", lambda *_: None)
     monkeypatch.setattr(module, "_fingerprint", lambda *_: path.stem.split("-")[-1])
-    for place in range(len(sound)):
+    places = range(0, len(sound), 5)
+    for place in places:
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
         seen = len(calls)
         found = features_of(encoder, photos(), SIZE, tmp_path)
         # Of the header some are harmless, such as those in its padding.
         assert len(calls) > seen or (place < 128 and np.array_equal(found, first)), place
-    assert len(calls) > len(sound) - 128
+    assert len(calls) > len(places) - 26
 
 
 def test_a_file_of_an_earlier_version_has_no_checksum(encoder, tmp_path, runs):

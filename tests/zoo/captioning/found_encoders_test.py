@@ -113,6 +113,7 @@ def test_weights_of_its_own_only(saved):
         captioning.config_of(encoder__name=saved, encoder__weights="x.h5").check()
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_file(saved, tmp_path):
     """Training, resuming, evaluating, pruning, exporting; none but the first reads it."""
     path, workdir = tmp_path / "mine.keras", tmp_path / "run"
