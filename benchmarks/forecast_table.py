@@ -9,13 +9,12 @@ The lowest mean of a data set is in bold where lower is better.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from zoo.runs.workdir import Workdir
+from benchmarks import results_table
 
 # A figure's key in results.json, its name, its digits, its factor, and whether lower is better.
 FIGURES = (
@@ -76,14 +75,7 @@ def _cell(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("workdirs", nargs="+", help="workdirs of finished runs of forecasters")
-    options = parser.parse_args(arguments)
-    results = [Workdir(path, create=False).read_results() for path in options.workdirs]
-    missing = [path for path, one in zip(options.workdirs, results, strict=True) if one is None]
-    if missing:
-        parser.error(f"no results.json in {', '.join(missing)}: --mode=evaluate makes one")
-    print(table([one for one in results if one is not None]))
+    results_table.print_table(table, __doc__, "forecasters", arguments)
 
 
 if __name__ == "__main__":

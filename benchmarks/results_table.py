@@ -9,7 +9,7 @@ that any of the runs has, those of bounds with "≤", and the lowest of several 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zoo.runs.workdir import Workdir
@@ -82,16 +82,33 @@ def _perplexity(found: Mapping[str, Any] | None, digits: int) -> tuple[float | N
     return value, f"{'≤ ' if is_bound else ''}{value:.{digits}f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("workdirs", nargs="+", help="workdirs of finished runs of language models")
+def print_table(
+    make: Callable[[Sequence[Mapping[str, Any]]], str],
+    about: str | None,
+    runs: str,
+    arguments: Sequence[str] | None,
+) -> None:
+    """Prints the table that `make` makes of the results of the workdirs which the command line names.
+
+    Args:
+      make: makes it.
+      about: what `--help` says.
+      runs: what the workdirs must hold, for `--help`.
+      arguments: the command line; None for that of the process.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("workdirs", nargs="+", help=f"workdirs of finished runs of {runs}")
     options = parser.parse_args(arguments)
     results = [Workdir(path, create=False).read_results() for path in options.workdirs]
     missing = [path for path, one in zip(options.workdirs, results, strict=True) if one is None]
     if missing:
         parser.error(f"no results.json in {', '.join(missing)}: --mode=evaluate makes one")
-    print(table([one for one in results if one is not None]))
+    print(make([one for one in results if one is not None]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    print_table(table, __doc__, "language models", arguments)
 
 
 if __name__ == "__main__":

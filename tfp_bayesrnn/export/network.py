@@ -99,8 +99,7 @@ class _Served:
         return _average(draws, lambda draw: self.outputs(draw, packed), self.likelihood, self.network)
 
     def load_draws(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        self.exported.keep_draws(inputs["num_samples"], self._root(inputs["seed"]))
-        return {"num_samples": tf.identity(inputs["num_samples"])}
+        return self.exported.keep_draws(inputs["num_samples"], self._root(inputs["seed"]))
 
     def _root(self, seed: tf.Tensor) -> tf.Tensor:
         return noise.derive(noise.make_seed(seed), Stream.EVALUATION_DRAWS)

@@ -140,13 +140,16 @@ class ExportedPosterior:
         values = tf.cond(place < 0, lambda: self._sampled(seed), lambda: self._kept(place))
         return Draw(dict(zip(self.posterior.weights, values, strict=True)))
 
-    def keep_draws(self, num_samples: tf.Tensor, root: tf.Tensor) -> None:
+    def keep_draws(self, num_samples: tf.Tensor, root: tf.Tensor) -> dict[str, tf.Tensor]:
         """Makes draws and keeps them, in place of those kept before, for `sample` to find by their seeds.
 
         Args:
           num_samples: S, their number, an int32 scalar: draw s is that of the seed `derive(root, s)`. With 0
             none is kept.
           root: a seed, int32 [2].
+
+        Returns:
+          What a signature gives that does this: their number.
         """
         message = "num_samples must not be negative. Received: num_samples ="
         with tf.control_dependencies([require(num_samples >= 0, message, num_samples)]):
@@ -159,6 +162,7 @@ class ExportedPosterior:
             return [values[weight] for weight in weights]
 
         self._cache.fill(tf.reshape(seeds, [-1, 2]), sample)
+        return {"num_samples": tf.identity(num_samples)}
 
     def _kept(self, place: tf.Tensor) -> list[tf.Tensor]:
         return list(

@@ -46,8 +46,7 @@ class GradualPruning(keras.callbacks.Callback):
         """Tightens the masks."""
         self.schedule.tighten(self.model.posterior, epoch + 1)
         if logs is not None:
-            remaining = pruning.remaining(pruning.masks_of(self.model.posterior))
-            logs["pruned"] = 1.0 - remaining.kept / remaining.weights
+            logs["pruned"] = pruning.remaining(pruning.masks_of(self.model.posterior)).dropped
 
 
 class ExactResume(keras.callbacks.Callback):

@@ -77,10 +77,8 @@ def _rows_from(start: Any, stop: Any, values: Any) -> Any:
 
 def _together(parts: list[tuple[Step, Any]]) -> Step:
     """The step of all rows, from those of its halves, each with its part of the rows."""
-    (first, _), (second, part) = parts
-    own = [training.shared(*each) for each in parts]
-    # A minibatch of one row has no second half, whose averages are not numbers.
-    own[1] = [tf.where(part > 0.0, value, tf.zeros_like(value)) for value in own[1]]
+    (first, _), (second, _) = parts
+    own = [training.shared(*each) for each in parts]  # A minibatch of one row has no second half.
     energy, other = first.energy, second.energy
     both = energy.nll._replace(
         nats=tf.concat([energy.nll.nats, other.nll.nats], 0),

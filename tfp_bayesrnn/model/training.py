@@ -291,22 +291,25 @@ def over_replicas(step: Step, share: float | tf.Tensor) -> Step:
     """
     if replicas.count() == 1:
         return step
-    own = shared(step, share)
-    if isinstance(share, tf.Tensor):
-        own = [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
-    return of_sums(step, replicas.total(own))
+    return of_sums(step, replicas.total(shared(step, share)))
 
 
 def shared(step: Step, share: float | tf.Tensor) -> list[tf.Tensor]:
-    """What of a step of some of a minibatch's rows, `share` of all, is summed to that of all rows."""
+    """What of a step of some of a minibatch's rows, `share` of all, is summed to that of all rows.
+
+    Where there are no rows, whose averages are not numbers, it is 0.
+    """
     energy, nll = step.energy, step.energy.nll
     means = [energy.loss, energy.of_data, energy.kl]
     sums = [energy.kl_sharpening, nll.total, nll.predictions, nll.rows]
-    return [
+    own = [
         tf.stack([*(share * mean for mean in means), *sums]),
         *step.gradients,
         *step.sharpening_gradients,
     ]
+    if isinstance(share, float) and share > 0.0:
+        return own
+    return [tf.where(share > 0.0, value, tf.zeros_like(value)) for value in own]
 
 
 def of_sums(step: Step, sums: Sequence[tf.Tensor]) -> Step:

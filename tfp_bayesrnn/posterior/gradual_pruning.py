@@ -67,7 +67,7 @@ class PruningSchedule:
     def tighten(self, posterior: Posterior, epoch: int) -> bool:
         """Drops what is to be dropped after an epoch; returns whether anything was."""
         before = pruning.remaining(pruning.masks_of(posterior))
-        fraction = max(self.fraction_after(epoch), 1.0 - before.kept / before.weights)
+        fraction = max(self.fraction_after(epoch), before.dropped)
         masks = pruning.masks(posterior, fraction, self.by, self.scope)
         if pruning.remaining(masks).kept >= before.kept:
             return False

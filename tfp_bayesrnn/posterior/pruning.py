@@ -42,6 +42,11 @@ class Remaining(NamedTuple):
     dense_bytes: int  # Bytes of all elements.
     sparse_bytes: int  # Bytes of the kept ones, and a bit for every element that says which they are.
 
+    @property
+    def dropped(self) -> float:
+        """The share of the elements that is not kept."""
+        return 1.0 - self.kept / self.weights
+
 
 class SignalToNoise(NamedTuple):
     """How |mu| / sigma is distributed over elements that are kept, in decibels: 20 log10 of the ratio."""

@@ -118,8 +118,7 @@ class CaptionExport:
         Its calls with at most S samples then give the same answers as without, sooner. The draws take S times
         the memory of the weights in float32; 0 frees it.
         """
-        self._posterior.keep_draws(num_samples, self._describing(seed))
-        return {"num_samples": tf.identity(num_samples)}
+        return self._posterior.keep_draws(num_samples, self._describing(seed))
 
     @staticmethod
     def _describing(seed: tf.Tensor) -> tf.Tensor:

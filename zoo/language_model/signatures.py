@@ -219,8 +219,7 @@ class LanguageModelExport:
         Calls of `score_mc` and `score_text_mc` with the same seed and at most S samples then give the same
         answers as without, sooner. The draws take S times the memory of the weights in float32; 0 frees it.
         """
-        self._posterior.keep_draws(num_samples, self._scoring(seed))
-        return {"num_samples": tf.identity(num_samples)}
+        return self._posterior.keep_draws(num_samples, self._scoring(seed))
 
     def _fresh(self, num_samples: tf.Tensor, seed: tf.Tensor) -> FreshDraws:
         return FreshDraws(self._posterior, num_samples, self._scoring(seed))

@@ -189,8 +189,7 @@ class Experiment(ABC, Generic[Config, SomeData]):
         """The share of the weights that is dropped, where training drops some."""
         if not self.config.pruning.fraction:
             return {}
-        left = pruning.remaining(pruning.masks_of(self.model.posterior))
-        return {"pruned": 1.0 - left.kept / left.weights}
+        return {"pruned": pruning.remaining(pruning.masks_of(self.model.posterior)).dropped}
 
     def restore_best(self) -> int:
         """Restores the best checkpoint and returns its step.
